@@ -1,0 +1,51 @@
+"""The one place that calls encoders.
+
+Wire types are msgspec Structs; everything that crosses a boundary as JSON passes through here, so that the
+choice of encoder, the treatment of unknown fields (dropped on decode) and of defaults (omitted on encode)
+are decided once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_any_decoder = msgspec.json.Decoder()
+
+DecodeError = msgspec.DecodeError
+ValidationError = msgspec.ValidationError
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, strict=True)
+
+
+def encode(value: object) -> bytes:
+    """JSON bytes of a Struct, dict or list. Fields at their default are omitted from Structs."""
+    return _encoder.encode(value)
+
+
+def decode(kind: type[T], raw: bytes | str) -> T:
+    """A typed value from JSON. Raises ValidationError (wrong shape) or DecodeError (not JSON)."""
+    return cast("T", _decoder(cast("Any", kind)).decode(raw))
+
+
+def decode_any(raw: bytes | str) -> Any:
+    """Plain dicts, lists and scalars from JSON. Raises DecodeError."""
+    return _any_decoder.decode(raw)
+
+
+def to_builtins(value: object) -> Any:
+    """A Struct as plain dicts and lists, with wire names, defaults omitted."""
+    return msgspec.to_builtins(value)
+
+
+def convert(kind: type[T], value: object) -> T:
+    """A typed value from plain dicts and lists. Raises ValidationError."""
+    return msgspec.convert(value, kind, strict=True)

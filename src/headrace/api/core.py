@@ -1,0 +1,748 @@
+"""The core group, `v1` (k8s.io/api/core/v1): the fields that the platform's own code reads or writes.
+
+Unknown fields survive in the store; these types are views for controllers, not the schema of the API.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from headrace.api.meta import IntOrString, KindInfo, LabelSelector, Object, ObjectMeta, Quantity, Struct, Time
+
+ResourceList = dict[str, Quantity]
+
+
+class ObjectFieldSelector(Struct):
+    """A field of the pod, such as `metadata.name` or `status.podIP`."""
+
+    field_path: str
+    api_version: str = ""
+
+
+class ResourceFieldSelector(Struct):
+    """A resource of a container, such as `limits.cpu`."""
+
+    resource: str
+    container_name: str = ""
+    divisor: Quantity = "0"
+
+
+class KeySelector(Struct):
+    """A key of a ConfigMap or Secret."""
+
+    key: str
+    name: str = ""
+    optional: bool | None = None
+
+
+class EnvVarSource(Struct):
+    """Where an environment variable's value comes from; exactly one is set."""
+
+    field_ref: ObjectFieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
+    config_map_key_ref: KeySelector | None = None
+    secret_key_ref: KeySelector | None = None
+
+
+class EnvVar(Struct):
+    """One environment variable; `$(NAME)` in value refers to earlier ones."""
+
+    name: str
+    value: str = ""
+    value_from: EnvVarSource | None = None
+
+
+class EnvFromRef(Struct):
+    """A whole ConfigMap or Secret."""
+
+    name: str = ""
+    optional: bool | None = None
+
+
+class EnvFromSource(Struct):
+    """All keys of a ConfigMap or Secret as variables."""
+
+    prefix: str = ""
+    config_map_ref: EnvFromRef | None = None
+    secret_ref: EnvFromRef | None = None
+
+
+class ContainerPort(Struct):
+    """A port that the container listens on."""
+
+    container_port: int
+    name: str = ""
+    protocol: str = "TCP"
+    host_port: int | None = None
+    host_ip: str = msgspec.field(name="hostIP", default="")
+
+
+class ResourceRequirements(Struct):
+    """Requests count for scheduling, limits are enforced."""
+
+    requests: ResourceList = {}
+    limits: ResourceList = {}
+
+
+class VolumeMount(Struct):
+    """A volume at a path of the container."""
+
+    name: str
+    mount_path: str
+    sub_path: str = ""
+    sub_path_expr: str = ""
+    read_only: bool = False
+
+
+class HTTPHeader(Struct):
+    """A header of a probe."""
+
+    name: str
+    value: str
+
+
+class HTTPGetAction(Struct):
+    """A probe by HTTP GET; 200 to 399 is success."""
+
+    port: IntOrString
+    path: str = "/"
+    host: str = ""
+    scheme: str = "HTTP"
+    http_headers: list[HTTPHeader] = []
+
+
+class TCPSocketAction(Struct):
+    """A probe by opening a connection."""
+
+    port: IntOrString
+    host: str = ""
+
+
+class ExecAction(Struct):
+    """A command in the container; exit code 0 is success."""
+
+    command: list[str] = []
+
+
+class GRPCAction(Struct):
+    """A probe by grpc.health.v1."""
+
+    port: int
+    service: str = ""
+
+
+class Probe(Struct):
+    """How the agent asks a container whether it lives, is ready, has started. Seconds."""
+
+    http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
+    exec: ExecAction | None = None
+    grpc: GRPCAction | None = None
+    initial_delay_seconds: int = 0
+    timeout_seconds: int = 1
+    period_seconds: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+    termination_grace_period_seconds: int | None = None
+
+
+class SecurityContext(Struct):
+    """What the container's processes may do."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_non_root: bool | None = None
+    read_only_root_filesystem: bool | None = None
+    privileged: bool | None = None
+    allow_privilege_escalation: bool | None = None
+
+
+class Container(Struct):
+    """One program of a pod."""
+
+    name: str
+    image: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    working_dir: str = ""
+    env: list[EnvVar] = []
+    env_from: list[EnvFromSource] = []
+    ports: list[ContainerPort] = []
+    resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
+    volume_mounts: list[VolumeMount] = []
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    restart_policy: str | None = None
+    image_pull_policy: str = ""
+    termination_message_path: str = "/dev/termination-log"
+    termination_message_policy: str = "File"
+    security_context: SecurityContext | None = None
+    stdin: bool = False
+    tty: bool = False
+
+
+class KeyToPath(Struct):
+    """A key of a ConfigMap or Secret at a relative path."""
+
+    key: str
+    path: str
+    mode: int | None = None
+
+
+class ConfigMapVolumeSource(Struct):
+    """A ConfigMap's keys as files."""
+
+    name: str = ""
+    items: list[KeyToPath] = []
+    default_mode: int | None = None
+    optional: bool | None = None
+
+
+class SecretVolumeSource(Struct):
+    """A Secret's keys as files."""
+
+    secret_name: str = ""
+    items: list[KeyToPath] = []
+    default_mode: int | None = None
+    optional: bool | None = None
+
+
+class EmptyDirVolumeSource(Struct):
+    """A directory that lives as long as the pod."""
+
+    medium: str = ""
+    size_limit: Quantity | None = None
+
+
+class HostPathVolumeSource(Struct):
+    """A directory of the machine."""
+
+    path: str
+    type: str = ""
+
+
+class PersistentVolumeClaimVolumeSource(Struct):
+    """A claim of the same namespace."""
+
+    claim_name: str
+    read_only: bool = False
+
+
+class ServiceAccountTokenProjection(Struct):
+    """A token for an audience, renewed by the agent."""
+
+    path: str
+    audience: str = ""
+    expiration_seconds: int = 3600
+
+
+class DownwardAPIVolumeFile(Struct):
+    """A field of the pod as a file."""
+
+    path: str
+    field_ref: ObjectFieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
+
+
+class DownwardAPIProjection(Struct):
+    """Fields of the pod as files."""
+
+    items: list[DownwardAPIVolumeFile] = []
+
+
+class SecretProjection(Struct):
+    """A Secret inside a projected volume."""
+
+    name: str = ""
+    items: list[KeyToPath] = []
+    optional: bool | None = None
+
+
+class VolumeProjection(Struct):
+    """One source of a projected volume."""
+
+    secret: SecretProjection | None = None
+    config_map: SecretProjection | None = None
+    downward_api: DownwardAPIProjection | None = msgspec.field(name="downwardAPI", default=None)
+    service_account_token: ServiceAccountTokenProjection | None = None
+
+
+class ProjectedVolumeSource(Struct):
+    """Several sources in one directory."""
+
+    sources: list[VolumeProjection] = []
+    default_mode: int | None = None
+
+
+class DownwardAPIVolumeSource(Struct):
+    """Fields of the pod as files."""
+
+    items: list[DownwardAPIVolumeFile] = []
+    default_mode: int | None = None
+
+
+class EphemeralClaimTemplate(Struct):
+    """The claim that a generic ephemeral volume creates."""
+
+    spec: dict[str, Any]
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+
+
+class EphemeralVolumeSource(Struct):
+    """A claim that lives as long as the pod."""
+
+    volume_claim_template: EphemeralClaimTemplate | None = None
+
+
+class Volume(Struct):
+    """A volume of a pod; exactly one source is set."""
+
+    name: str
+    empty_dir: EmptyDirVolumeSource | None = None
+    host_path: HostPathVolumeSource | None = None
+    config_map: ConfigMapVolumeSource | None = None
+    secret: SecretVolumeSource | None = None
+    persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
+    projected: ProjectedVolumeSource | None = None
+    downward_api: DownwardAPIVolumeSource | None = msgspec.field(name="downwardAPI", default=None)
+    ephemeral: EphemeralVolumeSource | None = None
+
+
+class PodSecurityContext(Struct):
+    """Defaults for every container of the pod."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    fs_group: int | None = None
+
+
+class HostAlias(Struct):
+    """Extra lines of /etc/hosts."""
+
+    ip: str
+    hostnames: list[str] = []
+
+
+class PodReadinessGate(Struct):
+    """A condition that must be True before the pod counts as Ready."""
+
+    condition_type: str
+
+
+class PodSpec(Struct):
+    """What runs, and how."""
+
+    containers: list[Container] = []
+    init_containers: list[Container] = []
+    volumes: list[Volume] = []
+    restart_policy: str = "Always"
+    service_account_name: str = ""
+    automount_service_account_token: bool | None = None
+    node_name: str = ""
+    node_selector: dict[str, str] = {}
+    scheduler_name: str = ""
+    hostname: str = ""
+    subdomain: str = ""
+    host_network: bool = False
+    host_aliases: list[HostAlias] = []
+    termination_grace_period_seconds: int | None = None
+    active_deadline_seconds: int | None = None
+    security_context: PodSecurityContext | None = None
+    priority_class_name: str = ""
+    readiness_gates: list[PodReadinessGate] = []
+    dns_policy: str = ""
+    enable_service_links: bool | None = None
+    tolerations: list[dict[str, Any]] = []
+    affinity: dict[str, Any] | None = None
+    image_pull_secrets: list[dict[str, Any]] = []
+
+
+class ContainerStateWaiting(Struct):
+    """Not yet running, and why."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class ContainerStateRunning(Struct):
+    """Running since."""
+
+    started_at: Time | None = None
+
+
+class ContainerStateTerminated(Struct):
+    """How it ended."""
+
+    exit_code: int
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: Time | None = None
+    finished_at: Time | None = None
+    container_id: str = msgspec.field(name="containerID", default="")
+
+
+class ContainerState(Struct):
+    """Exactly one is set."""
+
+    waiting: ContainerStateWaiting | None = None
+    running: ContainerStateRunning | None = None
+    terminated: ContainerStateTerminated | None = None
+
+
+class ContainerStatus(Struct, omit_defaults=False):
+    """What the agent observed of one container."""
+
+    name: str
+    image: str
+    ready: bool = False
+    restart_count: int = 0
+    image_id: str = msgspec.field(name="imageID", default="")
+    container_id: str = msgspec.field(name="containerID", default="")
+    started: bool | None = None
+    state: ContainerState = msgspec.field(default_factory=ContainerState)
+    last_state: ContainerState = msgspec.field(default_factory=ContainerState)
+
+
+class PodCondition(Struct):
+    """PodScheduled, Initialized, ContainersReady, Ready …."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_probe_time: Time | None = None
+    last_transition_time: Time | None = None
+
+
+class PodIP(Struct):
+    """An address of the pod."""
+
+    ip: str
+
+
+class PodStatus(Struct):
+    """What the agent observed. Phases: Pending, Running, Succeeded, Failed, Unknown."""
+
+    phase: str = ""
+    conditions: list[PodCondition] = []
+    reason: str = ""
+    message: str = ""
+    host_ip: str = msgspec.field(name="hostIP", default="")
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    pod_ips: list[PodIP] = msgspec.field(name="podIPs", default_factory=list)
+    start_time: Time | None = None
+    container_statuses: list[ContainerStatus] = []
+    init_container_statuses: list[ContainerStatus] = []
+    qos_class: str = ""
+
+
+class Pod(Object):
+    """A group of containers that share a network and volumes."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "",
+        "v1",
+        "Pod",
+        "pods",
+        short_names=("po",),
+        categories=("all",),
+        subresources=frozenset({"status", "log", "binding", "eviction"}),
+    )
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+class PodTemplateSpec(Struct):
+    """The pods that a controller creates."""
+
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+
+
+class ServicePort(Struct):
+    """A port of a service."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    target_port: IntOrString | None = None
+    node_port: int = 0
+    app_protocol: str | None = None
+
+
+class ServiceSpec(Struct):
+    """A stable address over pods, or over endpoints that somebody writes."""
+
+    ports: list[ServicePort] = []
+    selector: dict[str, str] = {}
+    cluster_ip: str = msgspec.field(name="clusterIP", default="")
+    cluster_ips: list[str] = msgspec.field(name="clusterIPs", default_factory=list)
+    type: str = "ClusterIP"
+    external_name: str = ""
+    publish_not_ready_addresses: bool = False
+    session_affinity: str = ""
+
+
+class Service(Object):
+    """A name and address for a set of endpoints."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("", "v1", "Service", "services", short_names=("svc",), categories=("all",))
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+    status: dict[str, Any] = {}
+
+
+class ObjectReference(Struct):
+    """A reference to an object, as events and endpoints carry it."""
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    api_version: str = ""
+    resource_version: str = ""
+    field_path: str = ""
+
+
+class EndpointAddress(Struct):
+    """One address behind a service."""
+
+    ip: str
+    hostname: str = ""
+    node_name: str | None = None
+    target_ref: ObjectReference | None = None
+
+
+class EndpointPort(Struct):
+    """One port behind a service."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class EndpointSubset(Struct):
+    """Addresses that share ports."""
+
+    addresses: list[EndpointAddress] = []
+    not_ready_addresses: list[EndpointAddress] = []
+    ports: list[EndpointPort] = []
+
+
+class Endpoints(Object):
+    """What is behind a service of the same name."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "", "v1", "Endpoints", "endpoints", short_names=("ep",), subresources=frozenset()
+    )
+    subsets: list[EndpointSubset] = []
+
+
+class ConfigMap(Object):
+    """Configuration as text."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "", "v1", "ConfigMap", "configmaps", short_names=("cm",), subresources=frozenset()
+    )
+    data: dict[str, str] = {}
+    binary_data: dict[str, str] = {}
+    immutable: bool | None = None
+
+
+class Secret(Object):
+    """Small secrets; `data` is base64 on the wire, `stringData` is merged into it on write."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("", "v1", "Secret", "secrets", subresources=frozenset())
+    data: dict[str, str] = {}
+    string_data: dict[str, str] = {}
+    type: str = ""
+    immutable: bool | None = None
+
+
+class ServiceAccount(Object):
+    """An identity for pods and programs."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "", "v1", "ServiceAccount", "serviceaccounts", short_names=("sa",), subresources=frozenset({"token"})
+    )
+    secrets: list[ObjectReference] = []
+    image_pull_secrets: list[EnvFromRef] = []
+    automount_service_account_token: bool | None = None
+
+
+class NamespaceSpec(Struct):
+    """Finalizers of the namespace itself."""
+
+    finalizers: list[str] = []
+
+
+class NamespaceStatus(Struct):
+    """Active or Terminating."""
+
+    phase: str = ""
+    conditions: list[PodCondition] = []
+
+
+class Namespace(Object):
+    """A scope for names."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "",
+        "v1",
+        "Namespace",
+        "namespaces",
+        namespaced=False,
+        short_names=("ns",),
+        subresources=frozenset({"status", "finalize"}),
+    )
+    spec: NamespaceSpec = msgspec.field(default_factory=NamespaceSpec)
+    status: NamespaceStatus = msgspec.field(default_factory=NamespaceStatus)
+
+
+class PersistentVolumeClaimSpec(Struct):
+    """The storage that a person asks for."""
+
+    access_modes: list[str] = []
+    resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
+    storage_class_name: str | None = None
+    volume_name: str = ""
+    volume_mode: str = ""
+    selector: LabelSelector | None = None
+
+
+class PersistentVolumeClaimStatus(Struct):
+    """Pending, Bound or Lost."""
+
+    phase: str = ""
+    access_modes: list[str] = []
+    capacity: ResourceList = {}
+    conditions: list[PodCondition] = []
+
+
+class PersistentVolumeClaim(Object):
+    """A claim on storage."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",)
+    )
+    spec: PersistentVolumeClaimSpec = msgspec.field(default_factory=PersistentVolumeClaimSpec)
+    status: PersistentVolumeClaimStatus = msgspec.field(default_factory=PersistentVolumeClaimStatus)
+
+
+class PersistentVolumeSpec(Struct):
+    """Storage that exists: here always a directory of this machine."""
+
+    capacity: ResourceList = {}
+    access_modes: list[str] = []
+    persistent_volume_reclaim_policy: str = "Delete"
+    storage_class_name: str = ""
+    host_path: HostPathVolumeSource | None = None
+    claim_ref: ObjectReference | None = None
+    volume_mode: str = ""
+
+
+class PersistentVolumeStatus(Struct):
+    """Available, Bound, Released or Failed."""
+
+    phase: str = ""
+    message: str = ""
+    reason: str = ""
+
+
+class PersistentVolume(Object):
+    """A piece of storage."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "", "v1", "PersistentVolume", "persistentvolumes", namespaced=False, short_names=("pv",)
+    )
+    spec: PersistentVolumeSpec = msgspec.field(default_factory=PersistentVolumeSpec)
+    status: PersistentVolumeStatus = msgspec.field(default_factory=PersistentVolumeStatus)
+
+
+class EventSource(Struct):
+    """Who reported."""
+
+    component: str = ""
+    host: str = ""
+
+
+class Event(Object):
+    """Something that happened to an object, for people."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("", "v1", "Event", "events", short_names=("ev",), subresources=frozenset())
+    involved_object: ObjectReference = msgspec.field(default_factory=ObjectReference)
+    reason: str = ""
+    message: str = ""
+    type: str = "Normal"
+    source: EventSource = msgspec.field(default_factory=EventSource)
+    count: int = 1
+    first_timestamp: Time | None = None
+    last_timestamp: Time | None = None
+    event_time: Time | None = None
+    reporting_component: str = ""
+    reporting_instance: str = ""
+
+
+class NodeAddress(Struct):
+    """InternalIP, Hostname …."""
+
+    type: str
+    address: str
+
+
+class NodeSystemInfo(Struct, omit_defaults=False):
+    """What the machine is."""
+
+    machine_id: str = msgspec.field(name="machineID", default="")
+    system_uuid: str = msgspec.field(name="systemUUID", default="")
+    boot_id: str = msgspec.field(name="bootID", default="")
+    kernel_version: str = ""
+    os_image: str = ""
+    container_runtime_version: str = ""
+    kubelet_version: str = ""
+    kube_proxy_version: str = ""
+    operating_system: str = "linux"
+    architecture: str = ""
+
+
+class NodeStatus(Struct):
+    """Capacity, health and addresses of the machine."""
+
+    capacity: ResourceList = {}
+    allocatable: ResourceList = {}
+    conditions: list[PodCondition] = []
+    addresses: list[NodeAddress] = []
+    node_info: NodeSystemInfo | None = None
+
+
+class NodeSpec(Struct):
+    """Whether pods may be placed."""
+
+    unschedulable: bool = False
+    pod_cidr: str = msgspec.field(name="podCIDR", default="")
+
+
+class Node(Object):
+    """The machine."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("", "v1", "Node", "nodes", namespaced=False, short_names=("no",))
+    spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
+
+
+KINDS: tuple[type[Object], ...] = (
+    Pod,
+    Service,
+    Endpoints,
+    ConfigMap,
+    Secret,
+    ServiceAccount,
+    Namespace,
+    PersistentVolumeClaim,
+    PersistentVolume,
+    Event,
+    Node,
+)

@@ -1,0 +1,1 @@
+"""The front door on 8080: authenticates, then hands requests to components and served models."""

@@ -1,0 +1,101 @@
+"""A local, eventually consistent copy of all objects of a kind, and who wants to hear of its changes.
+
+List, then watch from there; when the log has been compacted behind us, list again. Readers get the shared
+object: treat it as read-only, or ask for a copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+from typing import TYPE_CHECKING, Generic
+
+from headrace.api.errors import Gone, StatusError
+from headrace.client.base import EventType, T
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from headrace.client.base import Client
+    from headrace.machinery.clock import Clock
+
+log = logging.getLogger(__name__)
+
+RELIST_DELAY = 0.5
+
+
+class Informer(Generic[T]):
+    """The cache of one kind."""
+
+    def __init__(self, client: Client, clock: Clock, kind: type[T]) -> None:
+        self._client, self._clock, self.kind = client, clock, kind
+        self._objects: dict[str, T] = {}
+        self._by_owner: dict[str, dict[str, T]] = {}
+        self._handlers: list[Callable[[T | None, T | None], None]] = []
+        self.synced = asyncio.Event()
+
+    def get(self, key: str) -> T | None:
+        """The cached object for `namespace/name`; shared, do not change it."""
+        return self._objects.get(key)
+
+    def copy(self, key: str) -> T | None:
+        """A private copy of the cached object."""
+        found = self._objects.get(key)
+        return copy.deepcopy(found) if found is not None else None
+
+    def all(self, namespace: str | None = None) -> Iterable[T]:
+        """Cached objects, of one namespace or all; shared."""
+        return [o for o in self._objects.values() if namespace is None or o.metadata.namespace == namespace]
+
+    def owned_by(self, uid: str) -> list[T]:
+        """Cached objects that name this uid as an owner; shared."""
+        return list(self._by_owner.get(uid, {}).values())
+
+    def on_change(self, handler: Callable[[T | None, T | None], None]) -> None:
+        """Call `handler(old, new)` on every change; old is None when added, new is None when deleted."""
+        self._handlers.append(handler)
+        for obj in self._objects.values():
+            handler(None, obj)
+
+    async def run(self) -> None:
+        """Keep the cache until cancelled."""
+        while True:
+            try:
+                await self._list_and_watch()
+            except Gone:
+                log.debug("%s: log compacted, listing again", self.kind.__name__)
+            except (StatusError, OSError) as error:
+                log.warning("watch of %s broke (%s), listing again", self.kind.__name__, error)
+                await self._clock.sleep(RELIST_DELAY)
+
+    async def _list_and_watch(self) -> None:
+        listed = await self._client.list(self.kind)
+        present = {o.key for o in listed.items}
+        for key in [k for k in self._objects if k not in present]:
+            self._store(key, None)
+        for obj in listed.items:
+            old = self._objects.get(obj.key)
+            if old is None or old.metadata.resource_version != obj.metadata.resource_version:
+                self._store(obj.key, obj)
+        self.synced.set()
+        async for event in self._client.watch(self.kind, resource_version=listed.resource_version):
+            if event.type is EventType.BOOKMARK:
+                continue
+            self._store(event.object.key, None if event.type is EventType.DELETED else event.object)
+
+    def _store(self, key: str, new: T | None) -> None:
+        old = self._objects.pop(key, None)
+        if old is not None:
+            for ref in old.metadata.owner_references:
+                self._by_owner.get(ref.uid, {}).pop(key, None)
+                if not self._by_owner.get(ref.uid):
+                    self._by_owner.pop(ref.uid, None)
+        if new is not None:
+            self._objects[key] = new
+            for ref in new.metadata.owner_references:
+                self._by_owner.setdefault(ref.uid, {})[key] = new
+        if old is None and new is None:
+            return
+        for handler in self._handlers:
+            handler(old, new)

@@ -1,0 +1,78 @@
+"""Where the platform keeps its state and which addresses it serves: one frozen value, passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_NAMESPACE = "kubeflow-user-example-com"
+"""The namespace of the default profile."""
+DEFAULT_USER = "user@example.com"
+SYSTEM_NAMESPACE = "kubeflow"
+CLUSTER_DOMAIN = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports on the host's loopback."""
+
+    api: int = 6443
+    gateway: int = 8080
+    objectstore: int = 9000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One platform: its home folder and its addresses. Several can run side by side."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    ports: Ports = field(default_factory=Ports)
+    node_name: str = "headrace"
+    pod_cidr: str = "10.199.0.0/17"
+    service_cidr: str = "10.199.128.0/17"
+    node_ip: str = "10.199.0.1"
+    """The machine as pods see it; services that the platform itself offers have it as their endpoint."""
+
+    @property
+    def state(self) -> Path:
+        """Databases and object bytes: what a backup must hold."""
+        return self.home / "state"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, pid files, pods: gone after a reboot without loss."""
+        return self.home / "run"
+
+    @property
+    def logs(self) -> Path:
+        """The platform's own logs and those of pods."""
+        return self.home / "logs"
+
+    @property
+    def pki(self) -> Path:
+        """The cluster's CA, certificates and signing keys, 0600."""
+        return self.home / "pki"
+
+    @property
+    def cache(self) -> Path:
+        """Environments; may be removed at any time while the platform is down."""
+        return self.home / "cache"
+
+    @property
+    def volumes(self) -> Path:
+        """Persistent volumes."""
+        return self.home / "volumes"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig, 0600."""
+        return self.home / "kubeconfig"
+
+    @property
+    def gateway_url(self) -> str:
+        """`http://127.0.0.1:8080`."""
+        return f"http://{self.host}:{self.ports.gateway}"

@@ -1,0 +1,1 @@
+"""The node agent: turns pods into processes on this machine."""

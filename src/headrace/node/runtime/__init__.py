@@ -1,0 +1,1 @@
+"""Runtimes: how a pod's containers become processes."""

@@ -1,0 +1,186 @@
+"""The runtime protocol: the one interface between the agent and whatever runs processes.
+
+Invariants that the runtime's contract tests check:
+- a started container outlives the control plane; its log and exit status are on disk when it ends, whoever
+  is watching;
+- `containers()` after a restart names everything that was started and not yet removed, running or exited;
+- an exit is reported exactly once for each subscriber's lifetime, also when it happened while nobody watched;
+- all processes of a pod are gone when `remove_pod` returns.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import datetime as dt
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class RuntimeUnavailable(Exception):
+    """This machine cannot run this mode; the message says why and what to do."""
+
+
+class StartFailed(Exception):
+    """A container could not be started (no such program, a mount that fails …); the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Something at a path of the container."""
+
+    target: str
+    source: Path | None = None
+    """A file or directory of the host; None for tmpfs."""
+    kind: Literal["bind", "tmpfs"] = "bind"
+    read_only: bool = False
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodSandbox:
+    """What the containers of a pod share: network, hostname, /etc/hosts."""
+
+    uid: str
+    namespace: str
+    name: str
+    hostname: str
+    ip: str
+    """The address that the agent chose from the pod CIDR; ignored with host_network."""
+    host_network: bool = False
+    host_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    dns_search: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """The container's command is `python SCRIPT ARGS` with this interpreter, so it may be forked from a process
+    that has imported `preload` already. The result must be the same as that of a fresh start."""
+
+    interpreter: str
+    preload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One start of one container."""
+
+    id: str
+    """Unique for this start: `<container name>-<attempt>`; unique within the pod."""
+    pod_uid: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    log_path: Path
+    """CRI format: `<RFC3339Nano> stdout|stderr F|P <line>`."""
+    cwd: str = "/"
+    mounts: tuple[Mount, ...] = ()
+    uid: int | None = None
+    gid: int | None = None
+    read_only_root: bool = False
+    writable: tuple[str, ...] = ()
+    """Directories of the image that get a throw-away writable layer (overlay)."""
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    warm: WarmStart | None = None
+
+
+class ContainerPhase(enum.StrEnum):
+    """Where a container is."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """What the runtime knows of one started container."""
+
+    pod_uid: str
+    id: str
+    phase: ContainerPhase
+    pid: int
+    started_at: dt.datetime
+    finished_at: dt.datetime | None = None
+    exit_code: int = 0
+    signal: int = 0
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command in a container ended."""
+
+    exit_code: int
+    output: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What the mode gives, for `headrace doctor` and the Node's conditions."""
+
+    mode: str
+    rootless: bool
+    network: bool
+    limits: str
+    """How memory limits are enforced: cgroup2, cgroup1, watchdog."""
+    notes: tuple[str, ...] = field(default=())
+
+
+class Runtime(Protocol):
+    """Runs pods. All methods are safe to call again after a crash of the caller."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """What this runtime gives on this machine; valid after `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Connect to the helper processes of this home, or start them. Raises RuntimeUnavailable."""
+        ...
+
+    async def stop(self, *, pods: bool) -> None:
+        """Disconnect; with `pods`, kill every container and end the helper processes too."""
+        ...
+
+    def on_exit(self, handler: Callable[[ContainerState], None]) -> None:
+        """Call this on the event loop when a container has exited."""
+        ...
+
+    async def create_pod(self, pod: PodSandbox) -> None:
+        """Make the pod's network and shared files; does nothing when they are there."""
+        ...
+
+    async def remove_pod(self, uid: str) -> None:
+        """Kill what still runs in the pod and forget it. Logs stay."""
+        ...
+
+    async def start_container(self, spec: ContainerSpec) -> ContainerState:
+        """Start. Raises StartFailed. Starting an id that was started before returns its state."""
+        ...
+
+    async def kill(self, pod_uid: str, container_id: str, signal: int) -> None:
+        """Signal the container's first process; nothing when it has exited."""
+        ...
+
+    async def containers(self) -> list[ContainerState]:
+        """Everything started and not removed."""
+        ...
+
+    async def exec(
+        self, pod_uid: str, container_id: str, argv: tuple[str, ...], *, timeout: float | None = None
+    ) -> ExecResult:
+        """Run a command in a running container's namespaces; output is stdout and stderr together, bounded.
+        A timeout ends the command with exit code 124."""
+        ...
+
+    async def dial(self, ip: str, port: int) -> socket.socket:
+        """A connected non-blocking TCP socket into the pod network. Raises OSError."""
+        ...
+
+    async def listen(self, ip: str, port: int, kind: int) -> socket.socket:
+        """A bound (and for SOCK_STREAM listening) non-blocking socket inside the pod network."""
+        ...

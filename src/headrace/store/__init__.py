@@ -1,0 +1,1 @@
+"""Durable, versioned storage of raw objects for the API server."""
