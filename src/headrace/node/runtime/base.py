@@ -59,7 +59,8 @@ class PodSandbox:
 @dataclass(frozen=True, slots=True)
 class WarmStart:
     """The container's command is `python SCRIPT ARGS` with this interpreter, so it may be forked from a process
-    that has imported `preload` already. The result must be the same as that of a fresh start."""
+    that has imported `preload` already. The result must be the same as that of a fresh start.
+    """
 
     interpreter: str
     preload: tuple[str, ...] = ()
@@ -174,7 +175,8 @@ class Runtime(Protocol):
         self, pod_uid: str, container_id: str, argv: tuple[str, ...], *, timeout: float | None = None
     ) -> ExecResult:
         """Run a command in a running container's namespaces; output is stdout and stderr together, bounded.
-        A timeout ends the command with exit code 124."""
+        A timeout ends the command with exit code 124.
+        """
         ...
 
     async def dial(self, ip: str, port: int) -> socket.socket:
