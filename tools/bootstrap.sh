@@ -1,0 +1,50 @@
+# Sourced by ./quickstart and ./test: makes .venv with exactly the packages of a lock, and does nothing when it is there.
+# Usage: bootstrap LOCK. Needs python3 >= 3.11 with venv; everything else comes from the package index.
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+    [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      printf '%s' "$candidate"
+      return
+    fi
+  done
+  die "Headrace needs Python 3.11, 3.12 or 3.13, and none was found: install python3 (Debian: apt install python3 python3-venv), or set PYTHON to one."
+}
+
+bootstrap() {
+  local lock=$1 venv=$2 python stamp want
+  python=$(find_python) || exit 1
+  stamp="$venv/.lock"
+  want="$("$python" -c 'import platform; print(platform.python_version())') $(cat "$lock" pyproject.toml | sha256sum | cut -c1-64) $PWD"
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+    return
+  fi
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    die "$python has no venv module: install it (Debian: apt install python3-venv) and run this again."
+  say "Setting up $venv (first time only)"
+  rm -f "$stamp"
+  if ! [ -x "$venv/bin/uv" ]; then
+    "$python" -m venv --clear "$venv" || die "Could not make a virtual environment in $venv: see the lines above."
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' "$lock")" ||
+      die "Could not install uv: is the package index reachable from here? (pip's message is above.)"
+  fi
+  translate_pip_settings
+  "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes "$lock" ||
+    die "Could not install the packages of $lock: is the package index reachable from here? (uv's message is above.)"
+  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable . ||
+    die "Could not install Headrace itself: see the lines above."
+  printf '%s' "$want" >"$stamp"
+}
+
+# uv does not read pip's settings: a mirror or certificate that is set for pip is meant for us too.
+translate_pip_settings() {
+  [ -n "${PIP_INDEX_URL:-}" ] && [ -z "${UV_DEFAULT_INDEX:-}" ] && export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
+  [ -n "${PIP_EXTRA_INDEX_URL:-}" ] && [ -z "${UV_INDEX:-}" ] && export UV_INDEX="$PIP_EXTRA_INDEX_URL"
+  [ -n "${PIP_CERT:-}" ] && [ -z "${SSL_CERT_FILE:-}" ] && export SSL_CERT_FILE="$PIP_CERT"
+  return 0
+}
