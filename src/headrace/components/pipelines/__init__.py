@@ -1,0 +1,1 @@
+"""Pipelines: the Kubeflow Pipelines API and the engine that runs compiled pipelines."""

@@ -1,0 +1,1 @@
+"""Types that pipelines are written in."""
