@@ -40,7 +40,7 @@ class Node(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", fro
     """Base of every part of the IR: immutable, camelCase, unknown fields ignored."""
 
 
-class ArtifactType(Node):
+class ArtifactType(Node, frozen=True):
     """What an artifact is, such as `system.Model`."""
 
     schema_title: str = ""
@@ -48,7 +48,7 @@ class ArtifactType(Node):
     instance_schema: str = ""
 
 
-class InputArtifact(Node):
+class InputArtifact(Node, frozen=True):
     """An artifact that a component takes."""
 
     artifact_type: ArtifactType = ArtifactType()
@@ -57,7 +57,7 @@ class InputArtifact(Node):
     description: str = ""
 
 
-class InputParameter(Node):
+class InputParameter(Node, frozen=True):
     """A parameter that a component takes. `default_value` UNSET and null are different things."""
 
     parameter_type: ParameterType = "PARAMETER_TYPE_ENUM_UNSPECIFIED"
@@ -85,14 +85,14 @@ class InputParameter(Node):
         return not self.is_optional and not self.has_default
 
 
-class InputDefinitions(Node):
+class InputDefinitions(Node, frozen=True):
     """What a component takes."""
 
     artifacts: dict[str, InputArtifact] = {}
     parameters: dict[str, InputParameter] = {}
 
 
-class OutputArtifact(Node):
+class OutputArtifact(Node, frozen=True):
     """An artifact that a component makes; `metadata` is what it begins with."""
 
     artifact_type: ArtifactType = ArtifactType()
@@ -101,7 +101,7 @@ class OutputArtifact(Node):
     description: str = ""
 
 
-class OutputParameter(Node):
+class OutputParameter(Node, frozen=True):
     """A parameter that a component makes."""
 
     parameter_type: ParameterType = "PARAMETER_TYPE_ENUM_UNSPECIFIED"
@@ -116,34 +116,34 @@ class OutputParameter(Node):
         return _DEPRECATED_TYPES.get(self.type, "PARAMETER_TYPE_ENUM_UNSPECIFIED")
 
 
-class OutputDefinitions(Node):
+class OutputDefinitions(Node, frozen=True):
     """What a component makes."""
 
     artifacts: dict[str, OutputArtifact] = {}
     parameters: dict[str, OutputParameter] = {}
 
 
-class TaskOutputParameter(Node):
+class TaskOutputParameter(Node, frozen=True):
     """An output parameter of another task of the same DAG."""
 
     producer_task: str
     output_parameter_key: str
 
 
-class TaskOutputArtifact(Node):
+class TaskOutputArtifact(Node, frozen=True):
     """An output artifact of another task of the same DAG."""
 
     producer_task: str
     output_artifact_key: str
 
 
-class TaskFinalStatus(Node):
+class TaskFinalStatus(Node, frozen=True):
     """How another task of the same DAG ended."""
 
     producer_task: str
 
 
-class RuntimeValue(Node):
+class RuntimeValue(Node, frozen=True):
     """A constant, or the name of a runtime parameter (deprecated: a constant inside `constantValue`)."""
 
     constant: Any = UNSET
@@ -153,15 +153,15 @@ class RuntimeValue(Node):
     @property
     def value(self) -> Any:
         """The constant; UNSET when there is none."""
-        if self.constant is not UNSET or self.constant_value is UNSET:
-            return self.constant
         old = self.constant_value
+        if self.constant is not UNSET or not isinstance(old, dict):
+            return self.constant
         if "intValue" in old:
             return int(old["intValue"])
         return old.get("doubleValue", old.get("stringValue", UNSET))
 
 
-class ParameterSource(Node):
+class ParameterSource(Node, frozen=True):
     """Where a task's input parameter comes from; exactly one is set."""
 
     task_output_parameter: TaskOutputParameter | None = None
@@ -171,40 +171,40 @@ class ParameterSource(Node):
     parameter_expression_selector: str = ""
 
 
-class ArtifactSource(Node):
+class ArtifactSource(Node, frozen=True):
     """Where a task's input artifact comes from; exactly one is set."""
 
     task_output_artifact: TaskOutputArtifact | None = None
     component_input_artifact: str | None = None
 
 
-class TaskInputs(Node):
+class TaskInputs(Node, frozen=True):
     """The arguments of a task."""
 
     parameters: dict[str, ParameterSource] = {}
     artifacts: dict[str, ArtifactSource] = {}
 
 
-class TaskInfo(Node):
+class TaskInfo(Node, frozen=True):
     """What the task is called on screen."""
 
     name: str = ""
 
 
-class CachingOptions(Node):
+class CachingOptions(Node, frozen=True):
     """Whether outputs of an earlier equal task may be reused."""
 
     enable_cache: bool = False
     cache_key: str = ""
 
 
-class ComponentRef(Node):
+class ComponentRef(Node, frozen=True):
     """The component that a task runs."""
 
     name: str = ""
 
 
-class TriggerPolicy(Node):
+class TriggerPolicy(Node, frozen=True):
     """When a task runs: `condition` is CEL over its inputs."""
 
     condition: str = ""
@@ -218,21 +218,21 @@ class TriggerPolicy(Node):
         return self.strategy == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
-class ParameterItems(Node):
+class ParameterItems(Node, frozen=True):
     """What a loop runs over: JSON text, or an input parameter of the task."""
 
     raw: str | UnsetType = UNSET
     input_parameter: str = ""
 
 
-class ParameterIterator(Node):
+class ParameterIterator(Node, frozen=True):
     """A loop; each iteration gets its item as the input `item_input`."""
 
     items: ParameterItems
     item_input: str
 
 
-class RetryPolicy(Node):
+class RetryPolicy(Node, frozen=True):
     """How often and when a failed task runs again; durations as `"60s"`."""
 
     max_retry_count: int = 0
@@ -241,13 +241,13 @@ class RetryPolicy(Node):
     backoff_max_duration: str = ""
 
 
-class IteratorPolicy(Node):
+class IteratorPolicy(Node, frozen=True):
     """How many iterations run at a time; 0 means all."""
 
     parallelism_limit: int = 0
 
 
-class TaskSpec(Node):
+class TaskSpec(Node, frozen=True):
     """One task of a DAG."""
 
     task_info: TaskInfo = TaskInfo()
@@ -275,33 +275,33 @@ class TaskSpec(Node):
         return names
 
 
-class ArtifactSelector(Node):
+class ArtifactSelector(Node, frozen=True):
     """An output artifact of a task inside the DAG."""
 
     producer_subtask: str
     output_artifact_key: str
 
 
-class DagOutputArtifact(Node):
+class DagOutputArtifact(Node, frozen=True):
     """Where a DAG's output artifact comes from; several selectors mean the first that ran (OneOf)."""
 
     artifact_selectors: list[ArtifactSelector] = []
 
 
-class ParameterSelector(Node):
+class ParameterSelector(Node, frozen=True):
     """An output parameter of a task inside the DAG."""
 
     producer_subtask: str
     output_parameter_key: str
 
 
-class ParameterSelectors(Node):
+class ParameterSelectors(Node, frozen=True):
     """Alternatives: the first whose task ran."""
 
     parameter_selectors: list[ParameterSelector] = []
 
 
-class DagOutputParameter(Node):
+class DagOutputParameter(Node, frozen=True):
     """Where a DAG's output parameter comes from; exactly one is set."""
 
     value_from_parameter: ParameterSelector | None = None
@@ -315,28 +315,28 @@ class DagOutputParameter(Node):
         return self.value_from_oneof.parameter_selectors if self.value_from_oneof is not None else []
 
 
-class DagOutputs(Node):
+class DagOutputs(Node, frozen=True):
     """What a DAG hands to its caller."""
 
     artifacts: dict[str, DagOutputArtifact] = {}
     parameters: dict[str, DagOutputParameter] = {}
 
 
-class DagSpec(Node):
+class DagSpec(Node, frozen=True):
     """Tasks and what they hand out."""
 
     tasks: dict[str, TaskSpec] = {}
     outputs: DagOutputs = DagOutputs()
 
 
-class TaskConfigPassthrough(Node):
+class TaskConfigPassthrough(Node, frozen=True):
     """A part of the task's Kubernetes configuration that the component takes as a value."""
 
     field: str = "NONE"
     apply_to_task: bool = False
 
 
-class ComponentSpec(Node):
+class ComponentSpec(Node, frozen=True):
     """A component: a DAG, or an executor of the deployment spec."""
 
     input_definitions: InputDefinitions = InputDefinitions()
@@ -346,7 +346,7 @@ class ComponentSpec(Node):
     task_config_passthroughs: list[TaskConfigPassthrough] = []
 
 
-class Accelerator(Node):
+class Accelerator(Node, frozen=True):
     """An accelerator and how many; the new fields may hold placeholders."""
 
     type: str = ""
@@ -355,7 +355,7 @@ class Accelerator(Node):
     resource_count: str = ""
 
 
-class Resources(Node):
+class Resources(Node, frozen=True):
     """Resources of a container; the `resource_*` fields are Kubernetes quantities and may hold placeholders."""
 
     cpu_limit: float | str = 0.0
@@ -369,14 +369,14 @@ class Resources(Node):
     accelerator: Accelerator | None = None
 
 
-class EnvVar(Node):
+class EnvVar(Node, frozen=True):
     """An environment variable of a container."""
 
     name: str
     value: str = ""
 
 
-class ContainerSpec(Node):
+class ContainerSpec(Node, frozen=True):
     """A program of an image. Command and args may hold placeholders."""
 
     image: str = ""
@@ -386,7 +386,7 @@ class ContainerSpec(Node):
     env: list[EnvVar] = []
 
 
-class ImporterSpec(Node):
+class ImporterSpec(Node, frozen=True):
     """An artifact that exists already."""
 
     artifact_uri: RuntimeValue = RuntimeValue()
@@ -396,39 +396,39 @@ class ImporterSpec(Node):
     download_to_workspace: bool = False
 
 
-class ExecutorSpec(Node):
+class ExecutorSpec(Node, frozen=True):
     """How a component runs; exactly one is set."""
 
     container: ContainerSpec | None = None
     importer: ImporterSpec | None = None
 
 
-class DeploymentSpec(Node):
+class DeploymentSpec(Node, frozen=True):
     """Executors by label."""
 
     executors: dict[str, ExecutorSpec] = {}
 
 
-class PlatformDeployment(Node):
+class PlatformDeployment(Node, frozen=True):
     """Platform configuration of executors, by label: kfp-kubernetes' KubernetesExecutorConfig in JSON."""
 
     executors: dict[str, dict[str, Any]] = {}
 
 
-class Platform(Node):
+class Platform(Node, frozen=True):
     """Configuration for one platform."""
 
     deployment_spec: PlatformDeployment = PlatformDeployment()
     pipeline_config: dict[str, Any] = {}
 
 
-class PlatformSpec(Node):
+class PlatformSpec(Node, frozen=True):
     """Configuration by platform."""
 
     platforms: dict[str, Platform] = {}
 
 
-class PipelineInfo(Node):
+class PipelineInfo(Node, frozen=True):
     """Names."""
 
     name: str = ""
@@ -436,7 +436,7 @@ class PipelineInfo(Node):
     description: str = ""
 
 
-class PipelineSpec(Node):
+class PipelineSpec(Node, frozen=True):
     """A whole pipeline."""
 
     pipeline_info: PipelineInfo = PipelineInfo()
@@ -487,7 +487,8 @@ def decode_pipeline_spec(doc: object) -> PipelineSpec:
         doc = inner
     if "apiVersion" in doc and "kind" in doc and "root" not in doc:
         raise SpecError(
-            f"This is a {doc['kind']} of {doc['apiVersion']}, not a pipeline spec of KFP v2; compile the pipeline with kfp 2."
+            f"This is a {doc['kind']} of {doc['apiVersion']}, not a pipeline spec of KFP v2; "
+            "compile the pipeline with kfp 2."
         )
     try:
         return msgspec.convert({**doc, "platformSpec": platform}, PipelineSpec, strict=True)

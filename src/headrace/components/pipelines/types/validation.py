@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from headrace.components.pipelines.types.ir import UNSET, SpecError
+from msgspec import UNSET
+
+from headrace.components.pipelines.types.ir import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,7 +182,7 @@ def _check_artifact_source(
 
 def _fits(given: str, wanted: str) -> bool:
     """Whether a value of one type may become an input of another: everything may be text (driver/resolve.go)."""
-    if "PARAMETER_TYPE_ENUM_UNSPECIFIED" in {given, wanted} or given == wanted or wanted == "STRING":
+    if "PARAMETER_TYPE_ENUM_UNSPECIFIED" in {given, wanted} or wanted in {given, "STRING"}:
         return True
     return {given, wanted} <= _NUMBERS or {given, wanted} <= _STRUCTS
 
