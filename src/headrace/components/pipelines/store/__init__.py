@@ -1,0 +1,1 @@
+"""SQL state of pipelines: experiments, pipelines, runs, tasks, artifacts."""

@@ -1,0 +1,443 @@
+"""The record of runs, as the engine and the reporting endpoint use it.
+
+Invariants:
+- one method is one transaction, durable when it returns;
+- a run or task in a final state never changes again, so that "succeeded exactly once" is a property of the record;
+- every method may be repeated after a crash: creating tasks skips paths that exist, a report is recorded once;
+- subscribers hear of what did not come from the engine (created, terminating, reported, deleted) after the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from headrace.api import _wire
+from headrace.components.pipelines.store import schema as t
+from headrace.components.pipelines.store.models import (
+    FINAL,
+    Artifact,
+    Change,
+    ChangeKind,
+    Direction,
+    Report,
+    Run,
+    RunRow,
+    RuntimeState,
+    Spec,
+    StatusEntry,
+    TaskRow,
+    TaskUpdate,
+    Values,
+)
+from headrace.components.pipelines.store.rows import from_row, to_row
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from headrace.components.pipelines.store.database import Database
+    from headrace.machinery.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_ARTIFACT_IDS = uuid.UUID("6b0d2b0e-6f0b-4e0e-9a44-2f1d6c1f7a10")
+"""Namespace of artifact ids: an id follows from task, attempt and output, so that a repeated report makes none."""
+_NOT_FINAL = [s.value for s in RuntimeState if s not in FINAL]
+
+
+class RunNotFound(LookupError):
+    """No run, or task, of that id."""
+
+
+class RunRepository:
+    """Runs, tasks and artifacts in SQL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+        self._subscribers: list[Callable[[Change], None]] = []
+
+    def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
+        """Call `callback` on the event loop after each committed change from outside; the result unsubscribes."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def notify(self, change: Change) -> None:
+        """Tell the subscribers."""
+        for callback in tuple(self._subscribers):
+            try:
+                callback(change)
+            except Exception:
+                log.exception("a subscriber of pipeline changes failed on %s", change.kind)
+
+    # Runs
+
+    async def create_run(self, run: Run, spec: Spec) -> Run:
+        """Record a new run with its spec and wake the engine. `created_at`, state and history are set here."""
+        now = self._clock.precise()
+        run.created_at = run.created_at or now
+        run.scheduled_at = run.scheduled_at or run.created_at
+        run.state_history = [history_entry(now, run.state)]
+
+        def work(connection: Connection) -> None:
+            run.spec_digest = put_spec(connection, spec)
+            connection.execute(t.runs.insert().values(to_row(run)))
+            connection.execute(
+                t.experiments.update()
+                .where(t.experiments.c.id == run.experiment_id)
+                .values(last_run_created_at=run.created_at)
+            )
+
+        await self._database.run(work)
+        self.notify(Change(ChangeKind.CREATED, run.id))
+        return run
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """A run without its tasks."""
+        return await self._database.run(lambda connection: _run(connection, run_id))
+
+    async def load_run(self, run_id: str) -> RunRow | None:
+        """A run with its spec, tasks and artifacts."""
+        return await self._database.run(lambda connection: _load_run(connection, run_id))
+
+    async def unfinished_runs(self) -> list[str]:
+        """Ids of the runs that are not in a final state, oldest first."""
+
+        def work(connection: Connection) -> list[str]:
+            query = sa.select(t.runs.c.id).where(t.runs.c.state.in_(_NOT_FINAL)).order_by(t.runs.c.created_at)
+            return list(connection.scalars(query))
+
+        return await self._database.run(work)
+
+    async def start_run(self, run_id: str) -> bool:
+        """PENDING to RUNNING; False when the run is not pending (any more)."""
+        return await self._set_run_state(run_id, RuntimeState.RUNNING, {RuntimeState.PENDING})
+
+    async def finish_run(
+        self, run_id: str, state: RuntimeState, *, error_code: int = 0, error_message: str = ""
+    ) -> bool:
+        """Set the final state of a run; False when it has one already."""
+        if state not in FINAL:
+            raise ValueError(f"{state} is not a final state")
+        return await self._set_run_state(run_id, state, None, error_code=error_code, error_message=error_message)
+
+    async def request_termination(self, run_id: str) -> bool:
+        """Ask the engine to cancel a run (state CANCELING); False when the run is in a final state."""
+        applied = await self._set_run_state(
+            run_id, RuntimeState.CANCELING, {RuntimeState.PENDING, RuntimeState.RUNNING, RuntimeState.PAUSED}
+        )
+        if applied:
+            self.notify(Change(ChangeKind.TERMINATING, run_id))
+            return True
+        run = await self.get_run(run_id)
+        if run is None:
+            raise RunNotFound(run_id)
+        return not run.state.final
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Forget a run, its tasks and its artifacts' records, and tell the engine; False when there is none."""
+        found = await self._database.run(lambda connection: delete_runs(connection, [run_id])) > 0
+        if found:
+            self.notify(Change(ChangeKind.DELETED, run_id))
+        return found
+
+    async def _set_run_state(
+        self,
+        run_id: str,
+        state: RuntimeState,
+        expect: set[RuntimeState] | None,
+        *,
+        error_code: int = 0,
+        error_message: str = "",
+    ) -> bool:
+        now = self._clock.precise()
+
+        def work(connection: Connection) -> bool:
+            run = _run(connection, run_id, lock=True)
+            if run is None or run.state.final or (expect is not None and run.state not in expect):
+                return False
+            entry = history_entry(now, state, error_code, error_message)
+            values: dict[str, Any] = {"state": state.value, "state_history": [*run.state_history, entry]}
+            if state.final:
+                values |= {"finished_at": now, "error_code": error_code, "error_message": error_message}
+            connection.execute(t.runs.update().where(t.runs.c.id == run_id).values(values))
+            return True
+
+        return await self._database.run(work)
+
+    # Tasks
+
+    async def create_tasks(self, run_id: str, tasks: Sequence[TaskRow]) -> list[TaskRow]:
+        """Record tasks; where the run has a task of that path already, that one is returned instead.
+
+        A task may be recorded in any state, also a final one (a skipped branch).
+        """
+        now = self._clock.precise()
+
+        def work(connection: Connection) -> list[TaskRow]:
+            paths = [task.path for task in tasks]
+            query = sa.select(t.tasks).where(t.tasks.c.run_id == run_id, t.tasks.c.path.in_(paths))
+            present = {row["path"]: from_row(TaskRow, row) for row in connection.execute(query).mappings()}
+            following = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(t.tasks.c.run_id == run_id)
+            seq: int = connection.scalar(following) or 0
+            result: list[TaskRow] = []
+            for task in tasks:
+                known = present.get(task.path)
+                if known is not None:
+                    result.append(known)
+                    continue
+                seq += 1
+                task.run_id = run_id
+                task.created_at = task.created_at or now
+                if task.state is not RuntimeState.PENDING:
+                    task.started_at = task.started_at or now
+                if task.state.final:
+                    task.finished_at = task.finished_at or now
+                task.state_history = [history_entry(now, task.state, task.error_code, task.error_message)]
+                connection.execute(t.tasks.insert().values(to_row(task) | {"seq": seq}))
+                _link(connection, task, Direction.INPUT, task.inputs)
+                _link(connection, task, Direction.OUTPUT, task.outputs)
+                present[task.path] = task
+                result.append(task)
+            return result
+
+        return await self._database.run(work)
+
+    async def get_task(self, task_id: str) -> TaskRow | None:
+        """One task."""
+        return await self._database.run(lambda connection: _task(connection, task_id))
+
+    async def update_tasks(self, updates: Sequence[TaskUpdate]) -> list[bool]:
+        """Compare-and-set each task, all in one transaction; which of them applied."""
+        now = self._clock.precise()
+        return await self._database.run(lambda connection: [_update(connection, now, u) for u in updates])
+
+    async def record_outputs(self, task_id: str, report: Report) -> bool:
+        """Record what an attempt of a task came to, once, and wake the engine.
+
+        SUCCEEDED finishes the task with these outputs. Any other state is kept in `task.report` together with the
+        outputs that there are, for the engine to decide (retry, fail, cancel). False when nothing was recorded: the
+        task is finished, is at another attempt, or has this attempt's report. Raises RunNotFound.
+        """
+        now = self._clock.precise()
+
+        def work(connection: Connection) -> TaskRow | None:
+            return _record(connection, now, task_id, report)
+
+        task = await self._database.run(work)
+        if task is None:
+            return False
+        self.notify(Change(ChangeKind.REPORTED, task.run_id, task))
+        return True
+
+    async def find_cached(self, namespace: str, pipeline_name: str, cache_key: str) -> TaskRow | None:
+        """The newest task that succeeded by running itself under this cache key, in the same pipeline's scope."""
+
+        def work(connection: Connection) -> TaskRow | None:
+            query = (
+                sa.select(t.tasks)
+                .join(t.runs, t.runs.c.id == t.tasks.c.run_id)
+                .where(
+                    t.tasks.c.cache_key == cache_key,
+                    t.tasks.c.state == RuntimeState.SUCCEEDED.value,
+                    t.tasks.c.cached_from == "",
+                    t.runs.c.namespace == namespace,
+                    t.runs.c.pipeline_name == pipeline_name,
+                )
+                .order_by(t.tasks.c.finished_at.desc())
+                .limit(1)
+            )
+            row = connection.execute(query).mappings().first()
+            return from_row(TaskRow, row) if row else None
+
+        return await self._database.run(work)
+
+    # Artifacts
+
+    async def artifacts(self, ids: Iterable[str]) -> dict[str, Artifact]:
+        """Artifacts by id; ids that do not exist are absent."""
+        wanted = list(ids)
+        return await self._database.run(lambda connection: _artifacts(connection, t.artifacts.c.id.in_(wanted)))
+
+
+def history_entry(now: dt.datetime, state: RuntimeState, code: int = 0, message: str = "") -> StatusEntry:
+    """An entry of a state history."""
+    entry = StatusEntry(update_time=rfc3339(now), state=state.value)
+    if message:
+        entry["error"] = {"code": code, "message": message}
+    return entry
+
+
+def rfc3339(moment: dt.datetime) -> str:
+    """`2026-08-21T21:10:03.123456Z`, as protobuf's JSON has timestamps."""
+    text = moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+def put_spec(connection: Connection, spec: Spec) -> str:
+    """Record a spec under its content's digest, once; the digest."""
+    raw = _wire.encode([spec.pipeline_spec, spec.platform_spec])
+    digest = hashlib.sha256(raw).hexdigest()
+    if connection.scalar(sa.select(t.specs.c.digest).where(t.specs.c.digest == digest)) is None:
+        connection.execute(
+            t.specs.insert().values(digest=digest, pipeline_spec=spec.pipeline_spec, platform_spec=spec.platform_spec)
+        )
+    return digest
+
+
+def drop_unused_specs(connection: Connection, digests: Iterable[str]) -> None:
+    """Forget those specs that no run and no version names any more."""
+    used = sa.or_(
+        sa.exists().where(t.runs.c.spec_digest == t.specs.c.digest),
+        sa.exists().where(t.versions.c.spec_digest == t.specs.c.digest),
+    )
+    connection.execute(t.specs.delete().where(t.specs.c.digest.in_(set(digests)), sa.not_(used)))
+
+
+def delete_runs(connection: Connection, run_ids: Sequence[str]) -> int:
+    """Delete runs and all that hangs on them; how many there were."""
+    digests = list(connection.scalars(sa.select(t.runs.c.spec_digest).where(t.runs.c.id.in_(run_ids))))
+    # Artifacts may be outputs of one run and, by caching, be named by another: those stay.
+    connection.execute(t.artifact_tasks.delete().where(t.artifact_tasks.c.run_id.in_(run_ids)))
+    linked = sa.exists().where(t.artifact_tasks.c.artifact_id == t.artifacts.c.id)
+    connection.execute(t.artifacts.delete().where(t.artifacts.c.run_id.in_(run_ids), sa.not_(linked)))
+    connection.execute(t.tasks.delete().where(t.tasks.c.run_id.in_(run_ids)))
+    count = connection.execute(t.runs.delete().where(t.runs.c.id.in_(run_ids))).rowcount
+    drop_unused_specs(connection, digests)
+    return int(count)
+
+
+def get_spec(connection: Connection, digest: str) -> Spec:
+    """The spec of a digest that a row names."""
+    row = connection.execute(sa.select(t.specs).where(t.specs.c.digest == digest)).mappings().one()
+    return Spec(row["pipeline_spec"], row["platform_spec"])
+
+
+def _run(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
+    query = sa.select(t.runs).where(t.runs.c.id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return from_row(Run, row) if row else None
+
+
+def _task(connection: Connection, task_id: str, *, lock: bool = False) -> TaskRow | None:
+    query = sa.select(t.tasks).where(t.tasks.c.id == task_id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return from_row(TaskRow, row) if row else None
+
+
+def _artifacts(connection: Connection, condition: sa.ColumnElement[bool]) -> dict[str, Artifact]:
+    rows = connection.execute(sa.select(t.artifacts).where(condition)).mappings()
+    return {row["id"]: from_row(Artifact, row) for row in rows}
+
+
+def _load_run(connection: Connection, run_id: str) -> RunRow | None:
+    run = _run(connection, run_id)
+    if run is None:
+        return None
+    rows = connection.execute(sa.select(t.tasks).where(t.tasks.c.run_id == run_id).order_by(t.tasks.c.seq)).mappings()
+    linked = sa.select(t.artifact_tasks.c.artifact_id).where(t.artifact_tasks.c.run_id == run_id)
+    return RunRow(
+        run=run,
+        spec=get_spec(connection, run.spec_digest),
+        tasks=[from_row(TaskRow, row) for row in rows],
+        artifacts=_artifacts(connection, t.artifacts.c.id.in_(linked)),
+    )
+
+
+def _update(connection: Connection, now: dt.datetime, update: TaskUpdate) -> bool:
+    task = _task(connection, update.task_id, lock=True)
+    if (
+        task is None
+        or task.state.final
+        or (update.expect is not None and task.state not in update.expect)
+        or (update.expect_attempt is not None and task.attempt != update.expect_attempt)
+    ):
+        return False
+    values: dict[str, Any] = dict(update.changes)
+    state = update.changes.get("state", task.state)
+    again = update.changes.get("attempt", task.attempt) != task.attempt
+    if again:
+        values.setdefault("report", None)
+    if state is not task.state or again:
+        entry = history_entry(
+            now, state, values.get("error_code", task.error_code), values.get("error_message", task.error_message)
+        )
+        values |= {"state": state.value, "state_history": [*task.state_history, entry]}
+    if state is not RuntimeState.PENDING and task.started_at is None:
+        values.setdefault("started_at", now)
+    if state.final:
+        values.setdefault("finished_at", now)
+    if not values:
+        return True
+    connection.execute(t.tasks.update().where(t.tasks.c.id == task.id).values(values))
+    _link(connection, task, Direction.INPUT, values.get("inputs"))
+    _link(connection, task, Direction.OUTPUT, values.get("outputs"))
+    return True
+
+
+def _link(connection: Connection, task: TaskRow, direction: Direction, values: Values | None) -> None:
+    """Make the links of one side of a task those that `values` names; None leaves them as they are."""
+    if values is None:
+        return
+    links = {(artifact_id, key) for key, ids in values.artifacts.items() for artifact_id in ids}
+    c = t.artifact_tasks.c
+    mine = sa.and_(c.task_id == task.id, c.direction == direction.value)
+    present = {(row.artifact_id, row.key) for row in connection.execute(sa.select(c.artifact_id, c.key).where(mine))}
+    for artifact_id, key in present - links:
+        connection.execute(t.artifact_tasks.delete().where(mine, c.artifact_id == artifact_id, c.key == key))
+    new = [
+        {"artifact_id": a, "task_id": task.id, "direction": direction.value, "key": key, "run_id": task.run_id}
+        for a, key in sorted(links - present)
+    ]
+    if new:
+        connection.execute(t.artifact_tasks.insert(), new)
+
+
+def _record(connection: Connection, now: dt.datetime, task_id: str, report: Report) -> TaskRow | None:
+    task = _task(connection, task_id, lock=True)
+    if task is None:
+        raise RunNotFound(task_id)
+    if task.state.final or task.attempt != report.attempt or task.report is not None:
+        return None
+    namespace: str = connection.scalar(sa.select(t.runs.c.namespace).where(t.runs.c.id == task.run_id)) or ""
+    task.outputs = Values(dict(report.parameters), {})
+    for index, new in enumerate(report.artifacts):
+        artifact = Artifact(
+            id=str(uuid.uuid5(_ARTIFACT_IDS, f"{task.id}/{report.attempt}/{new.output}/{index}")),
+            namespace=namespace,
+            type=new.type,
+            schema_version=new.schema_version,
+            name=new.name,
+            uri=new.uri,
+            metadata=new.metadata,
+            run_id=task.run_id,
+            task_id=task.id,
+            created_at=now,
+        )
+        connection.execute(t.artifacts.insert().values(to_row(artifact, "number")))
+        task.outputs.artifacts.setdefault(new.output, []).append(artifact.id)
+    task.report = {"attempt": report.attempt, "state": report.state.value}
+    if report.exit_code is not None:
+        task.report["exit_code"] = report.exit_code
+    if report.error_message:
+        task.report["error"] = {"code": report.error_code, "message": report.error_message}
+    values: dict[str, Any] = {"outputs": task.outputs, "report": task.report}
+    if report.state is RuntimeState.SUCCEEDED:
+        task.state = report.state
+        task.started_at, task.finished_at = task.started_at or now, now
+        task.state_history = [*task.state_history, history_entry(now, task.state)]
+        values |= {
+            "state": task.state.value,
+            "started_at": task.started_at,
+            "finished_at": now,
+            "state_history": task.state_history,
+        }
+    connection.execute(t.tasks.update().where(t.tasks.c.id == task.id).values(values))
+    _link(connection, task, Direction.OUTPUT, task.outputs)
+    return task
