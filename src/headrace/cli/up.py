@@ -1,0 +1,197 @@
+"""`headrace up`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli.home import home_option, port_options, remember, settings
+from headrace.cli.process import acquire_lock, check_ports, find
+
+if TYPE_CHECKING:
+    from headrace.machinery.settings import Settings
+
+START_TIMEOUT = 60.0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  headrace up                          in the foreground, Ctrl-C stops everything
+  headrace up --detach                 in the background; `headrace down` stops it
+  headrace up --only pipelines         only pipelines and what they need
+  headrace up --home ~/two --api-port 6444 --gateway-port 8081 --objectstore-port 9001
+  headrace up --detach --merge-kubeconfig   and make it the current context of ~/.kube/config
+"""
+)
+@home_option
+@port_options
+@click.option("--detach", "-d", is_flag=True, help="Start in the background and return when everything is ready.")
+@click.option("--only", metavar="NAMES", help="Comma-separated components to run, with what they require.")
+@click.option("--merge-kubeconfig", is_flag=True, help="Add this cluster to ~/.kube/config and switch to it.")
+@click.option("--verbose", "-v", is_flag=True, help="Log more.")
+def command(
+    home: Path | None,
+    api_port: int | None,
+    gateway_port: int | None,
+    objectstore_port: int | None,
+    detach: bool,
+    only: str | None,
+    merge_kubeconfig: bool,
+    verbose: bool,
+) -> None:
+    """Start the platform."""
+    chosen = settings(home, api=api_port, gateway=gateway_port, objectstore=objectstore_port)
+    names = tuple(n.strip() for n in only.split(",") if n.strip()) if only else ()
+    if detach:
+        start_detached(chosen, names, verbose=verbose)
+    else:
+        _foreground(chosen, names, verbose=verbose, merge=merge_kubeconfig)
+        return
+    if merge_kubeconfig:
+        _merge(chosen)
+
+
+def start_detached(chosen: Settings, only: tuple[str, ...] = (), *, verbose: bool = False) -> None:
+    """Start in the background and show progress until every component is ready. Raises ClickException."""
+    running = find(chosen)
+    if running is None:
+        check_ports(chosen)
+        remember(chosen)
+        chosen.logs.mkdir(parents=True, exist_ok=True)
+        log = chosen.logs / "headrace.log"
+        arguments = [sys.executable, "-m", "headrace.cli", "up", "--home", str(chosen.home)]
+        if only:
+            arguments += ["--only", ",".join(only)]
+        if verbose:
+            arguments.append("--verbose")
+        with log.open("ab") as output:
+            begin = output.tell()
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "HEADRACE_HOME": str(chosen.home)},
+            )
+        _follow_start(process, log, begin)
+    elif running.ready:
+        click.echo(f"The platform of {chosen.home} runs already (pid {running.pid}).")
+        return
+    _wait_ready(chosen)
+
+
+def _follow_start(process: subprocess.Popen[bytes], log: Path, begin: int) -> None:
+    """Copy the new lines of the log to the terminal until the platform says that it is ready."""
+    deadline = time.monotonic() + START_TIMEOUT
+    position, pending = begin, ""
+    while time.monotonic() < deadline:
+        with log.open("rb") as file:
+            file.seek(position)
+            chunk = file.read()
+        position += len(chunk)
+        *lines, pending = (pending + chunk.decode(errors="replace")).split("\n")
+        for line in lines:
+            if line.startswith(_PROGRESS):
+                click.echo(line)
+            if line.startswith(_READY):
+                return
+        code = process.poll()
+        if code is not None:
+            tail = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+            raise click.ClickException(
+                "\n".join([f"the platform ended with code {code} while it started:", *tail[-12:]])
+            )
+        time.sleep(0.02)
+    raise click.ClickException(f"the platform is not ready after {START_TIMEOUT:.0f} s: see {log}")
+
+
+def _wait_ready(chosen: Settings) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        running = find(chosen)
+        if running is None:
+            raise click.ClickException(f"the platform ended while it started: see {chosen.logs / 'headrace.log'}")
+        if running.ready:
+            return
+        time.sleep(0.02)
+    raise click.ClickException(f"the platform is not ready after {START_TIMEOUT:.0f} s")
+
+
+_PROGRESS = "  ready "
+_READY = "Headrace is up"
+
+
+def _foreground(chosen: Settings, only: tuple[str, ...], *, verbose: bool, merge: bool) -> None:
+    import logging
+
+    from headrace.machinery.component import ConfigurationError
+    from headrace.platform import Platform
+
+    chosen.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = acquire_lock(chosen)
+    check_ports(chosen)
+    remember(chosen)
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+    def progress(name: str, seconds: float) -> None:
+        click.echo(f"{_PROGRESS}{name:<18} {seconds * 1000:7.0f} ms")
+        sys.stdout.flush()
+
+    async def run() -> None:
+        platform = Platform(chosen, only=only)
+        begin = time.monotonic()
+        await platform.start(progress)
+        if merge:
+            _merge(chosen)
+        click.echo(f"{_READY} after {time.monotonic() - begin:.2f} s")
+        click.echo(where_to_look(chosen))
+        sys.stdout.flush()
+        await platform.run_until_signal()
+
+    try:
+        with contextlib.closing(lock):
+            _run(run())
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(main: object) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)  # type: ignore[arg-type]
+
+
+def _merge(chosen: Settings) -> None:
+    from headrace.apiserver.pki import merge_kubeconfig
+
+    target = Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)[0]).expanduser()
+    context = merge_kubeconfig(chosen, target)
+    click.echo(f"{target}: context {context} added and made current")
+
+
+def where_to_look(chosen: Settings) -> str:
+    """The addresses that a person needs next."""
+    return "\n".join(
+        (
+            f"  Kubernetes API   https://{chosen.host}:{chosen.ports.api}    export KUBECONFIG={chosen.kubeconfig}",
+            f"  Pipelines        {chosen.gateway_url}/pipeline    kfp.Client(host=…, existing_token=…)",
+            f"  Served models    {chosen.gateway_url}/serving/NAMESPACE/NAME/…",
+            f"  Object store     http://{chosen.host}:{chosen.ports.objectstore}",
+        )
+    )
