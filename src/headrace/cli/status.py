@@ -97,8 +97,10 @@ def _pss(process: psutil.Process) -> float:
 def _text(chosen: Settings, facts: dict[str, Any]) -> str:
     state = "ready" if facts["ready"] else "starting"
     lines = [
-        f"Headrace {facts['version']} is {state}: pid {facts['pid']}, up {_age(facts['uptime_seconds'])},"
-        f" {facts['memory_mb']:.0f} MB",
+        (
+            f"Headrace {facts['version']} is {state}: pid {facts['pid']}, up {_age(facts['uptime_seconds'])},"
+            f" {facts['memory_mb']:.0f} MB"
+        ),
         f"  home             {facts['home']}",
         where_to_look(chosen),
         "",
