@@ -1,0 +1,1 @@
+"""The cluster's own trust: a CA, certificates of server and administrator, the token-signing key, kubeconfigs."""
