@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Object)
 Warnings = list[str]
+RawObjects = list[bytes]
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
 
@@ -196,8 +197,10 @@ class Registry(Protocol):
         fields: str = "",
         limit: int = 0,
         continue_token: str = "",
+        resource_version: str = "",
+        match: str = "",
     ) -> Page:
-        """A page of objects; namespace "" means all."""
+        """A page of objects; namespace "" means all. `match` is resourceVersionMatch."""
         ...
 
     def watch(
@@ -212,7 +215,10 @@ class Registry(Protocol):
         bookmarks: bool = False,
         send_initial_events: bool = False,
     ) -> AsyncIterator[RawEvent]:
-        """Changes. An empty resource_version (or "0") starts with what exists as ADDED."""
+        """Changes. An empty resource_version (or "0") starts with what exists as ADDED.
+
+        Authorization and a version that is too old (Gone) raise at once; the subscription begins with the call.
+        """
         ...
 
     async def create(
@@ -278,6 +284,21 @@ class Registry(Protocol):
         """Begin or finish deletion; the object as it now stands (or last stood) comes back."""
         ...
 
+    async def delete_collection(
+        self,
+        user: User,
+        info: KindInfo,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        propagation: Propagation | None = None,
+        grace_period_seconds: int | None = None,
+        dry_run: bool = False,
+    ) -> RawObjects:
+        """Delete everything that the selectors match; each as it now stands (or last stood)."""
+        ...
+
     async def authorize(
         self,
         user: User,
@@ -290,4 +311,28 @@ class Registry(Protocol):
         name: str = "",
     ) -> bool:
         """RBAC's answer."""
+        ...
+
+
+class TokenIssuer(Protocol):
+    """Issues and verifies service-account tokens; the API server's authentication implements it."""
+
+    async def issue(
+        self,
+        user: User,
+        namespace: str,
+        service_account: str,
+        *,
+        audiences: Sequence[str] = (),
+        expiration_seconds: int = 3600,
+        pod_name: str = "",
+        pod_uid: str = "",
+    ) -> str:
+        """A signed token that `user` asks for (verb create on serviceaccounts/token). Raises Forbidden, NotFound,
+        and Conflict when the pod's uid differs.
+        """
+        ...
+
+    async def review(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+        """Whose token this is; None when it is invalid, expired, for another audience, or its owner is gone."""
         ...

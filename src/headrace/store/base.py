@@ -76,8 +76,14 @@ class Store(Protocol):
         """The key's current value, from memory."""
         ...
 
-    def range(self, prefix: str, *, after: str = "", limit: int = 0) -> list[Record]:
-        """Current values below a prefix in key order, beginning after a key."""
+    def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> list[Record]:
+        """Values below a prefix in key order, beginning after a key: the current ones, or those of an earlier
+        revision. Raises Compacted when the log does not reach back to it.
+        """
+        ...
+
+    def count(self, prefix: str, *, after: str = "") -> int:
+        """How many current values follow a key below a prefix."""
         ...
 
     async def put(self, key: str, encode: Callable[[int], bytes], *, expected: int) -> Record:

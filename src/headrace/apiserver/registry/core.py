@@ -1,0 +1,126 @@
+"""What reads, writes and deletions share: the store, the kinds, who may, and what follows a write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from headrace.api import _wire
+from headrace.api.errors import Forbidden, NotFound
+from headrace.apiserver.authz.rbac import Attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.api.identity import User
+    from headrace.api.meta import KindInfo
+    from headrace.apiserver.admission.chain import Admission
+    from headrace.apiserver.authz.rbac import Authorizer
+    from headrace.apiserver.registry.kinds import KindCatalog, Served
+    from headrace.machinery.clock import Clock
+    from headrace.store.base import Record, Store
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Core:
+    """The registry's parts, shared by its verbs."""
+
+    store: Store
+    kinds: KindCatalog
+    clock: Clock
+    authorizer: Authorizer
+    admission: Admission
+    observers: list[Callable[[KindInfo, Json, bool], None]] = field(default_factory=list)
+    """Called after every durable write with the kind, the object and whether it was deleted."""
+
+    def authorize(
+        self, user: User, verb: str, info: KindInfo, namespace: str, name: str = "", *, subresource: str = ""
+    ) -> None:
+        """Raises Forbidden in the real server's words."""
+        scope = namespace if info.namespaced or info.kind == "Namespace" else ""
+        asked = Attributes(verb, info.group, info.plural, subresource, scope, name)
+        if not self.authorizer.allows(user, asked):
+            raise forbidden(user, asked)
+
+    def served(self, info: KindInfo) -> Served:
+        """See KindCatalog."""
+        return self.kinds.served(info)
+
+    def record(self, served: Served, namespace: str, name: str) -> Record:
+        """The stored object. Raises NotFound."""
+        found = self.store.get(served.key(namespace, name))
+        if found is None:
+            raise NotFound.of(served.info, name)
+        return found
+
+    def present(self, served: Served, raw: bytes) -> bytes:
+        """Stored JSON as the requested version shows it."""
+        if served.storage_version == served.info.version:
+            return raw
+        return relabel(raw, served.info.group, served.storage_version, served.info.version)
+
+    def load(self, served: Served, record: Record) -> Json:
+        """The stored object, decoded, in the requested version."""
+        obj: Json = _wire.decode_any(record.value)
+        obj["apiVersion"] = served.info.api_version
+        return obj
+
+    def encoder(self, served: Served, obj: Json) -> Callable[[int], bytes]:
+        """Encodes `obj` in the storage version with the revision that the write gets."""
+        group = served.info.group
+        stored = {**obj, "apiVersion": f"{group}/{served.storage_version}" if group else served.storage_version}
+
+        def encode(revision: int) -> bytes:
+            stored["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
+            return _wire.encode(stored)
+
+        return encode
+
+    async def put(self, served: Served, obj: Json, expected: int) -> Record:
+        """Write durably, then tell observers. Raises RevisionMismatch."""
+        meta = obj["metadata"]
+        key = served.key(meta.get("namespace", ""), meta["name"])
+        record = await self.store.put(key, self.encoder(served, obj), expected=expected)
+        self._observe(served, obj, deleted=False)
+        return record
+
+    async def remove(self, served: Served, obj: Json, expected: int) -> Record:
+        """Delete durably, then tell observers. Raises RevisionMismatch."""
+        meta = obj["metadata"]
+        key = served.key(meta.get("namespace", ""), meta["name"])
+        record = await self.store.delete(key, self.encoder(served, obj), expected=expected)
+        self._observe(served, obj, deleted=True)
+        return record
+
+    def _observe(self, served: Served, obj: Json, *, deleted: bool) -> None:
+        for observer in self.observers:
+            observer(served.info, obj, deleted)
+
+
+def relabel(raw: bytes, group: str, stored: str, wanted: str) -> bytes:
+    """Change the version in the apiVersion with which every stored object begins."""
+    old = f'{{"apiVersion":"{group}/{stored}"'.encode()
+    if not raw.startswith(old):
+        obj = _wire.decode_any(raw)
+        obj["apiVersion"] = f"{group}/{wanted}"
+        return _wire.encode(obj)
+    return f'{{"apiVersion":"{group}/{wanted}"'.encode() + raw[len(old) :]
+
+
+def forbidden(user: User, asked: Attributes) -> Forbidden:
+    """`pods "x" is forbidden: User "u" cannot get resource "pods" in API group "" in the namespace "n"`."""
+    if asked.path:
+        return Forbidden(f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"')
+    resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+    qualified = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
+    named = f' "{asked.name}"' if asked.name else ""
+    return Forbidden(
+        f'{qualified}{named} is forbidden: User "{user.name}" cannot {asked.verb} resource "{resource}" '
+        f'in API group "{asked.group}" {where}',
+        kind=asked.resource,
+        group=asked.group,
+        name=asked.name,
+    )

@@ -1,0 +1,309 @@
+"""The registry: every verb of the Kubernetes API on every kind, over one store.
+
+Each method authorizes first; the in-process client and the HTTP server stand on the same methods, so there is
+no way around RBAC, validation or admission.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.api import _wire, apiextensions, apps, batch, coordination, core, rbac, storage
+from headrace.api.errors import BadRequest, MethodNotAllowed, NotFound, UnsupportedMediaType
+from headrace.apiserver import patch as patches
+from headrace.apiserver.admission.chain import Admission
+from headrace.apiserver.authz.rbac import GROUP as RBAC_GROUP
+from headrace.apiserver.authz.rbac import Attributes, Authorizer
+from headrace.apiserver.registry.core import Core
+from headrace.apiserver.registry.deletes import Deletes
+from headrace.apiserver.registry.kinds import KindCatalog, builtin
+from headrace.apiserver.registry.reads import Reads
+from headrace.apiserver.registry.writes import Writes
+from headrace.client.base import PatchType
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from headrace.api.identity import User
+    from headrace.api.meta import KindInfo
+    from headrace.client.base import Page, Propagation, RawEvent, RawObjects, Warnings
+    from headrace.machinery.clock import Clock
+    from headrace.machinery.settings import Settings
+    from headrace.store.base import Store
+
+BUILTIN: tuple[KindInfo, ...] = tuple(
+    kind.INFO for module in (core, apps, batch, rbac, storage, coordination, apiextensions) for kind in module.KINDS
+)
+_WRITABLE_PARTS = frozenset({"", "status", "finalize"})
+
+
+class Registry:
+    """See `client.base.Registry`."""
+
+    def __init__(self, store: Store, *, clock: Clock, settings: Settings, kinds: Iterable[KindInfo] = BUILTIN) -> None:
+        self.store = store
+        self.settings = settings
+        self.kinds = KindCatalog()
+        self.kinds.add(builtin(kinds))
+        self.authorizer = Authorizer(self._stored)
+        self.core = Core(store, self.kinds, clock, self.authorizer, Admission(), [self._written])
+        self._reads, self._writes, self._deletes = Reads(self.core), Writes(self.core), Deletes(self.core)
+
+    async def start(self) -> None:
+        """Serve what the store's custom resource definitions name."""
+
+    async def get(self, user: User, info: KindInfo, name: str, namespace: str = "", *, subresource: str = "") -> bytes:
+        """See the protocol."""
+        self.core.authorize(user, "get", info, namespace or self._self_scope(info, name), name, subresource=subresource)
+        served = self._served(info, subresource)
+        return self.core.present(served, self.core.record(served, namespace, name).value)
+
+    async def list(
+        self,
+        user: User,
+        info: KindInfo,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        resource_version: str = "",
+        match: str = "",
+    ) -> Page:
+        """See the protocol. `match` is resourceVersionMatch: "", Exact or NotOlderThan."""
+        self.core.authorize(user, "list", info, namespace)
+        return self._reads.list(
+            self.core.served(info),
+            namespace,
+            labels=labels,
+            fields=fields,
+            limit=limit,
+            continue_token=continue_token,
+            resource_version=resource_version,
+            match=match,
+        )
+
+    def watch(
+        self,
+        user: User,
+        info: KindInfo,
+        namespace: str = "",
+        *,
+        resource_version: str = "",
+        labels: str = "",
+        fields: str = "",
+        bookmarks: bool = False,
+        send_initial_events: bool = False,
+    ) -> AsyncIterator[RawEvent]:
+        """See the protocol. Raises at once; the subscription begins with the call."""
+        self.core.authorize(user, "watch", info, namespace)
+        return self._reads.watch(
+            self.core.served(info),
+            namespace,
+            resource_version=resource_version,
+            labels=labels,
+            fields=fields,
+            bookmarks=bookmarks,
+            send_initial_events=send_initial_events,
+        )
+
+    async def create(
+        self,
+        user: User,
+        info: KindInfo,
+        body: dict[str, Any],
+        namespace: str = "",
+        *,
+        dry_run: bool = False,
+        field_validation: str = "Ignore",
+        warnings: Warnings | None = None,
+    ) -> bytes:
+        """See the protocol."""
+        self.core.authorize(user, "create", info, namespace)
+        return await self._writes.create(
+            user,
+            self.core.served(info),
+            body,
+            namespace,
+            dry_run=dry_run,
+            field_validation=field_validation,
+            warnings=warnings,
+        )
+
+    async def update(
+        self,
+        user: User,
+        info: KindInfo,
+        name: str,
+        body: dict[str, Any],
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+        field_validation: str = "Ignore",
+        warnings: Warnings | None = None,
+    ) -> bytes:
+        """See the protocol."""
+        self.core.authorize(
+            user, "update", info, namespace or self._self_scope(info, name), name, subresource=subresource
+        )
+        return await self._writes.update(
+            user,
+            self._served(info, subresource),
+            name,
+            body,
+            namespace,
+            subresource=subresource,
+            dry_run=dry_run,
+            field_validation=field_validation,
+            warnings=warnings,
+        )
+
+    async def patch(
+        self,
+        user: User,
+        info: KindInfo,
+        name: str,
+        patch: Any,
+        namespace: str = "",
+        *,
+        patch_type: PatchType = PatchType.MERGE,
+        subresource: str = "",
+        dry_run: bool = False,
+        field_validation: str = "Ignore",
+        warnings: Warnings | None = None,
+    ) -> bytes:
+        """See the protocol."""
+        self.core.authorize(
+            user, "patch", info, namespace or self._self_scope(info, name), name, subresource=subresource
+        )
+        if patch_type is not PatchType.MERGE:
+            raise UnsupportedMediaType(f"patches of type {patch_type} are not accepted; send {PatchType.MERGE}")
+        if not isinstance(patch, dict):
+            raise BadRequest("a merge patch must be a JSON object")
+        return await self._writes.patch(
+            user,
+            self._served(info, subresource),
+            name,
+            namespace,
+            lambda document: patches.merge(document, patch),
+            subresource=subresource,
+            dry_run=dry_run,
+            field_validation=field_validation,
+            warnings=warnings,
+        )
+
+    async def delete(
+        self,
+        user: User,
+        info: KindInfo,
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: Propagation | None = None,
+        grace_period_seconds: int | None = None,
+        dry_run: bool = False,
+    ) -> bytes:
+        """See the protocol."""
+        self.core.authorize(user, "delete", info, namespace or self._self_scope(info, name), name)
+        return await self._deletes.delete(
+            self.core.served(info),
+            name,
+            namespace,
+            uid=uid,
+            resource_version=resource_version,
+            propagation=propagation,
+            grace_period_seconds=grace_period_seconds,
+            dry_run=dry_run,
+        )
+
+    async def delete_collection(
+        self,
+        user: User,
+        info: KindInfo,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        propagation: Propagation | None = None,
+        grace_period_seconds: int | None = None,
+        dry_run: bool = False,
+    ) -> RawObjects:
+        """Delete what the selectors match; what has gone meanwhile is left out."""
+        self.core.authorize(user, "deletecollection", info, namespace)
+        served = self.core.served(info)
+        page = self._reads.list(
+            served,
+            namespace,
+            labels=labels,
+            fields=fields,
+            limit=0,
+            continue_token="",
+            resource_version="",
+            match="",
+        )
+        deleted = []
+        for raw in page.items:
+            meta = self._meta(raw)
+            try:
+                deleted.append(
+                    await self._deletes.delete(
+                        served,
+                        meta["name"],
+                        meta.get("namespace", ""),
+                        uid=meta["uid"],
+                        resource_version="",
+                        propagation=propagation,
+                        grace_period_seconds=grace_period_seconds,
+                        dry_run=dry_run,
+                    )
+                )
+            except NotFound:
+                continue
+        return deleted
+
+    async def authorize(
+        self,
+        user: User,
+        verb: str,
+        *,
+        group: str = "",
+        resource: str,
+        subresource: str = "",
+        namespace: str = "",
+        name: str = "",
+    ) -> bool:
+        """See the protocol."""
+        return self.authorizer.allows(user, Attributes(verb, group, resource, subresource, namespace, name))
+
+    def authorize_path(self, user: User, verb: str, path: str) -> bool:
+        """Whether the user may use a URL that is no resource, such as /version."""
+        return self.authorizer.allows(user, Attributes(verb, path=path))
+
+    def _served(self, info: KindInfo, subresource: str) -> Any:
+        served = self.core.served(info)
+        if subresource and subresource not in info.subresources:
+            raise NotFound("the server could not find the requested resource", kind=info.plural, group=info.group)
+        if subresource not in _WRITABLE_PARTS:
+            raise MethodNotAllowed(f"the subresource {info.plural}/{subresource} is not an object of its own")
+        return served
+
+    def _stored(self, info: KindInfo) -> Iterable[bytes]:
+        found = self.kinds.lookup(info.group, info.version, info.plural)
+        return [r.value for r in self.store.range(self.kinds.served(found).prefix)] if found else []
+
+    def _written(self, info: KindInfo, _obj: dict[str, Any], _deleted: bool) -> None:
+        if info.group == RBAC_GROUP:
+            self.authorizer.changed()
+
+    @staticmethod
+    def _self_scope(info: KindInfo, name: str) -> str:
+        return name if info.kind == "Namespace" and not info.group else ""
+
+    @staticmethod
+    def _meta(raw: bytes) -> dict[str, Any]:
+        meta: dict[str, Any] = _wire.decode_any(raw)["metadata"]
+        return meta

@@ -1,0 +1,228 @@
+"""Create, update and patch: read, change, admit, write if nobody was faster, else again.
+
+An update without resourceVersion, and every patch, is applied to whatever is there when it is written. A change
+that changes nothing is not written. `status` and the other subresources each replace only their own part.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from typing import TYPE_CHECKING
+
+from headrace.api import _wire
+from headrace.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
+from headrace.apiserver.registry import metadata
+from headrace.store.base import RevisionMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.api.identity import User
+    from headrace.apiserver.registry.core import Core, Json
+    from headrace.apiserver.registry.kinds import Served
+    from headrace.client.base import Warnings
+    from headrace.store.base import Record
+
+GENERATE_ATTEMPTS = 8
+
+
+class Writes:
+    """The writing verbs, after authorization."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def create(
+        self,
+        user: User,
+        served: Served,
+        body: Json,
+        namespace: str,
+        *,
+        dry_run: bool,
+        field_validation: str,
+        warnings: Warnings | None,
+    ) -> bytes:
+        """Create."""
+        core, info = self._core, served.info
+        obj = metadata.normalise(body, info)
+        metadata.check_request_names(obj, "", namespace, info)
+        namespace = obj["metadata"].get("namespace", "")
+        obj = core.admission.decode(served, obj, field_validation, warnings)
+        metadata.prepare_create(
+            obj,
+            uid=str(uuid.uuid4()),
+            now=core.clock.now(),
+            generation=metadata.has_generation(info, custom=served.custom),
+        )
+        meta = obj["metadata"]
+        base = meta.get("generateName") if not meta.get("name") else None
+        for attempt in range(GENERATE_ATTEMPTS):
+            candidate = copy.deepcopy(obj) if base else obj
+            if base:
+                candidate["metadata"]["name"] = metadata.generate_name(base)
+            candidate = core.admission.create(user, served, candidate, warnings)
+            name = candidate["metadata"]["name"]
+            try:
+                if dry_run:
+                    return self._dry_create(served, candidate, namespace, name)
+                record = await core.put(served, candidate, 0)
+            except RevisionMismatch as error:
+                if base and attempt + 1 < GENERATE_ATTEMPTS:
+                    continue
+                raise AlreadyExists.of(info, name) from error
+            return core.present(served, record.value)
+        raise AssertionError  # pragma: no cover
+
+    def _dry_create(self, served: Served, obj: Json, namespace: str, name: str) -> bytes:
+        if self._core.store.get(served.key(namespace, name)) is not None:
+            raise AlreadyExists.of(served.info, name)
+        return _wire.encode(obj)
+
+    async def update(
+        self,
+        user: User,
+        served: Served,
+        name: str,
+        body: Json,
+        namespace: str,
+        *,
+        subresource: str,
+        dry_run: bool,
+        field_validation: str,
+        warnings: Warnings | None,
+    ) -> bytes:
+        """Replace; with metadata.resourceVersion only if that is the current one."""
+        info = served.info
+        sent = metadata.normalise(body, info)
+        metadata.check_request_names(sent, name, namespace, info)
+        sent = self._core.admission.decode(served, sent, field_validation, warnings)
+        version = sent["metadata"].get("resourceVersion", "")
+        if not version and served.custom:
+            why = Cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
+            raise Invalid.of(info, name, [why])
+
+        def change(_old: Json) -> Json:
+            return copy.deepcopy(sent)
+
+        return await self.modify(
+            user, served, name, namespace, change, subresource=subresource, dry_run=dry_run, warnings=warnings
+        )
+
+    async def patch(
+        self,
+        user: User,
+        served: Served,
+        name: str,
+        namespace: str,
+        change: Callable[[Json], Json],
+        *,
+        subresource: str,
+        dry_run: bool,
+        field_validation: str,
+        warnings: Warnings | None,
+    ) -> bytes:
+        """Apply `change` (a patch, bound to its document) to the current object."""
+        info = served.info
+
+        def patched(old: Json) -> Json:
+            new = metadata.normalise(change(copy.deepcopy(old)), info)
+            if new["metadata"].get("resourceVersion") == old["metadata"]["resourceVersion"]:
+                del new["metadata"]["resourceVersion"]
+            metadata.check_request_names(new, name, namespace, info)
+            return self._core.admission.decode(served, new, field_validation, warnings)
+
+        return await self.modify(
+            user, served, name, namespace, patched, subresource=subresource, dry_run=dry_run, warnings=warnings
+        )
+
+    async def modify(
+        self,
+        user: User,
+        served: Served,
+        name: str,
+        namespace: str,
+        change: Callable[[Json], Json],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+        warnings: Warnings | None = None,
+    ) -> bytes:
+        """Change the current object, admit the result, write it; again when somebody else was faster."""
+        core, info = self._core, served.info
+        while True:
+            record = core.record(served, namespace, name)
+            old = core.load(served, record)
+            sent = change(old)
+            self._check_version(served, sent, record)
+            new = merge_subresource(served, sent, old, subresource)
+            metadata.prepare_update(new, old, info)
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            new = core.admission.update(user, served, new, old, subresource=subresource, warnings=warnings)
+            if new == old:
+                return core.present(served, record.value)
+            if metadata.has_generation(info, custom=served.custom) and wanted_differs(served, new, old):
+                new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+            if dry_run:
+                return _wire.encode(new)
+            try:
+                if finished(new):
+                    written = await core.remove(served, new, record.revision)
+                else:
+                    written = await core.put(served, new, record.revision)
+            except RevisionMismatch as error:
+                if error.current is None:
+                    raise NotFound.of(info, name) from error
+                continue
+            return core.present(served, written.value)
+
+    def _check_version(self, served: Served, sent: Json, record: Record) -> None:
+        version = sent["metadata"].pop("resourceVersion", "")
+        if version and version != str(record.revision):
+            if not version.isdigit():
+                raise BadRequest(f'metadata.resourceVersion: Invalid value: "{version}": must be a number')
+            raise metadata.modified(served.info, sent["metadata"]["name"])
+
+
+def merge_subresource(served: Served, sent: Json, old: Json, subresource: str) -> Json:
+    """The whole object after a write to one of its parts: the rest stays as it is."""
+    info = served.info
+    if not subresource:
+        new = dict(sent)
+        if served.has_status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = old["status"]
+        if info.kind == "Namespace" and not info.group:
+            new["spec"] = {**(sent.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers", [])}
+        return new
+    new = copy.deepcopy(old)
+    if subresource == "finalize":
+        new["spec"] = {**(old.get("spec") or {}), "finalizers": (sent.get("spec") or {}).get("finalizers", [])}
+    else:
+        new.pop(subresource, None)
+        if subresource in sent:
+            new[subresource] = sent[subresource]
+    meta = new["metadata"]
+    if sent["metadata"].get("uid"):
+        meta["uid"] = sent["metadata"]["uid"]
+    return new
+
+
+def wanted_differs(served: Served, new: Json, old: Json) -> bool:
+    """Whether what a person wants has changed: everything but metadata and, where it is a subresource, status."""
+    aside = {"metadata", "apiVersion", "kind"} | ({"status"} if served.has_status else set())
+    keys = (new.keys() | old.keys()) - aside
+    deleted = ("deletionTimestamp" in new["metadata"]) != ("deletionTimestamp" in old["metadata"])
+    return deleted or any(new.get(k) != old.get(k) for k in keys)
+
+
+def finished(obj: Json) -> bool:
+    """Whether a deletion that had begun has nothing left to wait for."""
+    meta = obj["metadata"]
+    if "deletionTimestamp" not in meta or meta.get("finalizers"):
+        return False
+    if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1" and (obj.get("spec") or {}).get("finalizers"):
+        return False
+    return not meta.get("deletionGracePeriodSeconds")
