@@ -1,0 +1,53 @@
+"""What a warm interpreter imports before it forks a step: the slow imports of the packages that it holds.
+
+Only imports that start no thread and open no socket, file or database belong here; the runtime's canary
+catches those that change their mind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MODULES: dict[str, tuple[str, ...]] = {
+    "numpy": ("numpy",),
+    "scipy": ("scipy", "scipy.sparse", "scipy.optimize", "scipy.stats"),
+    "pandas": ("pandas",),
+    "joblib": ("joblib",),
+    "scikit-learn": (
+        "sklearn",
+        "sklearn.datasets",
+        "sklearn.ensemble",
+        "sklearn.linear_model",
+        "sklearn.metrics",
+        "sklearn.model_selection",
+        "sklearn.neighbors",
+        "sklearn.pipeline",
+        "sklearn.preprocessing",
+        "sklearn.svm",
+        "sklearn.tree",
+    ),
+    "torch": ("torch",),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "matplotlib": ("matplotlib",),
+    "kfp": ("kfp.dsl.executor_main",),
+}
+_ENV: dict[str, dict[str, str]] = {
+    # Without it `import kfp` pulls in the compiler and the client, which a step never uses.
+    "kfp": {"_KFP_RUNTIME": "true"},
+}
+
+
+def modules(packages: Iterable[str]) -> tuple[str, ...]:
+    """Modules to import, in the table's order, for distributions given by normalised name."""
+    held = set(packages)
+    return tuple(module for name, found in _MODULES.items() if name in held for module in found)
+
+
+def env(packages: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Variables that must stand while those modules are imported."""
+    held = set(packages)
+    return tuple(pair for name, found in _ENV.items() if name in held for pair in found.items())

@@ -1,0 +1,124 @@
+"""Running uv: where it is, with which variables, and what it says when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from typing import TYPE_CHECKING
+
+from headrace.node.images import pip_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_LEAD = re.compile(r"^\s*(?:error|cause|hint|[^\w\s]+)\s*:?\s*", re.IGNORECASE)
+"""What a line begins with: a lead word, or the frame that some versions of uv draw."""
+_OWN = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", "UV_PYTHON", "UV_PROJECT", "UV_WORKING_DIR"}
+
+
+class UvFailed(Exception):
+    """uv ended with an error; the message is its own, on one line."""
+
+    def __init__(self, message: str, *, unsatisfiable: bool) -> None:
+        super().__init__(message)
+        self.unsatisfiable = unsatisfiable
+        """The requirements themselves are wrong: trying again later will not help."""
+
+
+class Uv:
+    """uv with this home's cache and the machine's pip configuration."""
+
+    def __init__(self, cache: Path, environ: Mapping[str, str] | None = None, *, home: Path | None = None) -> None:
+        source = dict(os.environ if environ is None else environ)
+        options = pip_config.read(source, home=home)
+        self.cache = cache
+        self.pods_env = pip_config.for_pods(options)
+        """PIP_* variables for pods."""
+        self._env = {k: v for k, v in source.items() if k not in _OWN}
+        self._env |= pip_config.for_uv(options, source)
+        self._env.setdefault("UV_CACHE_DIR", str(cache / "uv"))
+        self._env |= {
+            "UV_LINK_MODE": "hardlink",
+            "UV_NO_PROGRESS": "true",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "NO_COLOR": "1",
+        }
+        self._args = ("--no-index",) if pip_config.truth(options.get("no-index", "")) else ()
+
+    @property
+    def sources(self) -> str:
+        """Everything of the configuration that a resolution depends on; it may hold passwords: hash it."""
+        names = ("INDEX", "FIND_LINKS", "CONSTRAINT", "PRERELEASE", "RESOLUTION", "EXCLUDE_NEWER", "OVERRIDE")
+        held = {k: v for k, v in self._env.items() if k.startswith("UV_") and any(n in k for n in names)}
+        return repr((sorted(held.items()), self._args))
+
+    async def venv(self, target: Path, python: Path) -> None:
+        """An empty environment that may be renamed."""
+        await self._run("venv", "--relocatable", "--no-project", "--python", str(python), str(target))
+
+    async def compile(self, python: Path, source: Path, options: Sequence[str], *, no_deps: bool) -> list[str]:
+        """The requirements of a file as exact versions."""
+        args = ["pip", "compile", "--no-header", "--no-annotate", "--python", str(python), *self._args, *options]
+        if no_deps:
+            args.append("--no-deps")
+        output = await self._run(*args, str(source))
+        return [line for line in output.splitlines() if line.strip() and not line.startswith("#")]
+
+    async def install(self, python: Path, source: Path, wheels: Sequence[Path], options: Sequence[str]) -> None:
+        """Installs exactly what a file and these wheels name into the environment of an interpreter."""
+        args = ["pip", "install", "--no-deps", "--python", str(python), *self._args, *options]
+        await self._run(*args, "--requirements", str(source), *(str(w) for w in wheels))
+
+    async def _run(self, *args: str) -> str:
+        import uv  # noqa: PLC0415  # only needed when something is built
+
+        self.cache.mkdir(parents=True, exist_ok=True)
+        try:
+            program = uv.find_uv_bin()
+        except FileNotFoundError as error:
+            raise UvFailed(
+                "uv is not installed beside the platform: run pip install uv in its environment", unsatisfiable=False
+            ) from error
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *args,
+            cwd=self.cache,
+            env=self._env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, errors = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise failure(errors.decode(errors="replace"))
+        return output.decode()
+
+
+def failure(stderr: str) -> UvFailed:
+    """Its explanation as one line: without its frame, its lead words and its warnings."""
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.lower().startswith("warning")]
+    joined: list[str] = []
+    for line in lines:
+        text = _LEAD.sub("", line).strip()
+        if not text:
+            continue
+        starts_anew = text != line.strip() or not joined
+        if starts_anew:
+            joined.append(text)
+        else:
+            joined[-1] += " " + text
+    message = ": ".join(part.rstrip(":. ") for part in joined) or "uv failed without a message"
+    return UvFailed(
+        _without_secrets(message)[:900], unsatisfiable="unsatisfiable" in stderr or "Failed to parse" in stderr
+    )
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
