@@ -2,13 +2,13 @@
 
     StatusError
     ├── BadRequest            400   ├── Gone (Expired)       410
-    ├── Unauthorized          401   ├── UnsupportedMediaType 415
-    ├── Forbidden             403   ├── Invalid              422
-    ├── NotFound              404   ├── TooManyRequests      429
-    ├── MethodNotAllowed      405   ├── InternalError        500
-    ├── NotAcceptable         406   ├── ServiceUnavailable   503
-    ├── AlreadyExists         409   └── Timeout              504
-    └── Conflict              409
+    ├── Unauthorized          401   ├── RequestEntityTooLarge 413
+    ├── Forbidden             403   ├── UnsupportedMediaType 415
+    ├── NotFound              404   ├── Invalid              422
+    ├── MethodNotAllowed      405   ├── TooManyRequests      429
+    ├── NotAcceptable         406   ├── InternalError        500
+    ├── AlreadyExists         409   ├── ServiceUnavailable   503
+    └── Conflict              409   └── Timeout              504
 
 `reason` is the identity (k8s.io/apimachinery metav1.StatusReason); two errors share code 409 on purpose.
 One handler at each HTTP edge maps these to that API's dialect.
@@ -153,6 +153,12 @@ class Gone(StatusError):
     reason, code = "Expired", 410
 
 
+class RequestEntityTooLarge(StatusError):
+    """The body is larger than what the server takes."""
+
+    reason, code = "RequestEntityTooLarge", 413
+
+
 class UnsupportedMediaType(StatusError):
     """The body's content type is not one that this verb takes."""
 
@@ -214,6 +220,7 @@ _BY_REASON: dict[str, type[StatusError]] = {
         AlreadyExists,
         Conflict,
         Gone,
+        RequestEntityTooLarge,
         UnsupportedMediaType,
         Invalid,
         TooManyRequests,

@@ -1,0 +1,244 @@
+"""Service-account tokens: issued on request, bound to objects, checked against what exists now.
+
+A token is a JWT (RS256) with the claims of Kubernetes' bound tokens. Its signature is checked once and remembered;
+whether its service account (and pod, when it is bound to one) still exists is asked on every use, so that deletion
+revokes at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from headrace.api import _wire
+from headrace.api.core import Pod, ServiceAccount
+from headrace.api.errors import Conflict, NotFound
+from headrace.api.identity import AUTHENTICATED, MASTERS, User, service_account
+from headrace.api.meta import ObjectMeta, Struct
+from headrace.apiserver.authz.rbac import Attributes
+from headrace.apiserver.registry.core import forbidden
+from headrace.machinery.settings import CLUSTER_DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from headrace.client.base import Registry
+    from headrace.machinery.clock import Clock
+
+ISSUER = f"https://kubernetes.default.svc.{CLUSTER_DOMAIN}"
+"""Also the audience of tokens that name none: the API server itself."""
+ALGORITHM = "RS256"
+LEEWAY = dt.timedelta(seconds=60)
+"""How long a token of a pod that is being deleted still counts, so that its last words are heard."""
+REMEMBERED = 4096
+MAX_TOKEN_BYTES = 8192
+SYSTEM = User("system:apiserver", groups=(MASTERS, AUTHENTICATED))
+"""The server itself, when it reads what a token is bound to."""
+
+Claims = dict[str, Any]
+
+
+class TokenIssuer:
+    """Signs and checks tokens; the only holder of the signing key."""
+
+    def __init__(self, key: Path, registry: Registry, clock: Clock) -> None:
+        loaded = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        if not isinstance(loaded, rsa.RSAPrivateKey):
+            raise TypeError(f"{key} is not an RSA key: remove it and start again to have a new one")
+        self._key, self._public = loaded, loaded.public_key()
+        self._registry, self._clock = registry, clock
+        der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
+
+    async def issue(
+        self,
+        user: User,
+        namespace: str,
+        service_account: str,
+        *,
+        audiences: Sequence[str] = (),
+        expiration_seconds: int = 3600,
+        pod_name: str = "",
+        pod_uid: str = "",
+    ) -> str:
+        """See client.base.TokenIssuer."""
+        allowed = await self._registry.authorize(
+            user,
+            "create",
+            resource=ServiceAccount.INFO.plural,
+            subresource="token",
+            namespace=namespace,
+            name=service_account,
+        )
+        if not allowed:
+            raise forbidden(
+                user, Attributes("create", "", ServiceAccount.INFO.plural, "token", namespace, service_account)
+            )
+        account = _wire.decode(
+            ServiceAccount, await self._registry.get(SYSTEM, ServiceAccount.INFO, service_account, namespace)
+        )
+        about: Claims = {
+            "namespace": namespace,
+            "serviceaccount": {"name": service_account, "uid": account.metadata.uid},
+        }
+        if pod_name:
+            pod = _wire.decode(Pod, await self._registry.get(SYSTEM, Pod.INFO, pod_name, namespace))
+            if pod_uid and pod.metadata.uid != pod_uid:
+                raise Conflict(
+                    f"the UID in the bound object reference ({pod_uid}) does not match the UID in record. The object "
+                    "might have been deleted and then recreated"
+                )
+            about["pod"] = {"name": pod_name, "uid": pod.metadata.uid}
+            if pod.spec.node_name:
+                about["node"] = {"name": pod.spec.node_name}
+        now = self._clock.now()
+        expires = now + dt.timedelta(seconds=expiration_seconds)
+        claims: Claims = {
+            "aud": list(audiences) or [ISSUER],
+            "exp": int(expires.timestamp()),
+            "iat": int(now.timestamp()),
+            "nbf": int(now.timestamp()),
+            "iss": ISSUER,
+            "jti": str(uuid.uuid4()),
+            "kubernetes.io": about,
+            "sub": f"system:serviceaccount:{namespace}:{service_account}",
+        }
+        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
+
+    async def review(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+        """See client.base.TokenIssuer. Without audiences, the API server's own is asked for."""
+        claims = self.claims(token)
+        if claims is None:
+            return None
+        now = self._clock.now()
+        if not claims["nbf"] - LEEWAY.total_seconds() <= now.timestamp() < claims["exp"]:
+            return None
+        if not set(claims["aud"]) & set(audiences or (ISSUER,)):
+            return None
+        return await self._user(claims, now)
+
+    async def authenticate(self, token: str, audiences: tuple[str, ...] = ()) -> User | None:
+        """See machinery.component.Authenticator."""
+        return await self.review(token, audiences)
+
+    def audiences(self, token: str) -> tuple[str, ...]:
+        """For whom the token is meant; () when it is none of ours."""
+        claims = self.claims(token)
+        return tuple(claims["aud"]) if claims else ()
+
+    def claims(self, token: str) -> Claims | None:
+        """The claims of a token that we signed, in the form that we give them; None for anything else."""
+        known = self._verified.get(token)
+        if known is not None:
+            self._verified.move_to_end(token)
+            return known
+        if len(token) > MAX_TOKEN_BYTES:
+            return None
+        try:
+            claims: Claims = jwt.decode(
+                token,
+                self._public,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                # times are checked with the injected clock, audiences against those of each request
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False},
+            )
+        except jwt.InvalidTokenError:
+            return None
+        if not _well_formed(claims):
+            return None
+        self._verified[token] = claims
+        if len(self._verified) > REMEMBERED:
+            self._verified.popitem(last=False)
+        return claims
+
+    async def _user(self, claims: Claims, now: dt.datetime) -> User | None:
+        about = claims["kubernetes.io"]
+        namespace, account = about["namespace"], about["serviceaccount"]
+        if not await self._exists(ServiceAccount, account, namespace, now):
+            return None
+        extra: dict[str, tuple[str, ...]] = {"authentication.kubernetes.io/credential-id": (f"JTI={claims['jti']}",)}
+        pod = about.get("pod")
+        if pod is not None:
+            if not await self._exists(Pod, pod, namespace, now):
+                return None
+            extra["authentication.kubernetes.io/pod-name"] = (pod["name"],)
+            extra["authentication.kubernetes.io/pod-uid"] = (pod["uid"],)
+        if "node" in about:
+            extra["authentication.kubernetes.io/node-name"] = (about["node"]["name"],)
+        base = service_account(namespace, account["name"], account["uid"])
+        return User(base.name, base.uid, base.groups, extra)
+
+    async def _exists(
+        self, kind: type[Pod | ServiceAccount], reference: Claims, namespace: str, now: dt.datetime
+    ) -> bool:
+        try:
+            raw = await self._registry.get(SYSTEM, kind.INFO, reference["name"], namespace)
+        except NotFound:
+            return False
+        meta = _wire.decode(_Bound, raw).metadata
+        deleted = meta.deletion_timestamp
+        return meta.uid == reference["uid"] and (deleted is None or deleted + LEEWAY > now)
+
+    def jwks(self) -> dict[str, Any]:
+        """The public key as a JSON Web Key Set."""
+        numbers = self._public.public_numbers()
+        return {
+            "keys": [
+                {
+                    "use": "sig",
+                    "kty": "RSA",
+                    "kid": self.key_id,
+                    "alg": ALGORITHM,
+                    "n": _base64_number(numbers.n),
+                    "e": _base64_number(numbers.e),
+                }
+            ]
+        }
+
+    def discovery(self, server: str) -> dict[str, Any]:
+        """The OpenID configuration; `server` is where clients reach the key set."""
+        return {
+            "issuer": ISSUER,
+            "jwks_uri": f"{server}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+        }
+
+
+class _Bound(Struct):
+    """Any object, of which only metadata is wanted."""
+
+    metadata: ObjectMeta
+
+
+def _base64_number(number: int) -> str:
+    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _well_formed(claims: Claims) -> bool:
+    about = claims.get("kubernetes.io")
+    if not isinstance(about, dict) or not isinstance(claims.get("aud"), list):
+        return False
+    references = [about.get("serviceaccount"), *([about["pod"]] if "pod" in about else [])]
+    return (
+        isinstance(claims.get("exp"), int)
+        and isinstance(claims.get("nbf"), int)
+        and isinstance(claims.get("jti"), str)
+        and isinstance(about.get("namespace"), str)
+        and all(
+            isinstance(r, dict) and isinstance(r.get("name"), str) and isinstance(r.get("uid"), str) for r in references
+        )
+    )
