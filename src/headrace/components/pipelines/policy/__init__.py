@@ -1,0 +1,1 @@
+"""Pure decisions of the run engine: no await, no client, no clock."""

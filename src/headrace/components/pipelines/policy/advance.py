@@ -1,0 +1,515 @@
+"""What a run does next: a pure function of its spec and of the record of its tasks.
+
+`advance` goes through the tasks of every open scope in topological order and follows each change to its end, so that
+one plan holds everything that can be decided now: rows to record, pods to start, cache keys to look up, and the run's
+end. Nothing is decided twice: what is decided shows in the rows.
+
+Semantics (upstream: compiler/argocompiler/dag.go, driver/dag.go, driver/container.go):
+- a task begins when all its upstream tasks have ended; unless its trigger says otherwise it is skipped when one of
+  them did not succeed, a skipped one included;
+- a failed task fails its scope when everything else in the scope has ended; branches that do not depend on it go on;
+- a false condition skips a task; a scope whose tasks were skipped by conditions succeeds;
+- a task without a retry policy has that of the scope around it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from headrace.components.pipelines.policy import cache, expressions, resolve
+from headrace.components.pipelines.policy.ordering import topological
+from headrace.components.pipelines.policy.retry import next_attempt
+from headrace.components.pipelines.policy.values import ResolveError, to_text
+from headrace.components.pipelines.store.models import (
+    NewArtifact,
+    RuntimeState,
+    TaskRow,
+    TaskType,
+    TaskUpdate,
+    Values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headrace.components.pipelines.store.models import Artifact, Run, TaskChanges
+    from headrace.components.pipelines.types.ir import ComponentSpec, PipelineSpec, RetryPolicy, TaskSpec
+
+    Claims = Callable[[ComponentSpec, Values], list[str]]
+
+ROOT = "root"
+FAILED_PRECONDITION, INTERNAL, CANCELLED = 9, 13, 1
+"""Codes of google.rpc.Status. A task that failed with FAILED_PRECONDITION is not retried: it would fail again."""
+
+_TASK_IDS = uuid.UUID("a4f3f0a2-2f8c-4d6e-8f21-65cf0d2f5b11")
+_SETTABLE = ("state", "attempt", "pod_name", "inputs", "outputs", "cache_key", "cached_from", "error_code")
+_NOT_A_NAME = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit:
+    """An earlier task that succeeded under the same key."""
+
+    task_id: str
+    outputs: Values
+
+
+@dataclass(slots=True)
+class RunView:
+    """A run as it is recorded; `tasks` by path, `artifacts` by id."""
+
+    spec: PipelineSpec
+    run: Run
+    tasks: dict[str, TaskRow]
+    artifacts: dict[str, Artifact]
+    constants: resolve.RunConstants
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How the run ends."""
+
+    state: RuntimeState
+    code: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that can be decided now. `rows` are the tasks as they are once `create` and `updates` are recorded."""
+
+    create: list[TaskRow] = field(default_factory=list)
+    updates: list[TaskUpdate] = field(default_factory=list)
+    rows: dict[str, TaskRow] = field(default_factory=dict)
+    start: list[str] = field(default_factory=list)
+    """Paths of tasks whose pod is to be created."""
+    imports: list[tuple[str, NewArtifact]] = field(default_factory=list)
+    """Paths of importers, and the artifact that each brings in."""
+    lookups: dict[str, str] = field(default_factory=dict)
+    """Path to cache key: the decision needs to know whether there is a hit."""
+    stop: list[str] = field(default_factory=list)
+    """Names of pods that must end."""
+    wake_at: dt.datetime | None = None
+    """When a retry is due."""
+    finish: Finish | None = None
+
+
+def advance(
+    view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None] | None = None, *, claims: Claims | None = None
+) -> Plan:
+    """The plan. `hits` are the results of the lookups of the previous plan, by path.
+
+    `claims(component, inputs)` names the volume claims that a task mounts; they are part of its cache key.
+    """
+    planner = _Planner(view, now, hits or {}, claims)
+    planner.decide()
+    return planner.plan
+
+
+def resource_name(pipeline: str, run_id: str) -> str:
+    """The name of a run as a Kubernetes object would have it (upstream: the Argo Workflow's)."""
+    return f"{pipeline}-{run_id[:5]}"
+
+
+def pod_name(run: Run, path: str, attempt: int) -> str:
+    """The pod of an attempt: the same one each time it is asked for, so that a restart cannot start it twice."""
+    digest = hashlib.sha256(f"{run.id}/{path}".encode()).hexdigest()[:8]
+    task = path.rsplit("/", 1)[-1]
+    readable = "-".join(p for p in (_label(run.pipeline_name, 20), run.id[:5], _label(task, 20)) if p)
+    return f"{readable}-{digest}-{attempt}"
+
+
+def task_id(run_id: str, path: str) -> str:
+    """The id of a task follows from its place in the run."""
+    return str(uuid.uuid5(_TASK_IDS, f"{run_id}/{path}"))
+
+
+def task_type(spec: PipelineSpec, task: TaskSpec) -> TaskType:
+    """What a task of a DAG stands for."""
+    component = spec.component_of(task)
+    if component.dag is None:
+        return TaskType.IMPORTER if spec.executor_of(component).importer is not None else TaskType.RUNTIME
+    if task.parameter_iterator is not None:
+        return TaskType.LOOP
+    name = task.component_ref.name.removeprefix("comp-")
+    if name.startswith("condition-branches-"):
+        return TaskType.CONDITION_BRANCH
+    if name.startswith("exit-handler-"):
+        return TaskType.EXIT_HANDLER
+    return TaskType.CONDITION if task.trigger_policy.condition else TaskType.DAG
+
+
+def find_task(spec: PipelineSpec, path: str) -> tuple[ComponentSpec, TaskSpec | None]:
+    """The component and the task spec behind a path; iterations have the loop's. Raises KeyError."""
+    component, task = spec.root, None
+    in_loop = False
+    for part in path.split("/")[1:]:
+        if in_loop:
+            in_loop = False
+            continue
+        if component.dag is None:
+            raise KeyError(path)
+        task = component.dag.tasks[part]
+        component = spec.component_of(task)
+        in_loop = task.parameter_iterator is not None
+    return component, task
+
+
+def _label(text: str, size: int) -> str:
+    return _NOT_A_NAME.sub("-", text.lower())[:size].strip("-")
+
+
+class _Planner:
+    def __init__(
+        self, view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None], claims: Claims | None
+    ) -> None:
+        self.view, self.now, self.hits = view, now, hits
+        self.claims = claims
+        self.plan = Plan()
+        self.created: set[str] = set()
+
+    def decide(self) -> None:
+        root = self._row(ROOT)
+        if self.view.run.state is RuntimeState.CANCELING:
+            self._end_all(RuntimeState.CANCELED, "The run was terminated.")
+            self.plan.finish = Finish(RuntimeState.CANCELED, CANCELLED, "The run was terminated.")
+        elif root is not None and root.state.final:
+            self.plan.finish = self._finish_of(root)
+        else:
+            root = root or self._create(ROOT, None, TaskType.ROOT, ROOT)
+            if root.state is RuntimeState.PENDING:
+                self._open(root, lambda: resolve.root_inputs(self.view.spec, self.view.run.parameters))
+            if root.state is RuntimeState.RUNNING:
+                self._dag(root, self.view.spec.root, None)
+            if root.state.final:
+                self.plan.finish = self._finish_of(root)
+        self._record()
+
+    def _finish_of(self, root: TaskRow) -> Finish:
+        return Finish(root.state, root.error_code, root.error_message)
+
+    # Rows
+
+    def _row(self, path: str) -> TaskRow | None:
+        found = self.plan.rows.get(path)
+        if found is None and path in self.view.tasks:
+            found = self.view.tasks[path]
+            if not found.state.final:  # what is final does not change and needs no copy
+                found = self.plan.rows[path] = dataclasses.replace(found)
+        return found
+
+    def _create(self, path: str, parent: TaskRow | None, kind: TaskType, name: str, **fields: Any) -> TaskRow:
+        row = TaskRow(
+            id=task_id(self.view.run.id, path),
+            run_id=self.view.run.id,
+            path=path,
+            name=name,
+            type=kind,
+            parent_id=parent.id if parent else None,
+            **fields,
+        )
+        self.plan.rows[path] = row
+        self.created.add(path)
+        return row
+
+    def _record(self) -> None:
+        changed: dict[str, TaskRow] = {}
+        for path, row in self.plan.rows.items():
+            if path in self.created:
+                self.plan.create.append(row)
+                changed[path] = row
+                continue
+            before = self.view.tasks[path]
+            changes: TaskChanges = {}
+            for name in (*_SETTABLE, "error_message", "detail", "started_at"):
+                if getattr(before, name) != getattr(row, name):
+                    changes[name] = getattr(row, name)  # type: ignore[literal-required]
+            if changes:
+                self.plan.updates.append(TaskUpdate(row.id, changes, expect_attempt=before.attempt))
+                changed[path] = row
+        self.plan.rows = changed
+
+    # Scopes
+
+    def _open(self, row: TaskRow, inputs: Callable[[], Values]) -> None:
+        try:
+            row.inputs = inputs()
+        except ResolveError as error:
+            self._fail(row, FAILED_PRECONDITION, str(error))
+        else:
+            row.state = RuntimeState.RUNNING
+
+    def _dag(self, row: TaskRow, component: ComponentSpec, inherited: RetryPolicy | None) -> None:
+        if component.dag is None:
+            self._fail(row, INTERNAL, f"Task {row.name!r} is no DAG.")
+            return
+        children: dict[str, TaskRow] = {}
+        for name, task in component.dag.tasks.items():
+            path = f"{row.path}/{name}"
+            kind, shown = task_type(self.view.spec, task), task.task_info.name or name
+            children[name] = self._row(path) or self._create(path, row, kind, name, display_name=shown)
+        for name in topological(component.dag):
+            task = component.dag.tasks[name]
+            self._task(children[name], task, row, children, task.retry_policy or inherited)
+        if all(child.state.final for child in children.values()):
+            self._close(row, list(children.values()), resolve.dag_outputs(component, children))
+
+    def _loop(self, row: TaskRow, task: TaskSpec, retry: RetryPolicy | None) -> None:
+        component = self.view.spec.component_of(task)
+        try:
+            items = resolve.loop_items(task, row.inputs)
+        except ResolveError as error:
+            self._fail(row, FAILED_PRECONDITION, str(error))
+            return
+        iterations: list[TaskRow] = []
+        for index in range(len(items)):
+            path = f"{row.path}/{index}"
+            shown = f"{row.display_name or row.name} {index}"
+            known = self._row(path)
+            iterations.append(
+                known or self._create(path, row, TaskType.DAG, row.name, display_name=shown, iteration_index=index)
+            )
+        limit = task.iterator_policy.parallelism_limit or len(items)
+        for iteration in iterations:
+            if iteration.state is RuntimeState.RUNNING:
+                self._dag(iteration, component, retry)
+        active = sum(i.state is RuntimeState.RUNNING for i in iterations)
+        for iteration, item in zip(iterations, items, strict=True):
+            if active >= limit:
+                break
+            if not _is(iteration, RuntimeState.PENDING):
+                continue
+            self._open(iteration, partial(resolve.iteration_inputs, component, task, row.inputs, item))
+            if _is(iteration, RuntimeState.RUNNING):
+                self._dag(iteration, component, retry)
+            active += _is(iteration, RuntimeState.RUNNING)
+        if all(iteration.state.final for iteration in iterations):
+            self._close(row, iterations, resolve.loop_outputs(self.view.spec, component, iterations))
+
+    def _close(self, row: TaskRow, children: list[TaskRow], outputs: Values) -> None:
+        row.outputs = outputs
+        failed = [child for child in children if child.state is RuntimeState.FAILED]
+        if not failed:
+            row.state = RuntimeState.SUCCEEDED
+            return
+        first, more = failed[0], len(failed) - 1
+        reason = first.error_message or "it failed."
+        shown = first.display_name or first.name
+        self._fail(row, first.error_code, reason if _is_about(reason) else f"Task {shown!r}: {reason}")
+        if more:
+            row.error_message += f" ({more} more failed.)"
+
+    # Tasks
+
+    def _task(
+        self,
+        row: TaskRow,
+        task: TaskSpec,
+        scope: TaskRow,
+        sisters: Mapping[str, TaskRow],
+        retry: RetryPolicy | None,
+    ) -> None:
+        if row.state.final:
+            return
+        if row.type in {TaskType.RUNTIME, TaskType.IMPORTER}:
+            if row.pod_name or "retry_at" in row.detail:
+                self._continue(row, retry)
+            else:
+                self._begin(row, task, scope, sisters)
+            return
+        if _is(row, RuntimeState.PENDING):
+            self._begin(row, task, scope, sisters)
+        if _is(row, RuntimeState.RUNNING):
+            if row.type is TaskType.LOOP:
+                self._loop(row, task, retry)
+            else:
+                self._dag(row, self.view.spec.component_of(task), retry)
+
+    def _begin(self, row: TaskRow, task: TaskSpec, scope: TaskRow, sisters: Mapping[str, TaskRow]) -> None:
+        upstream = [sisters[name] for name in sorted(task.upstream())]
+        if not all(other.state.final for other in upstream):
+            return
+        if not task.trigger_policy.after_completion:
+            for other in upstream:
+                if other.state is not RuntimeState.SUCCEEDED:
+                    self._skip(row, other)
+                    return
+        component = self.view.spec.component_of(task)
+        around = resolve.Surroundings(
+            inputs=scope.inputs,
+            sisters=sisters,
+            constants=self.view.constants.of_task(row.name, row.id),
+            resource_name=self.view.constants.resource_name,
+        )
+        try:
+            inputs = resolve.task_inputs(component, task, around)
+            wanted = not task.trigger_policy.condition or expressions.condition(
+                task.trigger_policy.condition, inputs.parameters, self._shown(inputs)
+            )
+        except ResolveError as error:
+            self._fail(row, FAILED_PRECONDITION, str(error))
+            return
+        row.inputs = inputs
+        if not wanted:
+            row.state = RuntimeState.SKIPPED
+            row.detail = {**row.detail, "reason": "ConditionFalse"}
+        elif row.type is TaskType.IMPORTER:
+            self._import(row, component)
+        elif row.type is TaskType.RUNTIME:
+            self._run(row, task, component)
+        else:
+            row.state = RuntimeState.RUNNING
+
+    def _run(self, row: TaskRow, task: TaskSpec, component: ComponentSpec) -> None:
+        container = self.view.spec.executor_of(component).container
+        if container is not None and task.caching_options.enable_cache:
+            if task.caching_options.cache_key:
+                row.cache_key = cache.custom_key(task.component_ref.name, task.caching_options.cache_key)
+            else:
+                row.cache_key = cache.fingerprint(
+                    component,
+                    container,
+                    row.inputs.parameters,
+                    {name: self._identities(ids) for name, ids in row.inputs.artifacts.items()},
+                    self.claims(component, row.inputs) if self.claims else [],
+                )
+            if row.path not in self.hits:
+                self.plan.lookups[row.path] = row.cache_key
+                row.inputs, row.cache_key = Values(), ""
+                return
+            hit = self.hits[row.path]
+            if hit is not None and _has_all(component, hit.outputs):
+                row.state, row.outputs, row.cached_from = RuntimeState.SUCCEEDED, hit.outputs, hit.task_id
+                return
+        self._start(row)
+
+    def _start(self, row: TaskRow) -> None:
+        row.pod_name = pod_name(self.view.run, row.path, row.attempt)
+        row.detail = {name: value for name, value in row.detail.items() if name != "retry_at"}
+        row.started_at = row.started_at or self.now
+        self.plan.start.append(row.path)
+
+    def _continue(self, row: TaskRow, retry: RetryPolicy | None) -> None:
+        due = row.detail.get("retry_at")
+        if due is not None:
+            moment = dt.datetime.fromisoformat(due)
+            if moment <= self.now:
+                self._start(row)
+            else:
+                self.plan.wake_at = min(moment, self.plan.wake_at or moment)
+            return
+        if row.report is None or row.report.get("attempt") != row.attempt:
+            return
+        error: dict[str, Any] = row.report.get("error") or {}
+        code, message = int(error.get("code") or INTERNAL), str(error.get("message") or "The step failed.")
+        first = row.started_at or self.now
+        moment_or_none = None if code == FAILED_PRECONDITION else next_attempt(retry, row.attempt, first, self.now)
+        if moment_or_none is None:
+            self._fail(row, code, message)
+            return
+        failed_pods = [*row.detail.get("failed_pods", []), row.pod_name]
+        row.detail = {**row.detail, "failed_pods": failed_pods, "retry_at": moment_or_none.isoformat()}
+        row.state, row.attempt, row.pod_name, row.report = RuntimeState.PENDING, row.attempt + 1, "", None
+        row.outputs = Values()
+        self._continue(row, retry)
+
+    def _import(self, row: TaskRow, component: ComponentSpec) -> None:
+        importer = self.view.spec.executor_of(component).importer
+        names = list(component.output_definitions.artifacts)
+        if importer is None or len(names) != 1:
+            self._fail(row, FAILED_PRECONDITION, f"The importer {row.name!r} must have one output artifact.")
+            return
+        if importer.download_to_workspace:
+            self._fail(
+                row, FAILED_PRECONDITION, "An importer cannot download to a workspace yet; use the artifact's path."
+            )
+            return
+        uri = importer.artifact_uri.value
+        if uri is UNSET:
+            uri = row.inputs.parameters.get(importer.artifact_uri.runtime_parameter)
+        if not uri:
+            self._fail(row, FAILED_PRECONDITION, f"The importer {row.name!r} has no artifact URI.")
+            return
+        metadata = {key: resolve.substitute(value, row.inputs.parameters) for key, value in importer.metadata.items()}
+        kind = importer.type_schema
+        new = NewArtifact(names[0], names[0], kind.schema_title, to_text(uri), metadata, kind.schema_version)
+        self.plan.imports.append((row.path, new))
+
+    # Endings
+
+    def _skip(self, row: TaskRow, because: TaskRow) -> None:
+        row.state = RuntimeState.SKIPPED
+        reason = "UpstreamFailed" if because.state is not RuntimeState.SKIPPED else because.detail.get("reason")
+        row.detail = {**row.detail, "reason": reason or "UpstreamSkipped"}
+        if reason == "UpstreamFailed":
+            shown = because.display_name or because.name
+            row.error_message = f"Not run, because task {shown!r} {_how(because)}."
+
+    def _fail(self, row: TaskRow, code: int, message: str) -> None:
+        row.state, row.error_code, row.error_message = RuntimeState.FAILED, code, message
+
+    def _end_all(self, state: RuntimeState, message: str) -> None:
+        for path in self.view.tasks:
+            row = self._row(path)
+            if row is None or row.state.final:
+                continue
+            if row.pod_name:
+                self.plan.stop.append(row.pod_name)
+            row.state, row.error_code, row.error_message = state, CANCELLED, message
+
+    # Artifacts
+
+    def _identities(self, ids: list[str]) -> list[str]:
+        """Names of artifacts for the cache key. One that was imported is known by what it refers to: importing it
+        again in the next run gives the same name (upstream finds the earlier artifact instead).
+        """
+        return [self._identity(artifact_id) for artifact_id in ids]
+
+    def _identity(self, artifact_id: str) -> str:
+        artifact = self.view.artifacts.get(artifact_id)
+        producer = next((t for t in self.view.tasks.values() if artifact and t.id == artifact.task_id), None)
+        if artifact is None or producer is None or producer.type is not TaskType.IMPORTER:
+            return artifact_id
+        component, _ = find_task(self.view.spec, producer.path)
+        importer = self.view.spec.executor_of(component).importer
+        if importer is None or importer.reimport:
+            return artifact_id
+        return cache.digest({"uri": artifact.uri, "type": artifact.type, "metadata": artifact.metadata})
+
+    def _shown(self, inputs: Values) -> dict[str, Any]:
+        known = self.view.artifacts
+        return {
+            name: {
+                "artifacts": [
+                    {"name": i, "uri": known[i].uri, "metadata": known[i].metadata} for i in ids if i in known
+                ]
+            }
+            for name, ids in inputs.artifacts.items()
+        }
+
+
+def _has_all(component: ComponentSpec, outputs: Values) -> bool:
+    """Whether a cached task has every output that the component promises (it may be of an older version)."""
+    wanted = component.output_definitions
+    return wanted.parameters.keys() <= outputs.parameters.keys() and wanted.artifacts.keys() <= outputs.artifacts.keys()
+
+
+def _is(row: TaskRow, state: RuntimeState) -> bool:
+    return row.state is state
+
+
+def _is_about(message: str) -> bool:
+    return message.startswith("Task '")
+
+
+def _how(row: TaskRow) -> str:
+    return {RuntimeState.FAILED: "failed", RuntimeState.CANCELED: "was canceled"}.get(row.state, "did not run")
