@@ -148,6 +148,27 @@ class Probe(Struct):
     termination_grace_period_seconds: int | None = None
 
 
+class SleepAction(Struct):
+    """Waiting, as a hook."""
+
+    seconds: int
+
+
+class LifecycleHandler(Struct):
+    """What a hook does; exactly one is set."""
+
+    exec: ExecAction | None = None
+    http_get: HTTPGetAction | None = None
+    sleep: SleepAction | None = None
+
+
+class Lifecycle(Struct):
+    """Hooks after the start and before the end of a container."""
+
+    post_start: LifecycleHandler | None = None
+    pre_stop: LifecycleHandler | None = None
+
+
 class SecurityContext(Struct):
     """What the container's processes may do."""
 
@@ -175,6 +196,7 @@ class Container(Struct):
     liveness_probe: Probe | None = None
     readiness_probe: Probe | None = None
     startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     restart_policy: str | None = None
     image_pull_policy: str = ""
     termination_message_path: str = "/dev/termination-log"
@@ -332,6 +354,12 @@ class PodReadinessGate(Struct):
     condition_type: str
 
 
+class PodSchedulingGate(Struct):
+    """Holds the pod back until somebody removes it."""
+
+    name: str
+
+
 class PodSpec(Struct):
     """What runs, and how."""
 
@@ -353,6 +381,7 @@ class PodSpec(Struct):
     security_context: PodSecurityContext | None = None
     priority_class_name: str = ""
     readiness_gates: list[PodReadinessGate] = []
+    scheduling_gates: list[PodSchedulingGate] = []
     dns_policy: str = ""
     enable_service_links: bool | None = None
     tolerations: list[dict[str, Any]] = []

@@ -83,8 +83,8 @@ def test_for_pods() -> None:
         ),
         (
             (
-                "  \u00d7 No solution found:\n  \u2570\u2500\u25b6 Because x was not found in the package\n      registry, "
-                "they are unsatisfiable.\n"
+                "  \u00d7 No solution found:\n  \u2570\u2500\u25b6 Because x was not found in the package\n"
+                "      registry, they are unsatisfiable.\n"
             ),
             "No solution found: Because x was not found in the package registry, they are unsatisfiable",
             True,

@@ -1,0 +1,127 @@
+"""Whether the node has room for a pod, in the scheduler's words. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from headrace.api import quantity
+from headrace.api.meta import LabelSelectorRequirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from headrace.api.core import Container, Node, Pod
+
+Amounts = dict[str, Decimal]
+"""Resource name to number: cores, bytes, pieces."""
+
+_SELECTOR = "node(s) didn't match Pod's node affinity/selector"
+_NONE = Decimal(0)
+_FINISHED = frozenset({"Succeeded", "Failed"})
+
+
+def requests(pod: Pod) -> Amounts:
+    """What the pod asks for: its containers together, or its largest init container if that is more.
+
+    Sidecars (init containers that restart always) run beside the containers and beside later init containers.
+    """
+    sidecars: Amounts = {}
+    peak: Amounts = {}
+    for container in pod.spec.init_containers:
+        if container.restart_policy == "Always":
+            _add(sidecars, _of(container))
+            alone = sidecars
+        else:
+            alone = dict(sidecars)
+            _add(alone, _of(container))
+        peak = {name: max(peak.get(name, _NONE), alone.get(name, _NONE)) for name in {*peak, *alone}}
+    total = dict(sidecars)
+    for container in pod.spec.containers:
+        _add(total, _of(container))
+    result = {name: max(total.get(name, _NONE), peak.get(name, _NONE)) for name in {*total, *peak}}
+    return {**result, "pods": Decimal(1)}
+
+
+def sum_of(pods: Iterable[Pod]) -> Amounts:
+    """What pods that have not ended ask for together."""
+    total: Amounts = {}
+    for pod in pods:
+        if pod.status.phase not in _FINISHED:
+            _add(total, requests(pod))
+    return total
+
+
+def reasons(pod: Pod, node: Node, used: Mapping[str, Decimal]) -> list[str]:
+    """Why the pod cannot run on this node now; empty when it can."""
+    found: list[str] = []
+    if node.spec.unschedulable:
+        found.append("node(s) were unschedulable")
+    if not _labels_match(pod, node):
+        found.append(_SELECTOR)
+    for name, amount in sorted(requests(pod).items()):
+        if amount <= 0:
+            continue
+        have = quantity.parse(node.status.allocatable.get(name, "0"))
+        if used.get(name, _NONE) + amount > have:
+            found.append("Too many pods" if name == "pods" else f"Insufficient {name}")
+    return found
+
+
+def sentence(found: Iterable[str]) -> str:
+    """As the scheduler says it, such as `0/1 nodes are available: 1 Insufficient cpu.` in events."""
+    return "0/1 nodes are available: " + ", ".join(f"1 {reason}" for reason in sorted(found)) + "."
+
+
+def _add(total: Amounts, more: Mapping[str, Decimal]) -> None:
+    for name, amount in more.items():
+        total[name] = total.get(name, _NONE) + amount
+
+
+def _of(container: Container) -> Amounts:
+    asked = {**container.resources.limits, **container.resources.requests}
+    return {name: quantity.parse(value) for name, value in asked.items()}
+
+
+def _labels_match(pod: Pod, node: Node) -> bool:
+    labels = node.metadata.labels
+    if any(labels.get(key) != value for key, value in pod.spec.node_selector.items()):
+        return False
+    affinity: dict[str, Any] = (pod.spec.affinity or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    terms = required.get("nodeSelectorTerms") or []
+    return any(_term_matches(term, labels, node.metadata.name) for term in terms)
+
+
+def _term_matches(term: Mapping[str, Any], labels: Mapping[str, str], name: str) -> bool:
+    expressions = term.get("matchExpressions") or []
+    fields = term.get("matchFields") or []
+    if not expressions and not fields:
+        return False
+    return all(_holds(e, labels) for e in expressions) and all(_holds(f, {"metadata.name": name}) for f in fields)
+
+
+def _holds(raw: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    requirement = LabelSelectorRequirement(
+        key=raw["key"], operator=raw["operator"], values=[str(v) for v in raw.get("values") or []]
+    )
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            try:
+                left, right = int(value or ""), int(requirement.values[0])
+            except (ValueError, IndexError):
+                return False
+            return left > right if requirement.operator == "Gt" else left < right
+        case _:
+            return False

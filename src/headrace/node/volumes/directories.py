@@ -1,0 +1,100 @@
+"""Volumes that are directories: emptyDir, hostPath, claims; and paths inside a volume."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.api import quantity
+from headrace.node.volumes import VolumeError
+
+if TYPE_CHECKING:
+    from headrace.api.core import EmptyDirVolumeSource, HostPathVolumeSource
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the volume is shared memory
+"""Where emptyDirs of medium Memory live."""
+
+_KINDS = {
+    "Directory": (stat.S_ISDIR, "directory"),
+    "File": (stat.S_ISREG, "file"),
+    "Socket": (stat.S_ISSOCK, "socket file"),
+    "CharDevice": (stat.S_ISCHR, "character device"),
+    "BlockDevice": (stat.S_ISBLK, "block device"),
+}
+
+
+def host_path(source: HostPathVolumeSource) -> Path:
+    """The file or directory, checked and where asked for created. Raises VolumeError."""
+    path = Path(source.path)
+    if not path.is_absolute() or ".." in path.parts:
+        raise VolumeError(f"hostPath {source.path} must be absolute and without ..")
+    kind = source.type
+    try:
+        if kind == "DirectoryOrCreate":
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            kind = "Directory"
+        elif kind == "FileOrCreate":
+            path.touch(mode=0o644, exist_ok=True)
+            kind = "File"
+        elif not kind:
+            # Unchecked, as upstream; container runtimes create what is not there.
+            if not path.exists():
+                path.mkdir(mode=0o755, parents=True)
+            return path
+        mode = path.stat().st_mode
+    except FileExistsError as error:
+        raise VolumeError(f"hostPath type check failed: {path} is not a directory") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise VolumeError(f"hostPath type check failed: {path}: {reason.lower()}") from error
+    if kind not in _KINDS:
+        known = ", ".join(_KINDS)
+        raise VolumeError(f"hostPath type {kind} is not known: use one of {known}, DirectoryOrCreate, FileOrCreate")
+    check, word = _KINDS[kind]
+    if not check(mode):
+        raise VolumeError(f"hostPath type check failed: {path} is not a {word}")
+    return path
+
+
+def shared_memory(source: EmptyDirVolumeSource, uid: str, name: str) -> Path | None:
+    """A directory in shared memory for an emptyDir of medium Memory; None when there is not enough of it."""
+    try:
+        free = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return None
+    wanted = quantity.parse(source.size_limit) if source.size_limit is not None else 0
+    if free.f_bavail * free.f_frsize < wanted or not os.access(SHARED_MEMORY, os.W_OK):
+        return None
+    return memory_root(uid) / name
+
+
+def memory_root(uid: str) -> Path:
+    """The folder of one pod in shared memory."""
+    return SHARED_MEMORY / f"headrace-{uid}"
+
+
+def make_empty(path: Path) -> Path:
+    """An empty directory that every user of the pod may write to, as the kubelet makes it."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o777)
+    return path
+
+
+def inside(root: Path, sub_path: str, *, read_only: bool = False) -> Path:
+    """A path below a volume's root, made if it is not there. No link may lead out. Raises VolumeError."""
+    relative = Path(sub_path)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise VolumeError(f"subPath {sub_path!r} must be relative and without ..")
+    base = root.resolve()
+    if base.is_file():
+        raise VolumeError(f"subPath {sub_path!r} needs a volume that is a directory")
+    target = (base / relative).resolve()
+    if not target.is_relative_to(base):
+        raise VolumeError(f"subPath {sub_path!r} leads out of its volume")
+    if not target.exists():
+        if read_only and not os.access(base, os.W_OK):
+            raise VolumeError(f"subPath {sub_path!r} does not exist in its read-only volume")
+        target.mkdir(mode=0o777, parents=True)
+    return target

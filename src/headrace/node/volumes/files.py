@@ -1,0 +1,81 @@
+"""A directory whose files change together (the kubelet's AtomicWriter).
+
+The files lie in a folder with the time in its name; the link `..data` names the folder in force, and each
+visible file is a link through it. A reader sees the old set or the new one, never a mixture.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATA = "..data"
+_NEW = "..data_tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Content and permission bits."""
+
+    content: bytes
+    mode: int = 0o644
+
+
+def write(folder: Path, files: Mapping[str, File]) -> bool:
+    """Makes `folder` hold exactly these files (relative paths); false when it did already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    old = _current(folder)
+    if old is not None and _holds(old, files):
+        return False
+    new = Path(tempfile.mkdtemp(prefix="..", dir=folder))
+    new.chmod(0o755)
+    for path, file in files.items():
+        target = new / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.content)
+        target.chmod(file.mode)
+    temporary = folder / _NEW
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(new.name)
+    temporary.replace(folder / DATA)
+    tops = {PurePosixPath(path).parts[0] for path in files}
+    for name in tops:
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(f"{DATA}/{name}")
+    for entry in folder.iterdir():
+        if not entry.name.startswith("..") and entry.name not in tops:
+            entry.unlink()
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+def escapes(path: str) -> bool:
+    """Whether a relative path leaves its folder or takes one of the names that are ours."""
+    parts = PurePosixPath(path).parts
+    return not parts or path.startswith("/") or ".." in parts or parts[0].startswith("..")
+
+
+def _current(folder: Path) -> Path | None:
+    try:
+        return folder / (folder / DATA).readlink()
+    except OSError:
+        return None
+
+
+def _holds(folder: Path, files: Mapping[str, File]) -> bool:
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    if found != set(files):
+        return False
+    for path, file in files.items():
+        target = folder / path
+        if target.stat().st_mode & 0o777 != file.mode or target.read_bytes() != file.content:
+            return False
+    return True
