@@ -1,0 +1,194 @@
+"""One step from beginning to end: inputs, program, outputs, report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import outputs, placeholders
+from .run import run
+from .task import StepError, Task, make_parent, object_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json = Any
+
+S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY = "HEADRACE_S3_ENDPOINT", "HEADRACE_S3_ACCESS_KEY", "HEADRACE_S3_SECRET_KEY"
+_FAILED = 1
+
+
+def main(argv: list[str], env: Mapping[str, str] = os.environ) -> int:
+    """Run the task; the exit code is that of the author's program."""
+    try:
+        task = Task.load(argv, env)
+    except (StepError, OSError, ValueError, KeyError) as error:
+        sys.stderr.write(f"The step has no usable task document: {error!r}\n")
+        return 2
+    result = Step(task, env).execute()
+    from .report import report
+
+    # SUCCEEDED must be on record before the pod ends well: else another attempt would be in doubt about this one.
+    if not report(task, result) and result["state"] == "SUCCEEDED":
+        return _FAILED
+    code: int = result["exit_code"]
+    return code
+
+
+class Step:
+    """The work of one attempt."""
+
+    def __init__(self, task: Task, env: Mapping[str, str]) -> None:
+        self.task, self.env = task, dict(env)
+        self._store: Any = None
+
+    def execute(self) -> dict[str, Json]:
+        """The report's body. Never raises for what went wrong in the step."""
+        task = self.task
+        try:
+            self._fetch_inputs()
+            outputs.prepare(task)
+            line = placeholders.command_line(task, placeholders.with_defaults(task))
+            code, reason = run(task, line, self.env)
+        except StepError as error:
+            sys.stderr.write(f"{error}\n")
+            return self._body("FAILED", _FAILED, str(error), {}, [])
+        if code != 0:
+            return self._failed(code, reason)
+        try:
+            made = outputs.read_executor_output(task.output_file)
+            values = outputs.parameters(task, made)
+            artifacts = outputs.artifacts(task, made)
+            self._store_outputs(artifacts)
+        except StepError as error:
+            sys.stderr.write(f"{error}\n")
+            return self._body("FAILED", _FAILED, str(error), {}, [])
+        return self._body("SUCCEEDED", 0, "", values, artifacts)
+
+    def _failed(self, code: int, reason: str) -> dict[str, Json]:
+        """The program failed: what it made is kept for whoever looks for the cause, as far as it can be."""
+        shown, sentence = explain(code, reason)
+        artifacts: list[dict[str, Json]] = []
+        try:
+            artifacts = outputs.artifacts(self.task, outputs.read_executor_output(self.task.output_file))
+            artifacts = [a for a in artifacts if _exists(self.task.path_of_artifact(a))]
+            self._store_outputs(artifacts)
+        except StepError as error:
+            sys.stderr.write(f"{error}\n")
+            artifacts = []
+        return self._body("FAILED", shown, sentence, {}, artifacts)
+
+    def _body(
+        self, state: str, code: int, error: str, values: dict[str, Json], artifacts: list[dict[str, Json]]
+    ) -> dict[str, Json]:
+        return {
+            "attempt": self.task.attempt,
+            "state": state,
+            "exit_code": code,
+            "error": error,
+            "outputs": {"parameters": values, "artifacts": [_reported(a) for a in artifacts]},
+        }
+
+    # Artifacts
+
+    def _fetch_inputs(self) -> None:
+        groups: Mapping[str, Json] = self.task.executor_input.get("inputs", {}).get("artifacts") or {}
+        for name, group in groups.items():
+            for artifact in group.get("artifacts") or []:
+                uri = str(artifact.get("uri", ""))
+                path = self.task.path_of_artifact(artifact)
+                if path is None:
+                    sys.stderr.write(f"Input artifact {name!r} has the URI {uri!r}, which is not fetched.\n")
+                elif not _exists(path):
+                    self._fetch(name, uri, path)
+
+    def _fetch(self, name: str, uri: str, path: str) -> None:
+        bucket, key = object_of(uri)
+        try:
+            if self._s3().exists(bucket, key):
+                make_parent(path)
+                self._s3().download(bucket, key, path)
+                return
+            below = self._s3().list(bucket, key.rstrip("/") + "/")
+            for found, _size in below:
+                relative = found[len(key.rstrip("/")) + 1 :]
+                if relative and not relative.endswith("/"):
+                    target = _inside(path, relative)
+                    make_parent(target)
+                    self._s3().download(bucket, found, target)
+        except (_s3_error(), OSError) as error:
+            raise StepError(f"Input artifact {name!r} cannot be fetched from {uri}: {error}") from error
+        if not below:
+            # A metrics artifact has metadata only; whoever reads its path finds no file.
+            make_parent(path)
+
+    def _store_outputs(self, artifacts: list[dict[str, Json]]) -> None:
+        for artifact in artifacts:
+            path = self.task.path_of_artifact(artifact)
+            if path is None or not _exists(path):
+                continue  # a component need not write its artifact
+            uri = str(artifact["uri"])
+            bucket, key = object_of(uri)
+            try:
+                if Path(path).is_dir():
+                    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+                        self._s3().upload(bucket, f"{key.rstrip('/')}/{file.relative_to(path).as_posix()}", file)
+                else:
+                    self._s3().upload(bucket, key, path)
+            except (_s3_error(), OSError) as error:
+                raise StepError(f"Output artifact {artifact['output']!r} cannot be stored at {uri}: {error}") from error
+
+    def _s3(self) -> Any:
+        if self._store is None:
+            from .. import s3client  # noqa: TID252 - the top package has another name inside a pod
+
+            missing = [name for name in (S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY) if not self.env.get(name)]
+            if missing:
+                raise StepError(f"The step has no credentials for the object store ({', '.join(missing)} not set).")
+            self._store = s3client.S3(self.env[S3_ENDPOINT], self.env[S3_ACCESS_KEY], self.env[S3_SECRET_KEY])
+        return self._store
+
+
+def explain(code: int, reason: str = "") -> tuple[int, str]:
+    """An exit code as a shell shows it, and a sentence."""
+    if code >= 0:
+        return code, f"The step's program exited with code {code}{': ' + reason if reason else '.'}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (often: out of memory)" if -code == signal.SIGKILL else ""
+    return 128 - code, f"The step's program was ended by {name}{hint}."
+
+
+def _reported(artifact: Mapping[str, Json]) -> dict[str, Json]:
+    kind = artifact.get("type") or {}
+    return {
+        "output": artifact["output"],
+        "name": artifact.get("name") or artifact["output"],
+        "type": kind.get("schemaTitle") or kind.get("instanceSchema") or "system.Artifact",
+        "schema_version": kind.get("schemaVersion", ""),
+        "uri": artifact.get("uri", ""),
+        "metadata": artifact["metadata"],
+    }
+
+
+def _exists(path: str | None) -> bool:
+    return bool(path) and Path(path or "").exists()
+
+
+def _inside(folder: str, relative: str) -> str:
+    """A path below a folder. Raises StepError for an object whose name would lead out of it."""
+    path = os.path.normpath(f"{folder}/{relative}")
+    if not path.startswith(os.path.normpath(folder) + os.sep):
+        raise StepError(f"An object named {relative!r} would be written outside of its artifact.")
+    return path
+
+
+def _s3_error() -> Any:
+    from .. import s3client  # noqa: TID252 - the top package has another name inside a pod
+
+    return s3client.S3Error

@@ -1,0 +1,73 @@
+"""Tell the pipelines API what the step came to, however long it takes the control plane to come back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .task import Task
+
+    Json = Any
+
+PATIENCE_SECONDS = 600.0
+TIMEOUT_SECONDS = 30.0
+LONGEST_DELAY = 2.0
+_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+def report(task: Task, body: Mapping[str, Json], patience: float = PATIENCE_SECONDS) -> bool:
+    """Send the report until it is answered; whether it was accepted."""
+    data = json.dumps(body, ensure_ascii=False).encode()
+    deadline, delay, why = time.monotonic() + patience, 0.05, ""
+    while True:
+        try:
+            status, answer = _post(task, data)
+        except (OSError, http.client.HTTPException) as error:
+            why = f"no answer from {task.api} ({error})"
+        else:
+            if status < 300:
+                return True
+            why = f"{task.api} answered {status}: {answer[:500]}"
+            if status not in _TRY_AGAIN:
+                break
+        if time.monotonic() + delay > deadline:
+            break
+        time.sleep(delay)
+        delay = min(delay * 2, LONGEST_DELAY)
+    sys.stderr.write(f"The step's result could not be reported: {why}\n")
+    return False
+
+
+def _post(task: Task, data: bytes) -> tuple[int, str]:
+    scheme, _, rest = task.api.partition("://")
+    netloc, slash, prefix = rest.partition("/")
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    connection = kind(netloc, timeout=TIMEOUT_SECONDS)
+    headers = {"content-type": "application/json"}
+    token = _token(task.token_file)
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    try:
+        path = f"{slash}{prefix.rstrip('/')}/apis/v2beta1/runs/{task.run_id}/tasks/{task.task_id}:report"
+        connection.request("POST", path, body=data, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def _token(path: str) -> str:
+    """Read each time: the agent renews the file."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,86 @@
+"""The document that says what to run, and paths on disk that stand for places in an object store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json = Any
+
+TASK = "HEADRACE_TASK"
+SCRATCH = "HEADRACE_SCRATCH"
+_PRIVATE = "HEADRACE_"
+_MOUNTS = {"gs": "/gcs/", "minio": "/minio/", "s3": "/s3/"}
+STORES = ("minio", "s3")
+"""Schemes of the object store that the platform has."""
+
+
+class StepError(Exception):
+    """The step failed for a reason other than its program's; the message is a sentence."""
+
+
+class Task:
+    """One attempt of one step."""
+
+    def __init__(self, document: Mapping[str, Json], scratch: str = "") -> None:
+        self.run_id: str = document["run_id"]
+        self.task_id: str = document["task_id"]
+        self.attempt: int = document["attempt"]
+        self.api: str = document["api"]
+        self.token_file: str = document.get("token_file", "")
+        self.command: list[str] = list(document.get("command", []))
+        self.args: list[str] = list(document.get("args", []))
+        self.executor_input: dict[str, Json] = document["executor_input"]
+        self.defaults: dict[str, Json] = document.get("defaults", {})
+        self.output_types: dict[str, str] = document.get("output_types", {})
+        self.module: str = document.get("module", "")
+        """kfp's executor, when the command is that of a lightweight component whose source is the last word of it."""
+        self.scratch = scratch
+
+    @classmethod
+    def load(cls, argv: list[str], env: Mapping[str, str]) -> Task:
+        """From a file named on the command line, or from the environment."""
+        if argv:
+            return cls(json.loads(Path(argv[0]).read_text(encoding="utf-8")), env.get(SCRATCH, ""))
+        if TASK not in env:
+            raise StepError(f"There is no task: give a file or set {TASK}.")
+        return cls(json.loads(env[TASK]), env.get(SCRATCH, ""))
+
+    def path_of(self, uri: str) -> str | None:
+        """Where an artifact of this URI lies inside the pod; None for a scheme that has no place here."""
+        scheme, _, rest = uri.partition("://")
+        mount = _MOUNTS.get(scheme)
+        return f"{self.scratch}{mount}{rest}" if mount and rest else None
+
+    def path_of_artifact(self, artifact: Mapping[str, Json]) -> str | None:
+        """Where an artifact lies: the path that the author chose, else the one that follows from its URI."""
+        custom = artifact.get("customPath") or artifact.get("custom_path")
+        return custom or self.path_of(str(artifact.get("uri", "")))
+
+    @property
+    def output_file(self) -> str:
+        """Where kfp's executor leaves what the step made."""
+        return str(self.executor_input.get("outputs", {}).get("outputFile", ""))
+
+
+def user_env(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the author's program: all but what is the launcher's own."""
+    return {name: value for name, value in env.items() if not name.startswith(_PRIVATE)}
+
+
+def object_of(uri: str) -> tuple[str, str]:
+    """Bucket and key. Raises StepError for a store that the platform does not have."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("?")[0].partition("/")
+    if scheme not in STORES or not bucket or not key:
+        raise StepError(f"{uri} is not in the platform's object store; use minio://BUCKET/KEY or s3://BUCKET/KEY.")
+    return bucket, key
+
+
+def make_parent(path: str) -> None:
+    """Make the folder that a file of this path will be in."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
