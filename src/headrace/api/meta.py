@@ -89,6 +89,8 @@ class Object(Struct):
     """A Kubernetes object. Subclasses set INFO; apiVersion and kind are filled from it."""
 
     INFO: ClassVar[KindInfo]
+    COLUMNS: ClassVar[tuple[Any, ...]] = ()
+    """For kinds with a CRD: its additionalPrinterColumns (api.apiextensions.PrinterColumn)."""
 
     api_version: str = ""
     kind: str = ""

@@ -1,0 +1,1 @@
+"""Model serving: KServe's InferenceService in Standard (raw deployment) mode."""
