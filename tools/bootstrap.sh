@@ -46,5 +46,7 @@ translate_pip_settings() {
   [ -n "${PIP_INDEX_URL:-}" ] && [ -z "${UV_DEFAULT_INDEX:-}" ] && export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
   [ -n "${PIP_EXTRA_INDEX_URL:-}" ] && [ -z "${UV_INDEX:-}" ] && export UV_INDEX="$PIP_EXTRA_INDEX_URL"
   [ -n "${PIP_CERT:-}" ] && [ -z "${SSL_CERT_FILE:-}" ] && export SSL_CERT_FILE="$PIP_CERT"
+  # Trust what the machine trusts, as pip does: behind a company's own certificate nothing else works.
+  [ -f /etc/ssl/certs/ca-certificates.crt ] && export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
   return 0
 }
