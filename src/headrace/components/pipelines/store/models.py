@@ -35,6 +35,9 @@ class RuntimeState(enum.StrEnum):
         return self in FINAL
 
 
+DEFAULT_SERVICE_ACCOUNT = "default-editor"
+"""Whose rights a run's pods have unless it asks for another service account of its namespace."""
+
 FINAL = frozenset({RuntimeState.SUCCEEDED, RuntimeState.SKIPPED, RuntimeState.FAILED, RuntimeState.CANCELED})
 
 
@@ -111,6 +114,13 @@ class Spec:
 
     pipeline_spec: dict[str, Any]
     platform_spec: dict[str, Any] | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As the API has it: bare, or both parts under their names."""
+        if not self.platform_spec:
+            return self.pipeline_spec
+        return {"pipeline_spec": self.pipeline_spec, "platform_spec": self.platform_spec}
 
 
 @dataclass(slots=True)
@@ -252,7 +262,7 @@ class Run:
     description: str = ""
     storage_state: StorageState = StorageState.AVAILABLE
     state: RuntimeState = RuntimeState.PENDING
-    service_account: str = ""
+    service_account: str = DEFAULT_SERVICE_ACCOUNT
     pipeline_id: str = ""
     pipeline_version_id: str = ""
     pipeline_name: str = ""

@@ -303,12 +303,17 @@ def drop_unused_specs(connection: Connection, digests: Iterable[str]) -> None:
 def delete_runs(connection: Connection, run_ids: Sequence[str]) -> int:
     """Delete runs and all that hangs on them; how many there were."""
     digests = list(connection.scalars(sa.select(t.runs.c.spec_digest).where(t.runs.c.id.in_(run_ids))))
-    # Artifacts may be outputs of one run and, by caching, be named by another: those stay.
-    connection.execute(t.artifact_tasks.delete().where(t.artifact_tasks.c.run_id.in_(run_ids)))
-    linked = sa.exists().where(t.artifact_tasks.c.artifact_id == t.artifacts.c.id)
-    connection.execute(t.artifacts.delete().where(t.artifacts.c.run_id.in_(run_ids), sa.not_(linked)))
+    links, made = t.artifact_tasks.c, t.artifacts.c
+    candidates = set(connection.scalars(sa.select(links.artifact_id).where(links.run_id.in_(run_ids))))
+    candidates.update(connection.scalars(sa.select(made.id).where(made.run_id.in_(run_ids))))
+    connection.execute(t.artifact_tasks.delete().where(links.run_id.in_(run_ids)))
     connection.execute(t.tasks.delete().where(t.tasks.c.run_id.in_(run_ids)))
     count = connection.execute(t.runs.delete().where(t.runs.c.id.in_(run_ids))).rowcount
+    # By caching, an artifact of one run may be named by others: it goes with the last of them.
+    needed = sa.or_(sa.exists().where(links.artifact_id == made.id), sa.exists().where(t.runs.c.id == made.run_id))
+    ordered = sorted(candidates)
+    for start in range(0, len(ordered), 1000):
+        connection.execute(t.artifacts.delete().where(made.id.in_(ordered[start : start + 1000]), sa.not_(needed)))
     drop_unused_specs(connection, digests)
     return int(count)
 

@@ -155,7 +155,8 @@ runs = sa.Table(
     metadata,
     _id(),
     _name("namespace"),
-    sa.Column("experiment_id", sa.String(64), sa.ForeignKey("experiments.id"), nullable=False),
+    # No foreign key: deleting an experiment leaves its runs (upstream's rule).
+    sa.Column("experiment_id", sa.String(64), nullable=False),
     _name("display_name"),
     _text("description"),
     _name("storage_state"),

@@ -106,7 +106,6 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("spec_digest", sa.String(length=64), nullable=False),
         sa.Column("recurring_run_id", sa.String(length=255), server_default="", nullable=False),
-        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name="fk_runs_experiment_id"),
         sa.ForeignKeyConstraint(["spec_digest"], ["pipeline_specs.digest"], name="fk_runs_spec_digest"),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
     )

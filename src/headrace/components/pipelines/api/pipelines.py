@@ -1,0 +1,212 @@
+"""Pipelines and their versions: upload, create, get, list, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.routing import Route
+
+from headrace.components.pipelines.api import views
+from headrace.components.pipelines.api.packages import read_package
+from headrace.components.pipelines.api.requests import (
+    answer,
+    body,
+    check_length,
+    limited,
+    list_query,
+    namespace_of,
+    page,
+    requester,
+)
+from headrace.components.pipelines.store.models import Pipeline, PipelineVersion
+from headrace.components.pipelines.types.rest import PipelineBody, invalid, not_found, unimplemented
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from headrace.components.pipelines.api.requests import Services
+    from headrace.components.pipelines.store.models import Spec
+
+MAX_PIPELINE_NAME, MAX_VERSION_NAME, MAX_DISPLAY_NAME = 128, 127, 255
+
+
+class Pipelines:
+    """Handlers of `/pipelines`."""
+
+    def __init__(self, services: Services) -> None:
+        self._catalog, self._access = services.catalog, services.access
+
+    def routes(self) -> list[Route]:
+        """In the order in which they match."""
+        return [
+            Route("/pipelines/upload", self.upload, methods=["POST"]),
+            Route("/pipelines/upload_version", self.upload_version, methods=["POST"]),
+            Route("/pipelines/create", self.refuse_url, methods=["POST"]),
+            Route("/pipelines/names/{name}", self.get_named, methods=["GET"]),
+            Route("/pipelines", self.list, methods=["GET"]),
+            Route("/pipelines", self.create, methods=["POST"]),
+            Route("/pipelines/{id}", self.get, methods=["GET"]),
+            Route("/pipelines/{id}", self.delete, methods=["DELETE"]),
+            Route("/pipelines/{id}", self.refuse_update, methods=["PATCH"]),
+            Route("/pipelines/{id}/versions", self.list_versions, methods=["GET"]),
+            Route("/pipelines/{id}/versions", self.refuse_url, methods=["POST"]),
+            Route("/pipelines/{id}/versions/{version}", self.get_version, methods=["GET"]),
+            Route("/pipelines/{id}/versions/{version}", self.delete_version, methods=["DELETE"]),
+            Route("/pipelines/{id}/versions/{version}", self.refuse_update, methods=["PATCH"]),
+        ]
+
+    async def upload(self, request: Request) -> Response:
+        """POST /pipelines/upload: a pipeline with its first version."""
+        params, namespace = request.query_params, namespace_of(request)
+        await self._access.require(requester(request), "create", "pipelines", namespace)
+        _refuse_tags(params.get("tags"))
+        filename, spec = await _read_upload(request)
+        name = params.get("name") or params.get("display_name") or filename
+        display_name = params.get("display_name") or name
+        pipeline = _pipeline(namespace, name, display_name, params.get("description"))
+        version = PipelineVersion(
+            id="",
+            pipeline_id="",
+            name=check_length("A pipeline version's name", name, MAX_VERSION_NAME),
+            display_name=display_name,
+            description=params.get("description") or "",
+            code_source_url=params.get("code_source_url") or "",
+            spec=spec,
+        )
+        return answer(views.pipeline(await self._catalog.create_pipeline(pipeline, version)))
+
+    async def upload_version(self, request: Request) -> Response:
+        """POST /pipelines/upload_version."""
+        params = request.query_params
+        ident = params.get("pipelineid")
+        if not ident:
+            raise invalid("Uploading a version needs the query parameter pipelineid.")
+        pipeline = await self._find(request, "create", ident)
+        _refuse_tags(params.get("tags"))
+        filename, spec = await _read_upload(request)
+        name = params.get("name") or params.get("display_name") or filename
+        version = PipelineVersion(
+            id="",
+            pipeline_id=pipeline.id,
+            name=check_length("A pipeline version's name", name, MAX_VERSION_NAME),
+            display_name=check_length("A display name", params.get("display_name") or name, MAX_DISPLAY_NAME),
+            description=params.get("description") or "",
+            code_source_url=params.get("code_source_url") or "",
+            spec=spec,
+        )
+        return answer(views.version(await self._catalog.create_version(version)))
+
+    async def create(self, request: Request) -> Response:
+        """POST /pipelines: a pipeline without versions."""
+        given = await body(request, PipelineBody)
+        namespace = namespace_of(request, given.namespace)
+        await self._access.require(requester(request), "create", "pipelines", namespace)
+        if given.tags:
+            _refuse_tags("given")
+        name = given.name or given.display_name
+        if not name:
+            raise invalid("A pipeline needs a name.")
+        pipeline = _pipeline(namespace, name, given.display_name or name, given.description)
+        return answer(views.pipeline(await self._catalog.create_pipeline(pipeline)))
+
+    async def get(self, request: Request) -> Response:
+        """GET /pipelines/{id}."""
+        return answer(views.pipeline(await self._find(request, "get")))
+
+    async def get_named(self, request: Request) -> Response:
+        """GET /pipelines/names/{name}."""
+        name, namespace = request.path_params["name"], namespace_of(request)
+        await self._access.require(requester(request), "get", "pipelines", namespace, name)
+        pipeline = await self._catalog.get_pipeline_named(namespace, name)
+        if pipeline is None:
+            raise not_found("Pipeline", f"{name!r} in namespace {namespace!r}")
+        return answer(views.pipeline(pipeline))
+
+    async def list(self, request: Request) -> Response:
+        """GET /pipelines."""
+        namespace = namespace_of(request)
+        await self._access.require(requester(request), "list", "pipelines", namespace)
+        found = await self._catalog.list_pipelines(list_query(request), namespace)
+        return page("pipelines", [views.pipeline(p) for p in found.items], found)
+
+    async def delete(self, request: Request) -> Response:
+        """DELETE /pipelines/{id}."""
+        pipeline = await self._find(request, "delete")
+        cascade = request.query_params.get("cascade", "").lower() in {"true", "1"}
+        await self._catalog.delete_pipeline(pipeline.id, cascade=cascade)
+        return answer({})
+
+    async def list_versions(self, request: Request) -> Response:
+        """GET /pipelines/{id}/versions."""
+        pipeline = await self._find(request, "list")
+        found = await self._catalog.list_versions(list_query(request), pipeline.id)
+        return page("pipeline_versions", [views.version(v) for v in found.items], found)
+
+    async def get_version(self, request: Request) -> Response:
+        """GET /pipelines/{id}/versions/{version}."""
+        await self._find(request, "get")
+        return answer(views.version(await self._find_version(request)))
+
+    async def delete_version(self, request: Request) -> Response:
+        """DELETE /pipelines/{id}/versions/{version}."""
+        await self._find(request, "delete")
+        await self._catalog.delete_version((await self._find_version(request)).id)
+        return answer({})
+
+    async def refuse_url(self, _request: Request) -> Response:
+        """POST /pipelines/create and /pipelines/{id}/versions take the URL of a package."""
+        raise unimplemented("Pipelines by package_url are")
+
+    async def refuse_update(self, _request: Request) -> Response:
+        """PATCH changes display_name and tags."""
+        raise unimplemented("Changing a pipeline's display_name and tags is")
+
+    async def _find(self, request: Request, verb: str, ident: str = "") -> Pipeline:
+        ident = ident or request.path_params["id"]
+        pipeline = await self._catalog.get_pipeline(ident)
+        if pipeline is None:
+            raise not_found("Pipeline", ident)
+        await self._access.require(requester(request), verb, "pipelines", pipeline.namespace, pipeline.name)
+        return pipeline
+
+    async def _find_version(self, request: Request) -> PipelineVersion:
+        ident: str = request.path_params["version"]
+        version = await self._catalog.get_version(ident)
+        if version is None or version.pipeline_id != request.path_params["id"]:
+            raise not_found("Pipeline version", ident)
+        return version
+
+
+def _pipeline(namespace: str, name: str, display_name: str, description: str | None) -> Pipeline:
+    return Pipeline(
+        id="",
+        namespace=namespace,
+        name=check_length("A pipeline's name", name, MAX_PIPELINE_NAME),
+        display_name=check_length("A display name", display_name, MAX_DISPLAY_NAME),
+        description=description or "",
+    )
+
+
+def _refuse_tags(tags: str | None) -> None:
+    if tags:
+        raise unimplemented("Tags of pipelines are")
+
+
+async def _read_upload(request: Request) -> tuple[str, Spec]:
+    """The file's name and the pipeline in it."""
+    try:
+        async with limited(request).form(max_files=1) as form:
+            file = form.get("uploadfile")
+            if not isinstance(file, UploadFile):
+                raise invalid("Upload the pipeline as the multipart field uploadfile.")
+            raw = await file.read()
+            filename = file.filename or ""
+    except MultiPartException as error:
+        raise invalid(f"The upload is not multipart/form-data as expected: {error.message}") from error
+    # Parsing a large file takes a while; the loop has other things to do.
+    spec, parsed = await asyncio.to_thread(read_package, raw)
+    return filename or parsed.pipeline_info.name, spec

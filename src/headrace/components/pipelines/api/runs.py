@@ -1,0 +1,204 @@
+"""Runs: create, get, list, archive, unarchive, delete, terminate."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+from headrace.components.pipelines.api import parameters, views
+from headrace.components.pipelines.api.packages import parse, split
+from headrace.components.pipelines.api.requests import (
+    answer,
+    body,
+    check_length,
+    list_query,
+    namespace_of,
+    page,
+    requester,
+)
+from headrace.components.pipelines.store.models import DEFAULT_SERVICE_ACCOUNT, Run, RuntimeState, StorageState
+from headrace.components.pipelines.types.rest import (
+    Code,
+    RpcError,
+    RunBody,
+    RuntimeConfigBody,
+    VersionReferenceBody,
+    invalid,
+    not_found,
+    unimplemented,
+)
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from headrace.components.pipelines.api.requests import Services
+    from headrace.components.pipelines.store.models import Experiment, PipelineVersion, Spec
+
+MAX_DISPLAY_NAME = 255
+
+
+class Runs:
+    """Handlers of `/runs`."""
+
+    def __init__(self, services: Services) -> None:
+        self._catalog, self._runs, self._access = services.catalog, services.runs, services.access
+
+    def routes(self) -> list[Route]:
+        """In the order in which they match."""
+        return [
+            Route("/runs/{id}:archive", self.archive, methods=["POST"]),
+            Route("/runs/{id}:unarchive", self.unarchive, methods=["POST"]),
+            Route("/runs/{id}:terminate", self.terminate, methods=["POST"]),
+            Route("/runs/{id}:retry", self.refuse_retry, methods=["POST"]),
+            Route("/runs", self.list, methods=["GET"]),
+            Route("/runs", self.create, methods=["POST"]),
+            Route("/runs/{id}", self.get, methods=["GET"]),
+            Route("/runs/{id}", self.delete, methods=["DELETE"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """POST /runs."""
+        given = await body(request, RunBody)
+        experiment = await self._experiment(request, given)
+        await self._access.require(requester(request), "create", "runs", experiment.namespace)
+        _refuse_what_is_not_there(given)
+        if not given.display_name:
+            raise invalid("A run needs a display_name.")
+        version, spec = await self._source(request, given)
+        parsed = parse(spec)
+        config = given.runtime_config or RuntimeConfigBody()
+        values: dict[str, Any] = config.parameters or {}
+        parameters.check(parsed.root.input_definitions.parameters, values)
+        run = Run(
+            id=str(uuid.uuid4()),
+            namespace=experiment.namespace,
+            experiment_id=experiment.id,
+            display_name=check_length("A run's display_name", given.display_name, MAX_DISPLAY_NAME),
+            description=given.description or "",
+            service_account=given.service_account or DEFAULT_SERVICE_ACCOUNT,
+            pipeline_id=version.pipeline_id if version else "",
+            pipeline_version_id=version.id if version else "",
+            pipeline_name=parsed.pipeline_info.name,
+            parameters=values,
+            pipeline_root=config.pipeline_root or "",
+        )
+        return answer(views.run(await self._runs.create_run(run, spec), spec))
+
+    async def get(self, request: Request) -> Response:
+        """GET /runs/{id}, with its tasks."""
+        run = await self._find(request, "get")
+        loaded = await self._runs.load_run(run.id)
+        if loaded is None:
+            raise not_found("Run", run.id)
+        return answer(views.run_with_details(loaded))
+
+    async def list(self, request: Request) -> Response:
+        """GET /runs: of an experiment or a namespace, without their tasks."""
+        ident = request.query_params.get("experiment_id", "")
+        if ident:
+            experiment = await self._catalog.get_experiment(ident)
+            if experiment is None:
+                raise not_found("Experiment", ident)
+            namespace = experiment.namespace
+        else:
+            namespace = namespace_of(request)
+        await self._access.require(requester(request), "list", "runs", namespace)
+        found, specs = await self._catalog.list_runs(list_query(request), namespace, ident)
+        return page("runs", [views.run(run, specs.get(run.spec_digest)) for run in found.items], found)
+
+    async def archive(self, request: Request) -> Response:
+        """POST /runs/{id}:archive."""
+        run = await self._find(request, "archive")
+        await self._catalog.set_run_storage(run.id, StorageState.ARCHIVED)
+        return answer({})
+
+    async def unarchive(self, request: Request) -> Response:
+        """POST /runs/{id}:unarchive. A run of an archived experiment comes back with the experiment only."""
+        run = await self._find(request, "unarchive")
+        experiment = await self._catalog.get_experiment(run.experiment_id)
+        if experiment is not None and experiment.storage_state is StorageState.ARCHIVED:
+            raise RpcError(
+                Code.FAILED_PRECONDITION,
+                f"Experiment {experiment.display_name!r} is archived: restore it before its runs.",
+            )
+        await self._catalog.set_run_storage(run.id, StorageState.AVAILABLE)
+        return answer({})
+
+    async def delete(self, request: Request) -> Response:
+        """DELETE /runs/{id}."""
+        run = await self._find(request, "delete")
+        await self._runs.delete_run(run.id)
+        return answer({})
+
+    async def terminate(self, request: Request) -> Response:
+        """POST /runs/{id}:terminate."""
+        run = await self._find(request, "terminate")
+        if not await self._runs.request_termination(run.id):
+            current = await self._runs.get_run(run.id)
+            state = current.state if current else RuntimeState.CANCELED
+            raise RpcError(Code.FAILED_PRECONDITION, f"Run {run.id} is {state} already: there is nothing to terminate.")
+        return answer({})
+
+    async def refuse_retry(self, _request: Request) -> Response:
+        """POST /runs/{id}:retry."""
+        raise unimplemented("Retrying a run is")
+
+    async def _experiment(self, request: Request, given: RunBody) -> Experiment:
+        ident = given.experiment_id or request.query_params.get("experiment_id")
+        if not ident:
+            namespace = namespace_of(request)
+            await self._access.require(requester(request), "create", "runs", namespace)
+            return await self._catalog.default_experiment(namespace)
+        experiment = await self._catalog.get_experiment(ident)
+        if experiment is None:
+            raise not_found("Experiment", ident)
+        return experiment
+
+    async def _source(self, request: Request, given: RunBody) -> tuple[PipelineVersion | None, Spec]:
+        reference = given.pipeline_version_reference
+        if given.pipeline_version_id and reference is None:
+            reference = VersionReferenceBody(pipeline_version_id=given.pipeline_version_id)
+        if given.pipeline_spec is not None:
+            if reference is not None:
+                raise invalid("A run takes a pipeline_spec or a pipeline_version_reference, not both.")
+            return None, split(given.pipeline_spec)
+        if reference is None or not (reference.pipeline_id or reference.pipeline_version_id):
+            raise invalid("A run needs a pipeline_spec or a pipeline_version_reference.")
+        version = await self._version(reference)
+        pipeline = await self._catalog.get_pipeline(version.pipeline_id)
+        if pipeline is None or version.spec is None:
+            raise not_found("Pipeline", version.pipeline_id)
+        await self._access.require(requester(request), "get", "pipelines", pipeline.namespace, pipeline.name)
+        return version, version.spec
+
+    async def _version(self, reference: VersionReferenceBody) -> PipelineVersion:
+        pipeline_id, version_id = reference.pipeline_id or "", reference.pipeline_version_id or ""
+        if not version_id:
+            latest = await self._catalog.latest_version(pipeline_id)
+            if latest is None:
+                raise not_found("Pipeline", f"{pipeline_id} with a version")
+            return latest
+        version = await self._catalog.get_version(version_id)
+        if version is None or (pipeline_id and version.pipeline_id != pipeline_id):
+            raise not_found("Pipeline version", version_id)
+        return version
+
+    async def _find(self, request: Request, verb: str) -> Run:
+        ident: str = request.path_params["id"]
+        run = await self._runs.get_run(ident)
+        if run is None:
+            raise not_found("Run", ident)
+        await self._access.require(requester(request), verb, "runs", run.namespace)
+        return run
+
+
+def _refuse_what_is_not_there(given: RunBody) -> None:
+    if given.plugins_output:
+        raise invalid("plugins_output is set by the server.")
+    if given.plugins_input:
+        raise unimplemented(f"Run plugins ({', '.join(sorted(given.plugins_input))}) are")
+    if given.recurring_run_id:
+        raise unimplemented("Recurring runs are")

@@ -1,0 +1,157 @@
+"""Rows as the API shows them: snake_case, fields at their default omitted, int64 as text, moments in RFC 3339."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.components.pipelines.store.repository import rfc3339
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Mapping
+
+    from headrace.components.pipelines.store.models import (
+        Artifact,
+        Experiment,
+        Pipeline,
+        PipelineVersion,
+        Run,
+        RunRow,
+        Spec,
+        TaskRow,
+    )
+
+
+def experiment(row: Experiment) -> dict[str, Any]:
+    """v2beta1 Experiment."""
+    return _present(
+        experiment_id=row.id,
+        display_name=row.display_name,
+        description=row.description,
+        namespace=row.namespace,
+        storage_state=row.storage_state.value,
+        created_at=_moment(row.created_at),
+        last_run_created_at=_moment(row.last_run_created_at),
+    )
+
+
+def pipeline(row: Pipeline) -> dict[str, Any]:
+    """v2beta1 Pipeline."""
+    return _present(
+        pipeline_id=row.id,
+        name=row.name,
+        display_name=row.display_name or row.name,
+        description=row.description,
+        namespace=row.namespace,
+        created_at=_moment(row.created_at),
+    )
+
+
+def version(row: PipelineVersion) -> dict[str, Any]:
+    """v2beta1 PipelineVersion."""
+    return _present(
+        pipeline_id=row.pipeline_id,
+        pipeline_version_id=row.id,
+        name=row.name,
+        display_name=row.display_name or row.name,
+        description=row.description,
+        created_at=_moment(row.created_at),
+        package_url={"pipeline_url": row.package_url} if row.package_url else None,
+        code_source_url=row.code_source_url,
+        pipeline_spec=row.spec.document if row.spec else None,
+    )
+
+
+def run(row: Run, spec: Spec | None, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """v2beta1 Run. A run of a pipeline version names it; another shows its spec."""
+    reference = {"pipeline_id": row.pipeline_id, "pipeline_version_id": row.pipeline_version_id}
+    return _present(
+        run_id=row.id,
+        experiment_id=row.experiment_id,
+        recurring_run_id=row.recurring_run_id,
+        display_name=row.display_name,
+        description=row.description,
+        storage_state=row.storage_state.value,
+        service_account=row.service_account,
+        runtime_config=_present(parameters=row.parameters, pipeline_root=row.pipeline_root),
+        pipeline_version_reference=reference if row.pipeline_version_id else None,
+        pipeline_spec=spec.document if spec and not row.pipeline_version_id else None,
+        state=row.state.value,
+        state_history=row.state_history,
+        created_at=_moment(row.created_at),
+        scheduled_at=_moment(row.scheduled_at),
+        finished_at=_moment(row.finished_at),
+        error=_error(row.error_code, row.error_message),
+        run_details=details,
+    )
+
+
+def run_with_details(row: RunRow) -> dict[str, Any]:
+    """v2beta1 Run with its tasks."""
+    return run(row.run, row.spec, _present(task_details=tasks(row.tasks, row.artifacts)))
+
+
+def tasks(rows: Iterable[TaskRow], artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
+    """v2beta1 PipelineTaskDetail of each task; `child_tasks` are those within its scope."""
+    rows = list(rows)
+    children: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row.parent_id:
+            children.setdefault(row.parent_id, []).append({"task_id": row.id})
+    return [_task(row, artifacts, children.get(row.id, [])) for row in rows]
+
+
+def artifact(row: Artifact) -> dict[str, Any]:
+    """An artifact, in the terms of upstream's native model."""
+    return _present(
+        artifact_id=row.id,
+        number=str(row.number),
+        name=row.name,
+        type=row.type,
+        schema_version=row.schema_version,
+        uri=row.uri,
+        namespace=row.namespace,
+        metadata=row.metadata,
+        run_id=row.run_id,
+        task_id=row.task_id,
+        created_at=_moment(row.created_at),
+    )
+
+
+def _task(row: TaskRow, artifacts: Mapping[str, Artifact], children: list[dict[str, str]]) -> dict[str, Any]:
+    return _present(
+        run_id=row.run_id,
+        task_id=row.id,
+        display_name=row.display_name or row.name,
+        create_time=_moment(row.created_at),
+        start_time=_moment(row.started_at),
+        end_time=_moment(row.finished_at),
+        executor_detail=_present(main_job=row.pod_name, failed_main_jobs=row.detail.get("failed_pods")),
+        state=row.state.value,
+        error=_error(row.error_code, row.error_message),
+        inputs=_artifact_lists(row.inputs.artifacts, artifacts),
+        outputs=_artifact_lists(row.outputs.artifacts, artifacts),
+        parent_task_id=row.parent_id,
+        state_history=row.state_history,
+        pod_name=row.pod_name,
+        child_tasks=children,
+    )
+
+
+def _artifact_lists(named: Mapping[str, list[str]], artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    return {
+        name: {"artifact_ids": [str(artifacts[ident].number) for ident in ids if ident in artifacts]}
+        for name, ids in named.items()
+    }
+
+
+def _error(code: int, message: str) -> dict[str, Any] | None:
+    return {"code": code, "message": message, "details": []} if message else None
+
+
+def _moment(value: dt.datetime | None) -> str | None:
+    return rfc3339(value) if value else None
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value not in (None, "", {}, [])}

@@ -1,0 +1,86 @@
+"""Pipelines as a component: its roles, its API at two paths, its engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.machinery.component import Component, HostService, Mount, Parts
+from headrace.machinery.settings import SYSTEM_NAMESPACE
+
+if TYPE_CHECKING:
+    from headrace.machinery.component import Context
+    from headrace.machinery.settings import Settings
+
+PATHS = ("/apis/v2beta1", "/pipeline/apis/v2beta1")
+"""Where clients look: directly at the API server, and below the dashboard's address."""
+PORT = 8888
+GROUP = "pipelines.kubeflow.org"
+_AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
+_READ = [
+    {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions", "experiments"], "verbs": ["get", "list"]},
+    {"apiGroups": [GROUP], "resources": ["runs"], "verbs": ["get", "list", "readArtifact"]},
+]
+_WRITE = [
+    {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions"], "verbs": ["create", "update", "delete"]},
+    {"apiGroups": [GROUP], "resources": ["experiments"], "verbs": ["create", "archive", "unarchive", "delete"]},
+    {
+        "apiGroups": [GROUP],
+        "resources": ["runs"],
+        "verbs": ["create", "archive", "unarchive", "delete", "retry", "terminate", "reportMetrics"],
+    },
+]
+
+
+def build(context: Context) -> Parts:
+    """The API and the engine over one database."""
+    from headrace.components.pipelines.api.access import Access  # noqa: PLC0415 - imported when enabled
+    from headrace.components.pipelines.api.app import build_app  # noqa: PLC0415
+    from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
+    from headrace.components.pipelines.controller import build_engine  # noqa: PLC0415
+    from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
+    from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
+    from headrace.components.pipelines.store.database import Database  # noqa: PLC0415
+    from headrace.components.pipelines.store.repository import RunRepository  # noqa: PLC0415
+
+    database = Database(f"sqlite:///{context.settings.state / 'pipelines.db'}")
+    repository = RunRepository(database, context.clock)
+    engine = build_engine(context, repository)
+    app = build_app(Services(Catalog(database, context.clock), repository, Access(context.client)))
+
+    async def start() -> None:
+        await database.open(upgrade)
+        await engine.start()
+
+    async def stop() -> None:
+        await engine.stop()
+        await database.close()
+
+    return Parts(
+        mounts=tuple(Mount(path, app) for path in PATHS),
+        services=(HostService("ml-pipeline", SYSTEM_NAMESPACE, PORT, context.settings.ports.gateway),),
+        start=start,
+        stop=stop,
+    )
+
+
+def objects(_settings: Settings) -> list[dict[str, Any]]:
+    """Roles for users, gathered into `kubeflow-view` and `kubeflow-edit` (upstream: view-edit-cluster-roles.yaml)."""
+    return [_role("view", _READ), _role("edit", [*_READ, *_WRITE])]
+
+
+def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": f"kubeflow-pipelines-{name}", "labels": {f"{_AGGREGATE}{name}": "true"}},
+        "rules": rules,
+    }
+
+
+COMPONENT = Component(
+    name="pipelines",
+    title="Pipelines",
+    build=build,
+    requires=frozenset({"objectstore", "profiles"}),
+    objects=objects,
+)
