@@ -1,0 +1,1 @@
+"""Profiles: namespaces with owners, and what every one of them holds."""

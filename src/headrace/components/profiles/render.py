@@ -1,0 +1,149 @@
+"""The objects of a profile and the roles of its people; pure.
+
+After kubeflow's profile-controller and the kubeflow-roles of its distribution: `kubeflow-admin` gathers
+`kubeflow-edit` gathers `kubeflow-view`, and each component adds its own rules by labels.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+RBAC = "rbac.authorization.k8s.io"
+AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
+PART_OF = {"app.kubernetes.io/part-of": "kubeflow-profile"}
+PIPELINES_ENABLED = "pipelines.kubeflow.org/enabled"
+KEYS_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 (a Secret's name)
+KEYS_LABEL = "headrace.dev/objectstore-access"
+
+READ = ["get", "list", "watch"]
+WRITE = ["create", "update", "patch", "delete", "deletecollection"]
+
+Body = dict[str, Any]
+
+
+def profile_objects(name: str, owner: str) -> list[Body]:
+    """The namespace of a profile, its service accounts and who may do what there."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": name,
+                "annotations": {"owner": owner},
+                "labels": {
+                    **PART_OF,
+                    "istio-injection": "enabled",
+                    "katib.kubeflow.org/metrics-collector-injection": "enabled",
+                    PIPELINES_ENABLED: "true",
+                    "serving.kubeflow.org/inferenceservice": "enabled",
+                },
+            },
+        },
+        *(_account(name, account) for account in ("default-editor", "default-viewer")),
+        _binding(name, "default-editor", "kubeflow-edit", _service_account(name, "default-editor")),
+        _binding(name, "default-viewer", "kubeflow-view", _service_account(name, "default-viewer")),
+        _binding(
+            name,
+            "namespaceAdmin",
+            "kubeflow-admin",
+            {"kind": "User", "name": owner, "apiGroup": RBAC},
+            {"role": "admin", "user": owner},
+        ),
+    ]
+
+
+def keys_secret(namespace: str, access_key: str, secret_key: str) -> Body:
+    """The profile's key pair for the object store."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": KEYS_SECRET, "namespace": namespace, "labels": {**PART_OF, KEYS_LABEL: "true"}},
+        "type": "Opaque",
+        "data": {"accesskey": _base64(access_key), "secretkey": _base64(secret_key)},
+    }
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def roles() -> list[Body]:
+    """`kubeflow-admin`, `kubeflow-edit` and `kubeflow-view` with Kubernetes' own kinds; components add theirs."""
+    return [
+        _gathering("admin", None),
+        _gathering("edit", "admin"),
+        _gathering("view", "edit"),
+        _role("kubeflow-kubernetes-admin", "admin", _ADMIN),
+        _role("kubeflow-kubernetes-edit", "edit", _EDIT),
+        _role("kubeflow-kubernetes-view", "view", _VIEW),
+    ]
+
+
+def _rule(groups: list[str], resources: list[str], verbs: list[str]) -> Body:
+    return {"apiGroups": groups, "resources": resources, "verbs": verbs}
+
+
+_WORKLOADS = [
+    _rule(["apps"], ["deployments", "deployments/scale", "replicasets", "replicasets/scale"], []),
+    _rule(["apps"], ["statefulsets", "statefulsets/scale", "daemonsets"], []),
+    _rule(["batch"], ["jobs", "cronjobs"], []),
+]
+_CORE = ["configmaps", "endpoints", "persistentvolumeclaims", "pods", "serviceaccounts", "services"]
+_VIEW = [
+    _rule([""], [*_CORE, "pods/log", "pods/status", "events", "namespaces", "resourcequotas", "limitranges"], READ),
+    *({**rule, "verbs": READ} for rule in _WORKLOADS),
+]
+_EDIT = [
+    _rule([""], _CORE, WRITE),
+    _rule([""], ["secrets"], [*READ, *WRITE]),
+    _rule([""], ["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"], [*READ, *WRITE]),
+    _rule([""], ["pods/eviction", "events"], ["create", "patch"]),
+    *({**rule, "verbs": WRITE} for rule in _WORKLOADS),
+]
+_ADMIN = [
+    _rule(["authorization.k8s.io"], ["localsubjectaccessreviews"], ["create"]),
+    _rule([RBAC], ["roles", "rolebindings"], [*READ, *WRITE]),
+    _rule([""], ["serviceaccounts/token"], ["create"]),
+]
+
+
+def _gathering(name: str, into: str | None) -> Body:
+    selector = {"matchLabels": {f"{AGGREGATE}{name}": "true"}}
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": f"kubeflow-{name}", "labels": {f"{AGGREGATE}{into}": "true"} if into else {}},
+        "aggregationRule": {"clusterRoleSelectors": [selector]},
+        "rules": [],
+    }
+
+
+def _role(name: str, into: str, rules: list[Body]) -> Body:
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": {f"{AGGREGATE}{into}": "true"}},
+        "rules": rules,
+    }
+
+
+def _account(namespace: str, name: str) -> Body:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+
+
+def _service_account(namespace: str, name: str) -> Body:
+    return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+
+
+def _binding(namespace: str, name: str, role: str, subject: Body, annotations: dict[str, str] | None = None) -> Body:
+    metadata: Body = {"name": name, "namespace": namespace}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": [subject],
+    }
