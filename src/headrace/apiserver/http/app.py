@@ -1,0 +1,257 @@
+"""The ASGI application: who asks, what the URL names, who answers, and one place where errors become a `Status`.
+
+Raw ASGI, because this is the hottest path of the platform: a GET is a handful of function calls from the socket to
+the registry's bytes. Whatever goes wrong in a request, the server answers it and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from headrace.api.errors import InternalError, NotAcceptable, NotFound, StatusError, Unauthorized
+from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
+from headrace.apiserver.authn.requests import Requests
+from headrace.apiserver.authz.rbac import Attributes
+from headrace.apiserver.discovery import Discovery
+from headrace.apiserver.http import reviews, targets
+from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
+from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
+from headrace.apiserver.http.negotiation import clauses, wants_discovery
+from headrace.apiserver.http.proxy import Proxy, nobody
+from headrace.apiserver.http.representation import Representations
+from headrace.apiserver.http.resources import Resources, not_allowed
+from headrace.apiserver.http.subresources import Subresources
+from headrace.apiserver.openapi import OpenAPI
+from headrace.apiserver.registry.core import forbidden
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from headrace.api.identity import User
+    from headrace.apiserver.authn.tokens import TokenIssuer
+    from headrace.apiserver.http.messages import Sendable
+    from headrace.apiserver.http.proxy import IdentityHeaders
+    from headrace.apiserver.registry import Registry
+    from headrace.machinery.clock import Clock
+    from headrace.machinery.component import Dialer, PodLogs
+
+    Receive = Callable[[], Awaitable[dict[str, Any]]]
+    Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_PATH = "the server could not find the requested resource"
+
+
+class ApiApp:
+    """Everything that the API server answers."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        tokens: TokenIssuer,
+        clock: Clock,
+        *,
+        address: str,
+        logs: PodLogs | None = None,
+        dialer: Dialer | None = None,
+        identity_headers: IdentityHeaders = nobody,
+        ready: dict[str, Callable[[], bool]] | None = None,
+    ) -> None:
+        self.stopping = asyncio.Event()
+        self.address = address
+        self._registry, self._tokens = registry, tokens
+        self._who = Requests(tokens, registry)
+        self._shapes = Representations(registry.kinds, clock)
+        self._resources = Resources(registry, self._shapes, self.stopping)
+        self._proxy = Proxy(dialer, self.stopping, identity_headers) if dialer else None
+        self._parts = Subresources(registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy)
+        self._reviews = reviews.Reviews(registry, tokens)
+        self._discovery = Discovery(registry.kinds, reviews.KINDS, address)
+        self._documents: OpenAPI | None = None
+        self._health = Health({}, {"store": lambda: registry.store.revision >= 0, **(ready or {})})
+        self._metrics = Metrics()
+        self._streams = 0
+
+    async def close(self) -> None:
+        """End watches and logs, drop kept connections."""
+        self.stopping.set()
+        if self._proxy is not None:
+            await self._proxy.close()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "websocket":
+            await self._refuse_websocket(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        answer = await self._answer(request)
+        self._metrics.count(request.method, answer.status)
+        if type(answer) is Response:
+            await answer.send(send)
+            return
+        self._streams += 1
+        try:
+            await answer.send(send)
+        finally:
+            self._streams -= 1
+
+    async def _answer(self, request: Request) -> Sendable:
+        try:
+            return await self._route(request)
+        except StatusError as error:
+            return failure(error)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return failure(InternalError("an error of the server; its log says more"))
+
+    async def _user(self, request: Request) -> User:
+        user = await self._who.identify(request.header(b"authorization"), request.connection.user)
+        if any(name.startswith(b"impersonate-") for name in request.headers):
+            if user == ANONYMOUS:
+                raise Unauthorized("Unauthorized")
+            user = await self._who.impersonate(user, request.raw_headers)
+        return user
+
+    async def _route(self, request: Request) -> Sendable:
+        user = await self._user(request)
+        path = request.path
+        target = targets.parse(path)
+        if target is None or not target.plural:
+            return self._document(request, user, target)
+        if UNAUTHENTICATED in user.groups:
+            raise Unauthorized("Unauthorized")
+        info = self._registry.kinds.lookup(target.group, target.version, target.plural)
+        if info is None:
+            question = reviews.BY_PATH.get((target.group, target.version, target.plural))
+            if question is None or question.namespaced != bool(target.namespace):
+                raise NotFound(UNKNOWN_PATH)
+            return await self._reviews.handle(request, user, question, target)
+        if target.namespace and not info.namespaced:
+            raise NotFound(UNKNOWN_PATH)
+        if info.namespaced and not target.namespace and (target.name or request.method == "POST"):
+            raise NotFound(UNKNOWN_PATH) if target.name else not_allowed()
+        if target.subresource:
+            answer = await self._parts.handle(request, user, info, target)
+            if answer is not None:
+                return answer
+            if target.subresource not in info.subresources or target.rest:
+                raise NotFound(UNKNOWN_PATH)
+        return await self._resources.handle(request, user, info, target)
+
+    def _document(self, request: Request, user: User, target: targets.Target | None) -> Sendable:
+        """Everything that is no resource: health, version, discovery, OpenAPI, keys, metrics."""
+        if request.method not in {"GET", "HEAD"}:
+            if UNAUTHENTICATED in user.groups:
+                raise Unauthorized("Unauthorized")
+            raise not_allowed()
+        path = request.path.rstrip("/")
+        first = path.split("/", 2)[1] if path else ""
+        if first in HEALTH_PATHS:
+            answer = self._health.answer(request)
+            if answer is None:
+                raise NotFound(UNKNOWN_PATH)
+            return answer
+        if path == "/version":
+            return json(version())
+        if UNAUTHENTICATED in user.groups:
+            raise Unauthorized("Unauthorized")
+        if first in {"api", "apis"}:
+            return self._discover(request, path, target)
+        if first == "openapi":
+            return self._describe(request, path)
+        match path:
+            case "":
+                return json({"paths": self._paths()})
+            case "/metrics":
+                asked = Attributes("get", path=path)
+                if not self._registry.authorizer.allows(user, asked):
+                    raise forbidden(user, asked)
+                return self._metrics.answer(
+                    {"apiserver_open_streams": self._streams, "headrace_store_revision": self._registry.store.revision}
+                )
+            case "/.well-known/openid-configuration":
+                return json(self._tokens.discovery(self.address))
+            case "/openid/v1/jwks":
+                return Response(json(self._tokens.jwks()).body, 200, b"application/jwk-set+json")
+            case _:
+                raise NotFound(UNKNOWN_PATH)
+
+    def _paths(self) -> list[str]:
+        return sorted(
+            [
+                "/api",
+                "/apis",
+                *(f"/{p}" for p in self._discovery.paths()),
+                *(f"/{p}" for p in HEALTH_PATHS),
+                "/metrics",
+                "/openapi/v2",
+                "/openapi/v3",
+                "/openid/v1/jwks",
+                "/version",
+                "/.well-known/openid-configuration",
+            ]
+        )
+
+    def _discover(self, request: Request, path: str, target: targets.Target | None) -> Response:
+        if path in {"/api", "/apis"}:
+            aggregated = wants_discovery(request.header(b"accept"))
+            if aggregated:
+                body = self._discovery.aggregated(aggregated, core=path == "/api")
+                media = f"application/json;g=apidiscovery.k8s.io;v={aggregated};as=APIGroupDiscoveryList"
+                return cacheable(request, body, media.encode())
+            return cacheable(
+                request, self._discovery.api_versions() if path == "/api" else self._discovery.group_list()
+            )
+        found = (
+            self._discovery.resource_list(target.group, target.version)
+            if target is not None
+            else self._discovery.group(path.removeprefix("/apis/"))
+        )
+        if found is None:
+            raise NotFound(UNKNOWN_PATH)
+        return cacheable(request, found)
+
+    @property
+    def _openapi(self) -> OpenAPI:
+        if self._documents is None:
+            self._documents = OpenAPI(self._registry.kinds, self._registry.schemas, KUBERNETES)
+        return self._documents
+
+    def _describe(self, request: Request, path: str) -> Response:
+        accept = request.header(b"accept")
+        takes_json = not accept or any(c.media in {"application/json", "application/*", "*/*"} for c in clauses(accept))
+        if not takes_json:
+            raise NotAcceptable("only the following media types are accepted: application/json")
+        if path == "/openapi/v3":
+            return cacheable(request, self._openapi.index())
+        if path == "/openapi/v2":
+            return cacheable(request, self._openapi.v2())
+        found = self._openapi.v3(path.removeprefix("/openapi/v3/")) if path.startswith("/openapi/v3/") else None
+        if found is None:
+            raise NotFound(UNKNOWN_PATH)
+        return cacheable(request, found, JSON)
+
+    async def _refuse_websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Sessions in pods are not there yet; say so in a way that kubectl prints."""
+        await receive()
+        request = Request({**scope, "method": "GET"}, receive)
+        try:
+            user = await self._user(request)
+            target = targets.parse(request.path)
+            if UNAUTHENTICATED in user.groups:
+                raise Unauthorized("Unauthorized")
+            if target is None or target.plural != "pods" or not target.subresource:
+                raise NotFound(UNKNOWN_PATH)
+            info = self._registry.kinds.lookup(target.group, target.version, target.plural)
+            answer = await self._parts.handle(request, user, info, target) if info is not None else None
+            error = answer if isinstance(answer, Response) else failure(NotFound(UNKNOWN_PATH))
+        except StatusError as refused:
+            error = failure(refused)
+        head = [(b"content-type", error.media), (b"content-length", b"%d" % len(error.body))]
+        await send({"type": "websocket.http.response.start", "status": error.status, "headers": head})
+        await send({"type": "websocket.http.response.body", "body": error.body})

@@ -1,0 +1,285 @@
+"""Requests and responses over raw ASGI: just enough of HTTP for the Kubernetes API, with nothing in between.
+
+Invariants: a body is read at most once and never beyond `MAX_BODY`; a `Response` has its whole body and is sent in
+one piece; whatever streams is an object of its own with `send`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+import yaml
+
+from headrace.api import _wire
+from headrace.api.errors import BadRequest, RequestEntityTooLarge, StatusError, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from headrace.api.identity import User
+
+Receive = "Callable[[], Awaitable[dict[str, Any]]]"
+Send = "Callable[[dict[str, Any]], Awaitable[None]]"
+Header = tuple[bytes, bytes]
+
+MAX_BODY = 3 * 1024 * 1024
+JSON = b"application/json"
+YAML = b"application/yaml"
+TEXT = b"text/plain; charset=utf-8"
+
+
+class Connection:
+    """What is known of a connection for as long as it lasts: the user that its client certificate names."""
+
+    __slots__ = ("user",)
+
+    def __init__(self, user: User | None = None) -> None:
+        self.user = user
+
+
+NO_CONNECTION = Connection()
+
+
+class Request:
+    """One request, parsed as far as anybody asks."""
+
+    __slots__ = ("_body", "_passed_on", "_query", "_receive", "headers", "method", "path", "raw_headers", "scope")
+
+    def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        self.scope = scope
+        self.method: str = str(scope.get("method", "GET"))
+        self.path: str = str(scope["path"])
+        self.raw_headers: list[Header] = scope["headers"]
+        self.headers = dict(self.raw_headers)
+        self._receive = receive
+        self._query: dict[str, str] | None = None
+        self._body: bytes | None = None
+        self._passed_on: asyncio.Event | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """What the server's protocol knows of the peer."""
+        found = self.scope.get("state", {}).get("connection")
+        return found if isinstance(found, Connection) else NO_CONNECTION
+
+    def header(self, name: bytes) -> str:
+        """A header's value, "" when absent."""
+        value: bytes = self.headers.get(name, b"")
+        return value.decode("latin-1")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Query parameters; of repeated ones the first counts, as in Go's url.Values.Get."""
+        if self._query is None:
+            parsed: dict[str, str] = {}
+            raw = self.scope.get("query_string") or b""
+            if raw:
+                for key, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
+                    parsed.setdefault(key, value)
+            self._query = parsed
+        return self._query
+
+    def flag(self, name: str) -> bool:
+        """A boolean parameter. Raises BadRequest."""
+        value = self.query.get(name, "").lower()
+        if value in {"", "0", "false", "f"}:
+            return False
+        if value in {"1", "true", "t"}:
+            return True
+        raise BadRequest(f'invalid value "{value}" of query parameter {name}: must be true or false')
+
+    def integer(self, name: str) -> int | None:
+        """A number. Raises BadRequest."""
+        value = self.query.get(name, "")
+        if not value:
+            return None
+        try:
+            return int(value)
+        except ValueError as error:
+            raise BadRequest(f'invalid value "{value}" of query parameter {name}: must be a number') from error
+
+    async def body(self) -> bytes:
+        """The whole body. Raises RequestEntityTooLarge."""
+        if self._body is None:
+            declared = self.headers.get(b"content-length", b"0")
+            if declared.isdigit() and int(declared) > MAX_BODY:
+                raise _too_large()
+            parts: list[bytes] = []
+            size = 0
+            while True:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    raise BadRequest("the client went away before its request was complete")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > MAX_BODY:
+                    raise _too_large()
+                if not message.get("more_body"):
+                    break
+            self._body = b"".join(parts)
+        return self._body
+
+    async def decoded(self) -> Any:
+        """The body as plain JSON values, from JSON or YAML. Raises BadRequest, UnsupportedMediaType."""
+        return decode(await self.body(), self.header(b"content-type"))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, without a limit: for bodies that are only passed on."""
+        self._passed_on = asyncio.Event()
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    raise BadRequest("the client went away before its request was complete")
+                if message.get("body"):
+                    yield message["body"]
+                if not message.get("more_body"):
+                    return
+        finally:
+            self._passed_on.set()
+
+    async def gone(self) -> None:
+        """Return when the client has gone away."""
+        if self._passed_on is not None:
+            await self._passed_on.wait()  # whoever passes the body on must get all of it
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+
+
+def _too_large() -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY} bytes")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as JSON: times stay text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def media_type(content_type: str) -> str:
+    """The type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def decode(body: bytes, content_type: str) -> Any:
+    """Plain JSON values out of a body. Raises BadRequest, UnsupportedMediaType."""
+    kind = media_type(content_type)
+    if kind in {"", "application/json"} or kind.endswith("+json"):
+        try:
+            return _wire.decode_any(body)
+        except _wire.DecodeError as error:
+            raise BadRequest(f"the body is not JSON: {error}") from error
+        except RecursionError as error:
+            raise BadRequest("the body is nested too deeply") from error
+    if kind in {"application/yaml", "text/yaml", "application/x-yaml"} or kind.endswith("+yaml"):
+        return decode_yaml(body)
+    raise UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: application/json, "
+        f"application/yaml (got {kind})"
+    )
+
+
+def decode_yaml(body: bytes) -> Any:
+    """Plain JSON values out of one YAML document. Raises BadRequest."""
+    try:
+        # the loader descends from SafeLoader; going through JSON refuses what JSON cannot say
+        return _wire.decode_any(_wire.encode(yaml.load(body, _Loader)))  # noqa: S506
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not YAML that JSON can express: {error}") from error
+
+
+class Sendable(Protocol):
+    """Anything that can answer a request."""
+
+    status: int
+
+    async def send(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        """Send it."""
+        ...
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole response."""
+
+    body: bytes = b""
+    status: int = 200
+    media: bytes = JSON
+    headers: tuple[Header, ...] = ()
+
+    async def send(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        """Head and body."""
+        head: list[Header] = [
+            (b"content-type", self.media),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"cache-control", b"no-cache, private"),
+            *self.headers,
+        ]
+        await send({"type": "http.response.start", "status": self.status, "headers": head})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def json(value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Response:
+    """A JSON response of plain values."""
+    return Response(_wire.encode(value), status, JSON, headers)
+
+
+def text(value: str, status: int = 200) -> Response:
+    """A plain text response."""
+    return Response(value.encode(), status, TEXT)
+
+
+def failure(error: StatusError) -> Response:
+    """The error as a `Status`."""
+    headers: tuple[Header, ...] = ()
+    if error.retry_after is not None:
+        headers = ((b"retry-after", b"%d" % error.retry_after),)
+    if error.code == 401:
+        headers = (*headers, (b"www-authenticate", b'Bearer realm="headrace"'))
+    return json(error.to_status(), error.code, headers)
+
+
+def success(details: dict[str, Any], status: int = 200) -> Response:
+    """A `Status` that says that something was done."""
+    body = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": {k: v for k, v in details.items() if v},
+    }
+    return json(body, status)
+
+
+def warning_headers(warnings: Iterable[str]) -> tuple[Header, ...]:
+    """Warnings for people, one header each (RFC 7234, code 299)."""
+    return tuple((b"warning", f'299 - "{_quoted(w)}"'.encode("ascii", "replace")) for w in warnings)
+
+
+def _quoted(warning: str) -> str:
+    flat = "".join(c if c.isprintable() else " " for c in warning)
+    return flat.replace("\\", "\\\\").replace('"', '\\"')
+
+
+@functools.lru_cache(maxsize=256)
+def etag(body: bytes) -> bytes:
+    """A strong validator for documents that clients keep."""
+    return b'"' + hashlib.sha256(body).hexdigest().encode() + b'"'
+
+
+def cacheable(request: Request, body: bytes, media: bytes = JSON, extra: tuple[Header, ...] = ()) -> Response:
+    """A document that a client may keep: 304 when it has it already."""
+    tag = etag(body)
+    headers: tuple[Header, ...] = ((b"etag", tag), (b"vary", b"Accept"), *extra)
+    if request.headers.get(b"if-none-match") == tag:
+        return Response(b"", 304, media, headers)
+    return Response(body, 200, media, headers)

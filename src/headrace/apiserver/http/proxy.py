@@ -1,0 +1,163 @@
+"""Requests through the API server into the pod network: `…/services/NAME:PORT/proxy/PATH`.
+
+The caller's credentials never reach what is behind; who they are does, where the platform says how
+(`identity_headers`). aiohttp is imported with the first request, not before.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from headrace.api.errors import InternalError, ServiceUnavailable
+from headrace.apiserver.http.streams import run_until_gone
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    import aiohttp
+
+    from headrace.api.identity import User
+    from headrace.apiserver.http.messages import Header, Request, Sendable
+    from headrace.machinery.component import Dialer
+
+    IdentityHeaders = Callable[[User, str], Mapping[str, str]]
+
+log = logging.getLogger(__name__)
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+PRIVATE = frozenset({"authorization", "cookie", "kubeflow-userid", "kubeflow-groups"})
+"""Credentials, and headers by which services behind a gateway know users: nobody may send those from outside."""
+CHUNK = 64 * 1024
+DIAL_SECONDS = 10.0
+
+
+def nobody(_user: User, _host: str) -> Mapping[str, str]:
+    """What is behind the proxy is not told who asks."""
+    return {}
+
+
+class Proxy:
+    """Forwards HTTP through a Dialer."""
+
+    def __init__(self, dialer: Dialer, stopping: asyncio.Event, identity_headers: IdentityHeaders = nobody) -> None:
+        self._dialer, self._stopping, self._identity = dialer, stopping, identity_headers
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close kept connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def forward(self, request: Request, user: User, host: str, port: int, *, https: bool) -> Sendable:
+        """Send the request on. Raises ServiceUnavailable when nothing answers."""
+        if https:
+            raise ServiceUnavailable("proxying to https is not supported: the pod network is private, serve plain HTTP")
+        import aiohttp  # noqa: PLC0415 - heavy, and not needed until somebody proxies
+        import yarl  # noqa: PLC0415
+
+        prefix, path = split_path(request)
+        query = (request.scope.get("query_string") or b"").decode("latin-1")
+        url = yarl.URL(f"http://{host}:{port}{path}{'?' + query if query else ''}", encoded=True)
+        headers = [
+            (name, value)
+            for name, value in ((k.decode("latin-1"), v.decode("latin-1")) for k, v in request.raw_headers)
+            if name not in HOP_BY_HOP
+            and name not in PRIVATE
+            and name not in {"host", "content-length"}
+            and not name.startswith("impersonate-")
+        ]
+        headers += [
+            ("x-forwarded-uri", prefix),
+            ("x-forwarded-host", request.header(b"host")),
+            ("x-forwarded-proto", "https"),
+            *self._identity(user, host).items(),
+        ]
+        body = request_body(request)
+        try:
+            answer = await self._client().request(
+                request.method, url, headers=headers, data=body, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ServiceUnavailable(
+                f"error trying to reach service: {host}:{port} does not answer ({error!r})"
+            ) from error
+        return Proxied(request, answer, prefix, self._stopping)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            import aiohttp  # noqa: PLC0415
+
+            from headrace.apiserver.http.dialing import DialConnector  # noqa: PLC0415
+
+            self._session = aiohttp.ClientSession(
+                connector=DialConnector(self._dialer),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=DIAL_SECONDS),
+            )
+        return self._session
+
+
+def split_path(request: Request) -> tuple[str, str]:
+    """(the URL up to and with `/proxy`, the path behind it), percent-encoding kept."""
+    raw: str = (request.scope.get("raw_path") or quote(request.path).encode()).decode("latin-1")
+    before, _, behind = raw.partition("/proxy/")
+    if not behind and raw.endswith("/proxy"):
+        return raw, "/"
+    return f"{before}/proxy", f"/{behind}"
+
+
+def request_body(request: Request) -> AsyncIterator[bytes] | None:
+    """The body as it comes, None when there is none. Bodies of proxied requests are not limited."""
+    if request.header(b"content-length") in {"", "0"} and b"transfer-encoding" not in request.headers:
+        return None
+    return request.chunks()
+
+
+class Proxied:
+    """The answer from behind the proxy, passed on as it comes."""
+
+    def __init__(self, request: Request, answer: aiohttp.ClientResponse, prefix: str, stopping: asyncio.Event) -> None:
+        self.status = answer.status
+        self._request, self._answer, self._prefix, self._stopping = request, answer, prefix, stopping
+
+    async def send(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        """Head and body."""
+        headers: list[Header] = []
+        for name, value in self._answer.raw_headers:
+            lower = name.lower()
+            if lower.decode("latin-1") in HOP_BY_HOP:
+                continue
+            if lower == b"location" and value.startswith(b"/"):
+                headers.append((lower, self._prefix.encode() + value))
+                continue
+            headers.append((lower, value))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        try:
+            await run_until_gone(self._pump(send), self._request, self._stopping)
+        except Exception as error:
+            log.info("a proxied answer broke: %s", error)
+            raise InternalError("the answer broke on the way") from error
+        finally:
+            self._answer.release()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _pump(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        async for chunk in self._answer.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})

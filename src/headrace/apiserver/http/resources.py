@@ -1,0 +1,336 @@
+"""The verbs of the resource API, over the registry.
+
+One method a verb; what an object's parts (log, scale, token …) do differently lies in `subresources`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from headrace.api import _wire
+from headrace.api.errors import BadRequest, Cause, Gone, Invalid, MethodNotAllowed, UnsupportedMediaType
+from headrace.apiserver.http.messages import Response, decode, decode_yaml, media_type, success, warning_headers
+from headrace.apiserver.http.negotiation import Shape, negotiate
+from headrace.apiserver.http.representation import listed
+from headrace.apiserver.http.streams import FailedWatch, WatchStream
+from headrace.client.base import PatchType
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from headrace.api.identity import User
+    from headrace.api.meta import KindInfo
+    from headrace.apiserver.http.messages import Request, Sendable
+    from headrace.apiserver.http.representation import Representations
+    from headrace.apiserver.http.targets import Target
+    from headrace.apiserver.registry import Registry
+    from headrace.client.base import Propagation, RawEvent
+
+FIELD_VALIDATION = frozenset({"Ignore", "Warn", "Strict"})
+DEFAULT_FIELD_VALIDATION = "Warn"
+WATCH_SECONDS = (1800, 3600)
+"""A watch without timeoutSeconds ends somewhere between these, so that watchers do not all come back together."""
+RETURNS_DELETED = frozenset(
+    {
+        ("", "pods"),
+        ("", "services"),
+        ("", "serviceaccounts"),
+        ("", "persistentvolumeclaims"),
+        ("", "persistentvolumes"),
+        ("", "resourcequotas"),
+        ("storage.k8s.io", "storageclasses"),
+    }
+)
+"""Kinds whose delete answers with the object instead of a Status, as in Kubernetes: client libraries know which."""
+SERVER_SIDE_APPLY = (
+    "server-side apply is not supported: Headrace keeps no field managers. Use kubectl apply without --server-side, "
+    "or a merge patch"
+)
+
+
+class Resources:
+    """Get, list, watch, create, update, patch, delete, deletecollection."""
+
+    def __init__(self, registry: Registry, shapes: Representations, stopping: asyncio.Event) -> None:
+        self._registry, self._shapes, self._stopping = registry, shapes, stopping
+
+    async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        """Answer a request for a kind's objects, or their status, scale or finalizers."""
+        method = request.method
+        if not target.name:
+            match method:
+                case "GET" | "HEAD" if request.query and request.flag("watch"):
+                    return self._watch(request, user, info, target)
+                case "GET" | "HEAD":
+                    return await self._list(request, user, info, target)
+                case "POST":
+                    return await self._create(request, user, info, target)
+                case "DELETE":
+                    return await self._delete_collection(request, user, info, target)
+        else:
+            match method:
+                case "GET" | "HEAD":
+                    return await self._get(request, user, info, target)
+                case "PUT":
+                    return await self._update(request, user, info, target)
+                case "PATCH":
+                    return await self._patch(request, user, info, target)
+                case "DELETE" if not target.subresource:
+                    return await self._delete(request, user, info, target)
+        raise not_allowed()
+
+    async def _get(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        raw = await self._registry.get(user, info, target.name, target.namespace, subresource=target.subresource)
+        if wanted.shape is Shape.OBJECT and not wanted.yaml:
+            return Response(raw)
+        return self._shapes.one(info, raw, wanted, include=include_object(request))
+
+    async def _list(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        query = request.query
+        page = await self._registry.list(
+            user,
+            info,
+            target.namespace,
+            labels=query.get("labelSelector", ""),
+            fields=query.get("fieldSelector", ""),
+            limit=max(request.integer("limit") or 0, 0),
+            continue_token=query.get("continue", ""),
+            resource_version=query.get("resourceVersion", ""),
+            match=query.get("resourceVersionMatch", ""),
+        )
+        return self._shapes.page(info, page, wanted, include=include_object(request))
+
+    def _watch(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        query = request.query
+        initial = request.flag("sendInitialEvents")
+        if initial and query.get("resourceVersionMatch") != "NotOlderThan":
+            why = Cause(
+                "resourceVersionMatch", "Forbidden: sendInitialEvents requires resourceVersionMatch NotOlderThan"
+            )
+            raise Invalid("ListOptions.meta.k8s.io is invalid: " + f"{why.field}: {why.message}", causes=[why])
+        events: AsyncIterator[RawEvent]
+        try:
+            events = self._registry.watch(
+                user,
+                info,
+                target.namespace,
+                resource_version=query.get("resourceVersion", ""),
+                labels=query.get("labelSelector", ""),
+                fields=query.get("fieldSelector", ""),
+                bookmarks=request.flag("allowWatchBookmarks"),
+                send_initial_events=initial,
+            )
+        except Gone as error:
+            events = FailedWatch(error)
+        include = include_object(request)
+
+        def line(event: RawEvent, first: bool) -> bytes:
+            return self._shapes.event(info, event, wanted, include, first=first)
+
+        seconds = request.integer("timeoutSeconds")
+        timeout = float(seconds) if seconds else random.uniform(*WATCH_SECONDS)  # noqa: S311 - spreads load only
+        return WatchStream(request, events, line, self._stopping, timeout)
+
+    async def _create(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        body = as_object(await request.decoded(), info)
+        warnings: list[str] = []
+        raw = await self._registry.create(
+            user,
+            info,
+            body,
+            target.namespace,
+            dry_run=dry_run(request),
+            field_validation=field_validation(request),
+            warnings=warnings,
+        )
+        return self._shapes.one(info, raw, wanted, status=201, headers=warning_headers(warnings))
+
+    async def _update(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        body = as_object(await request.decoded(), info)
+        warnings: list[str] = []
+        raw = await self._registry.update(
+            user,
+            info,
+            target.name,
+            body,
+            target.namespace,
+            subresource=target.subresource,
+            dry_run=dry_run(request),
+            field_validation=field_validation(request),
+            warnings=warnings,
+        )
+        return self._shapes.one(info, raw, wanted, headers=warning_headers(warnings))
+
+    async def _patch(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        patch_type, patch = await patch_of(request)
+        warnings: list[str] = []
+        raw = await self._registry.patch(
+            user,
+            info,
+            target.name,
+            patch,
+            target.namespace,
+            patch_type=patch_type,
+            subresource=target.subresource,
+            dry_run=dry_run(request),
+            field_validation=field_validation(request),
+            warnings=warnings,
+        )
+        return self._shapes.one(info, raw, wanted, headers=warning_headers(warnings))
+
+    async def _delete(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        options = await delete_options(request)
+        preconditions = options.get("preconditions") or {}
+        raw = await self._registry.delete(
+            user,
+            info,
+            target.name,
+            target.namespace,
+            uid=str(preconditions.get("uid") or ""),
+            resource_version=str(preconditions.get("resourceVersion") or ""),
+            propagation=propagation(options),
+            grace_period_seconds=grace(options),
+            dry_run=is_dry(options.get("dryRun") or []),
+        )
+        meta = _wire.decode_any(raw).get("metadata") or {}
+        if meta.get("deletionTimestamp") or (info.group, info.plural) in RETURNS_DELETED:
+            return self._shapes.one(info, raw, wanted)
+        return success({"name": target.name, "group": info.group, "kind": info.plural, "uid": meta.get("uid", "")})
+
+    async def _delete_collection(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        options = await delete_options(request)
+        query = request.query
+        deleted = await self._registry.delete_collection(
+            user,
+            info,
+            target.namespace,
+            labels=query.get("labelSelector", ""),
+            fields=query.get("fieldSelector", ""),
+            propagation=propagation(options),
+            grace_period_seconds=grace(options),
+            dry_run=is_dry(options.get("dryRun") or []),
+        )
+        return Response(listed(info, deleted, {}))
+
+
+def not_allowed() -> MethodNotAllowed:
+    """In the words of Kubernetes."""
+    return MethodNotAllowed("the server does not allow this method on the requested resource")
+
+
+def include_object(request: Request) -> str:
+    """What rows of a table carry. Raises BadRequest."""
+    value = request.query.get("includeObject", "")
+    if value not in {"", "None", "Metadata", "Object"}:
+        raise BadRequest(f'invalid value "{value}" of query parameter includeObject: use None, Metadata or Object')
+    return value
+
+
+def as_object(body: Any, info: KindInfo) -> dict[str, Any]:
+    """A body that is an object. Raises BadRequest."""
+    if not isinstance(body, dict):
+        raise BadRequest(
+            f"the object provided is unrecognized (must be of type {info.kind}): expected a JSON object, got "
+            f"{type(body).__name__}"
+        )
+    return body
+
+
+def is_dry(values: list[str] | str) -> bool:
+    """Whether `dryRun` asks for a trial. Raises Invalid for anything but All."""
+    listed_values = [values] if isinstance(values, str) else values
+    wrong = [v for v in listed_values if v not in {"", "All"}]
+    if wrong:
+        cause = Cause("dryRun", f'Unsupported value: "{wrong[0]}": supported values: "All"', "FieldValueNotSupported")
+        raise Invalid(f"options is invalid: dryRun: {cause.message}", causes=[cause])
+    return "All" in listed_values
+
+
+def dry_run(request: Request) -> bool:
+    """The parameter `dryRun`."""
+    return is_dry(request.query.get("dryRun", ""))
+
+
+def field_validation(request: Request) -> str:
+    """The parameter `fieldValidation`, Warn when absent. Raises Invalid."""
+    value = request.query.get("fieldValidation", "") or DEFAULT_FIELD_VALIDATION
+    if value not in FIELD_VALIDATION:
+        supported = ", ".join(f'"{v}"' for v in sorted(FIELD_VALIDATION))
+        cause = Cause(
+            "fieldValidation", f'Unsupported value: "{value}": supported values: {supported}', "FieldValueNotSupported"
+        )
+        raise Invalid(f"options is invalid: fieldValidation: {cause.message}", causes=[cause])
+    return value
+
+
+async def patch_of(request: Request) -> tuple[PatchType, Any]:
+    """The patch and its type. Raises UnsupportedMediaType, BadRequest."""
+    sent = media_type(request.header(b"content-type"))
+    try:
+        patch_type = PatchType(sent)
+    except ValueError as error:
+        accepted = ", ".join(t.value for t in PatchType if t is not PatchType.APPLY)
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+        ) from error
+    if patch_type is PatchType.APPLY:
+        raise UnsupportedMediaType(SERVER_SIDE_APPLY)
+    return patch_type, decode(await request.body(), "application/json")
+
+
+async def delete_options(request: Request) -> dict[str, Any]:
+    """DeleteOptions out of the body, else out of the query. Raises BadRequest."""
+    raw = await request.body()
+    options: dict[str, Any] = {}
+    if raw.strip():
+        yaml = media_type(request.header(b"content-type")).endswith("yaml")
+        sent = decode_yaml(raw) if yaml else decode(raw, "application/json")
+        if not isinstance(sent, dict):
+            raise BadRequest("the body of a delete request must be DeleteOptions")
+        options.update(sent)
+    query = request.query
+    if "propagationPolicy" in query:
+        options.setdefault("propagationPolicy", query["propagationPolicy"])
+    if "orphanDependents" in query:
+        options.setdefault("orphanDependents", request.flag("orphanDependents"))
+    if "gracePeriodSeconds" in query:
+        options.setdefault("gracePeriodSeconds", request.integer("gracePeriodSeconds"))
+    if "dryRun" in query:
+        options.setdefault("dryRun", [query["dryRun"]])
+    return options
+
+
+def propagation(options: dict[str, Any]) -> Propagation | None:
+    """The policy that the options name. Raises BadRequest, Invalid."""
+    policy, orphan = options.get("propagationPolicy"), options.get("orphanDependents")
+    if policy is not None and orphan is not None:
+        raise BadRequest("orphanDependents and propagationPolicy must not both be set")
+    match policy:
+        case "Background" | "Foreground" | "Orphan":
+            return policy  # type: ignore[no-any-return]
+        case None:
+            return None if orphan is None else "Orphan" if orphan else "Background"
+        case _:
+            cause = Cause(
+                "propagationPolicy",
+                f'Unsupported value: "{policy}": supported values: "Foreground", "Background", "Orphan", "nil"',
+                "FieldValueNotSupported",
+            )
+            raise Invalid(f"DeleteOptions is invalid: {cause.field}: {cause.message}", causes=[cause])
+
+
+def grace(options: dict[str, Any]) -> int | None:
+    """Seconds that the options grant, None when they say nothing. Raises BadRequest."""
+    value = options.get("gracePeriodSeconds")
+    if value is not None and (not isinstance(value, int) or value < 0):
+        raise BadRequest("gracePeriodSeconds must be a whole number that is not negative")
+    return value
