@@ -17,6 +17,7 @@ import yaml
 
 from headrace.api import _wire
 from headrace.api.errors import BadRequest, RequestEntityTooLarge, StatusError, UnsupportedMediaType
+from headrace.apiserver.http import protobuf
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -182,9 +183,11 @@ def decode(body: bytes, content_type: str) -> Any:
             raise BadRequest("the body is nested too deeply") from error
     if kind in {"application/yaml", "text/yaml", "application/x-yaml"} or kind.endswith("+yaml"):
         return decode_yaml(body)
+    if kind == protobuf.MEDIA:
+        return protobuf.decode(body)
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: application/json, "
-        f"application/yaml (got {kind})"
+        f"application/yaml, {protobuf.MEDIA} (got {kind})"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.errors import BadRequest, Cause, Gone, Invalid, MethodNotAllowed, UnsupportedMediaType
-from headrace.apiserver.http.messages import Response, decode, decode_yaml, media_type, success, warning_headers
+from headrace.apiserver.http.messages import Response, decode, media_type, success, warning_headers
 from headrace.apiserver.http.negotiation import Shape, negotiate
 from headrace.apiserver.http.representation import listed
 from headrace.apiserver.http.streams import FailedWatch, WatchStream
@@ -292,8 +292,7 @@ async def delete_options(request: Request) -> dict[str, Any]:
     raw = await request.body()
     options: dict[str, Any] = {}
     if raw.strip():
-        yaml = media_type(request.header(b"content-type")).endswith("yaml")
-        sent = decode_yaml(raw) if yaml else decode(raw, "application/json")
+        sent = await request.decoded()
         if not isinstance(sent, dict):
             raise BadRequest("the body of a delete request must be DeleteOptions")
         options.update(sent)
