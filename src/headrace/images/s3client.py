@@ -36,6 +36,8 @@ MULTIPART_THRESHOLD = 64 << 20
 PART_SIZE = 32 << 20
 MAX_PARTS = 10_000
 TIMEOUT = 60.0
+IDLE = 3.0
+"""Servers close idle connections (uvicorn after 5 seconds): ours is not used again after this many."""
 
 
 class S3Error(Exception):
@@ -128,6 +130,12 @@ class S3:
             verify=env.get("S3_VERIFY_SSL", "1") not in {"0", "false", "False"},
             ca_file=env.get("AWS_CA_BUNDLE") or None,
         )
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens another."""
+        found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if found is not None:
+            found.close()
 
     # Objects
 
@@ -311,6 +319,9 @@ class S3:
 
     def _connection(self) -> http.client.HTTPConnection:
         found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if found is not None and time.monotonic() - self._local.used > IDLE:
+            found.close()
+        self._local.used = time.monotonic()
         if found is None:
             if self._tls:
                 context = ssl.create_default_context(cafile=self._ca_file)

@@ -1,0 +1,1 @@
+"""The object store: S3 for pipelines, models and people."""
