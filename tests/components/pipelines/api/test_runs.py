@@ -216,6 +216,13 @@ async def test_task_details_show_state_pods_artifacts_and_children(api):
     assert number.isdigit()
     assert by_name["judge"]["inputs"] == {"model": {"artifact_ids": [number]}}
     assert by_name["judge"]["error"] == {"code": 2, "message": "exit code 2", "details": []}
+    native = await api.ok("GET", f"/runs/{run['run_id']}/tasks")
+    assert native["total_size"] == 3
+    shown = {task["scope_path"]: task for task in native["tasks"]}["root/say"]
+    assert (shown["type"], shown["pods"]) == ("RUNTIME", [{"name": "greet-say-0"}, {"name": "greet-say-1"}])
+    assert shown["outputs"]["parameters"] == [{"parameter_key": "Output", "value": "hi"}]
+    assert shown["outputs"]["artifacts"][0]["artifacts"][0]["uri"] == "s3://b/model"
+    assert (await api.refused("GET", f"/runs/{run['run_id']}/tasks", user="other"))[:2] == (403, 7)
     listed = await api.ok("GET", f"/artifacts?run_id={run['run_id']}")
     assert [(a["uri"], a["number"], a["metadata"]) for a in listed["artifacts"]] == [
         ("s3://b/model", number, {"accuracy": 0.5})

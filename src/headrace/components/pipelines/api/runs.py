@@ -55,6 +55,7 @@ class Runs:
             Route("/runs/{id}:retry", self.refuse_retry, methods=["POST"]),
             Route("/runs", self.list, methods=["GET"]),
             Route("/runs", self.create, methods=["POST"]),
+            Route("/runs/{id}/tasks", self.tasks, methods=["GET"]),
             Route("/runs/{id}", self.get, methods=["GET"]),
             Route("/runs/{id}", self.delete, methods=["DELETE"]),
         ]
@@ -94,6 +95,15 @@ class Runs:
         if loaded is None:
             raise not_found("Run", run.id)
         return answer(views.run_with_details(loaded))
+
+    async def tasks(self, request: Request) -> Response:
+        """GET /runs/{id}/tasks: every task with its parameters and artifacts (upstream's native model)."""
+        run = await self._find(request, "get")
+        loaded = await self._runs.load_run(run.id)
+        if loaded is None:
+            raise not_found("Run", run.id)
+        items = [views.native_task(task, loaded.artifacts) for task in loaded.tasks]
+        return answer({"tasks": items, "total_size": len(items)})
 
     async def list(self, request: Request) -> Response:
         """GET /runs: of an experiment or a namespace, without their tasks."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RunRow,
         Spec,
         TaskRow,
+        Values,
     )
 
 
@@ -99,6 +100,46 @@ def tasks(rows: Iterable[TaskRow], artifacts: Mapping[str, Artifact]) -> list[di
         if row.parent_id:
             children.setdefault(row.parent_id, []).append({"task_id": row.id})
     return [_task(row, artifacts, children.get(row.id, [])) for row in rows]
+
+
+def native_task(row: TaskRow, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    """A task in the terms of upstream's native model: with its type, its parameters and its whole artifacts."""
+    return _present(
+        task_id=row.id,
+        run_id=row.run_id,
+        parent_task_id=row.parent_id,
+        name=row.name,
+        display_name=row.display_name or row.name,
+        scope_path=row.path,
+        type=row.type.value,
+        type_attributes={"iteration_index": str(row.iteration_index)} if row.iteration_index is not None else None,
+        state=row.state.value,
+        state_history=row.state_history,
+        error=_error(row.error_code, row.error_message),
+        pods=_pods(row),
+        cache_fingerprint=row.cache_key,
+        cached_from_task_id=row.cached_from,
+        create_time=_moment(row.created_at),
+        start_time=_moment(row.started_at),
+        end_time=_moment(row.finished_at),
+        inputs=_values(row.inputs, artifacts),
+        outputs=_values(row.outputs, artifacts),
+    )
+
+
+def _pods(row: TaskRow) -> list[dict[str, str]]:
+    names = [*row.detail.get("failed_pods", []), row.pod_name]
+    return [{"name": name} for name in names if name]
+
+
+def _values(values: Values, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    return _present(
+        parameters=[{"parameter_key": key, "value": value} for key, value in values.parameters.items()],
+        artifacts=[
+            {"artifact_key": key, "artifacts": [artifact(artifacts[ident]) for ident in ids if ident in artifacts]}
+            for key, ids in values.artifacts.items()
+        ],
+    )
 
 
 def artifact(row: Artifact) -> dict[str, Any]:
