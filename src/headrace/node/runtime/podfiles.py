@@ -1,0 +1,37 @@
+"""The files that every container of a pod gets from the runtime, as kubelets write them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.node.runtime.base import PodSandbox
+
+_HOSTS = """# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+fe00::0\tip6-mcastprefix
+fe00::1\tip6-allnodes
+fe00::2\tip6-allrouters
+"""
+
+
+def hosts(pod: PodSandbox, host_file: str = "") -> str:
+    """/etc/hosts; a pod in the host's network gets the host's file below the header."""
+    if pod.host_network:
+        text = "# Kubernetes-managed hosts file (host network).\n" + host_file
+    else:
+        text = f"{_HOSTS}{pod.ip}\t{pod.hostname}\n"
+    if pod.host_aliases:
+        lines = "".join(f"{ip}\t{chr(9).join(names)}\n" for ip, names in pod.host_aliases)
+        text = f"{text.rstrip()}\n\n# Entries added by HostAliases.\n{lines}"
+    return text
+
+
+def resolv_conf(pod: PodSandbox, nameserver: str, host_file: str = "") -> str:
+    """/etc/resolv.conf; a pod in the host's network resolves as the host does."""
+    if pod.host_network:
+        return host_file
+    search = f"search {' '.join(pod.dns_search)}\n" if pod.dns_search else ""
+    return f"{search}nameserver {nameserver}\noptions ndots:5\n"

@@ -1,0 +1,120 @@
+"""What lies on disk of every pod: written by supervisors and this module, read again after a restart.
+
+<run>/pods/<uid>/  pod.json hosts resolv.conf hostname
+                   containers/<id>/  spec.json state.json exit.json scratch/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from headrace.node.runtime.base import ContainerPhase, ContainerState, PodSandbox
+from headrace.node.runtime.sandboxd import linux, wire
+from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POD = "pod.json"
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+
+
+def checked(name: str) -> str:
+    """The name if it can be a file's. Raises ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a pod or a container: letters, digits, '-', '_' and '.' only")
+    return name
+
+
+class Records:
+    """The folder of all pods."""
+
+    def __init__(self, run: Path) -> None:
+        self.pods = run / "pods"
+
+    def pod_folder(self, uid: str) -> Path:
+        """Where a pod's files are."""
+        return self.pods / checked(uid)
+
+    def container_folder(self, pod_uid: str, container_id: str) -> Path:
+        """Where a container's files are."""
+        return self.pod_folder(pod_uid) / "containers" / checked(container_id)
+
+    def write_pod(self, pod: PodSandbox, files: dict[str, str]) -> None:
+        """Keep the pod and the files that its containers share."""
+        folder = self.pod_folder(pod.uid)
+        (folder / "containers").mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).chmod(0o644)
+        wire.write_file(str(folder / POD), dataclasses.asdict(pod))
+
+    def read_pod(self, uid: str) -> PodSandbox | None:
+        """What `write_pod` kept."""
+        found = wire.read_file(str(self.pod_folder(uid) / POD))
+        if found is None:
+            return None
+        found["host_aliases"] = tuple((ip, tuple(names)) for ip, names in found["host_aliases"])
+        found["dns_search"] = tuple(found["dns_search"])
+        return PodSandbox(**found)
+
+    def all_pods(self) -> list[str]:
+        """The uids of all pods that were created and not removed."""
+        try:
+            return sorted(folder.name for folder in self.pods.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def started(self, pod_uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The containers of a pod that were started, with what their supervisors wrote then."""
+        try:
+            names = sorted(folder.name for folder in (self.pod_folder(pod_uid) / "containers").iterdir())
+        except FileNotFoundError:
+            return
+        for name in names:
+            state = wire.read_file(str(self.container_folder(pod_uid, name) / STATE))
+            if state is not None:
+                yield name, state
+
+    def state(self, pod_uid: str, container_id: str, started: dict[str, Any]) -> ContainerState:
+        """How a started container stands: by its exit record, else by whether its supervisor lives.
+
+        A supervisor that died without a word took its container along; that is recorded as killed.
+        """
+        path = str(self.container_folder(pod_uid, container_id) / EXIT)
+        ended = wire.read_file(path)
+        if ended is None and linux.start_time(started["supervisor"]) != started["supervisor_start"]:
+            ended = wire.read_file(path)  # it may have written it just before it ended
+            if ended is None:
+                ended = {
+                    "code": 128 + signal.SIGKILL,
+                    "signal": int(signal.SIGKILL),
+                    "oom_killed": False,
+                    "finished_at": time.time_ns(),
+                }
+                wire.write_file(path, ended)
+        if ended is None:
+            return ContainerState(
+                pod_uid, container_id, ContainerPhase.RUNNING, started["pid"], _time(started["started_at"])
+            )
+        return ContainerState(
+            pod_uid=pod_uid,
+            id=container_id,
+            phase=ContainerPhase.EXITED,
+            pid=started["pid"],
+            started_at=_time(started["started_at"]),
+            finished_at=_time(ended["finished_at"]),
+            exit_code=ended["code"],
+            signal=ended["signal"],
+            oom_killed=ended["oom_killed"],
+        )
+
+
+def _time(nanoseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(nanoseconds / 1e9, dt.UTC)

@@ -1,0 +1,132 @@
+"""Running one more command in a running container."""
+
+from __future__ import annotations
+
+import binascii
+import os
+import select
+import signal
+import time
+
+from . import limits, linux, wire
+from .supervisor import CannotExecute, execute, restore_signals
+
+TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
+if TYPE_CHECKING:
+    import socket
+
+    from .wire import Message
+
+TIMED_OUT = 124
+_CHUNK = 32 << 10
+_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+
+
+def enter(client: socket.socket, request: Message, state: Message, spec: Message, cgroup: limits.Cgroup | None) -> None:
+    """In a fresh fork: run the command, send `{"out": base64}` as it comes and `{"code": n}` at the end, or
+    `{"error": …}`. Ends the command when the client goes away. Never returns.
+    """
+    try:
+        client.setblocking(True)
+        out, out_w = os.pipe()
+        ready, ready_w = os.pipe()
+        pid = _start(request, state, spec, cgroup, (out_w, ready_w), outer=(client.fileno(), out, ready))
+        os.close(out_w)
+        os.close(ready_w)
+        problem = b""
+        while part := os.read(ready, 4096):
+            problem += part
+        if problem:
+            os.waitpid(pid, 0)
+            wire.send(client, {"error": problem.decode(errors="replace")})
+        else:
+            wire.send(client, {"code": _follow(client, pid, out, request.get("timeout"))})
+    except OSError as error:
+        wire.send(client, {"error": f"cannot enter the container: {error.strerror}"})
+    finally:
+        os._exit(0)
+
+
+def _start(
+    request: Message,
+    state: Message,
+    spec: Message,
+    cgroup: limits.Cgroup | None,
+    inner: tuple[int, int],
+    *,
+    outer: tuple[int, int, int],
+) -> int:
+    target = state["pid"]
+    handle = linux.pidfd_open(target)
+    if linux.start_time(target) != state["pid_start"]:
+        raise ProcessLookupError(3, "it is not running")
+    if cgroup is not None:
+        cgroup.add(0)
+    flags = _NAMESPACES
+    isolated = os.getuid() != 0
+    if isolated:
+        flags |= linux.CLONE_NEWUSER
+    if os.stat("/proc/self/ns/net").st_ino != os.stat(f"/proc/{target}/ns/net").st_ino:
+        flags |= linux.CLONE_NEWNET
+    linux.setns(handle, flags)
+    os.close(handle)
+    pid = os.fork()
+    if pid == 0:
+        output, ready = inner
+        try:
+            os.setsid()
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            linux.drop_privileges(*((None, None) if isolated else (spec["uid"], spec["gid"])))
+            linux.die_with_parent(signal.SIGKILL)
+            os.chdir(spec["cwd"])
+            linux.close_all_but([ready])
+            restore_signals()
+            execute(request["argv"], spec["env"])
+        except CannotExecute as error:
+            os.write(ready, str(error).encode())
+        except OSError as error:
+            os.write(ready, str(error.strerror).encode())
+        finally:
+            os._exit(127)
+    linux.close_all_but([*outer, *inner])
+    return pid
+
+
+def _follow(client: socket.socket, pid: int, out: int, timeout: float | None) -> int:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    watch = linux.pidfd_open(pid)
+    poll = select.poll()
+    for fd in (watch, out):
+        poll.register(fd, select.POLLIN)
+    poll.register(client, select.POLLIN)
+    open_pipe = True
+    while True:
+        wait = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+        events = dict(poll.poll(wait))
+        if client.fileno() in events and not client.recv(1024):
+            os.killpg(pid, signal.SIGKILL)
+            os._exit(0)
+        if open_pipe and out in events:
+            data = os.read(out, _CHUNK)
+            if data:
+                _forward(client, data)
+                continue  # everything that was written comes before the end
+            open_pipe = False
+            poll.unregister(out)
+        if watch in events:
+            return _code(pid)
+        if deadline is not None and time.monotonic() >= deadline:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return TIMED_OUT
+
+
+def _forward(client: socket.socket, data: bytes) -> None:
+    wire.send(client, {"out": binascii.b2a_base64(data, newline=False).decode()})
+
+
+def _code(pid: int) -> int:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code

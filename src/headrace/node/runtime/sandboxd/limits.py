@@ -1,0 +1,174 @@
+"""Memory limits: a cgroup where one can be had, else a watchdog that sums what the processes hold.
+
+The choice is made once, by trying: a writable cgroup v2 subtree with the memory controller, then cgroup v1
+as root, then the watchdog. `watchdog` always works, but sees a burst only after it has happened.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+WATCHDOG, CGROUP1, CGROUP2 = "watchdog", "cgroup1", "cgroup2"
+
+
+def discover(name: str) -> tuple[str, str]:
+    """How limits are enforced here, and the folder below which containers get their cgroups."""
+    for kind, base in _candidates(name):
+        try:
+            _prepare(kind, base)
+        except OSError:
+            continue
+        return kind, base
+    return WATCHDOG, ""
+
+
+def _candidates(name: str) -> Iterator[tuple[str, str]]:
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        mounts = [line.split(" ") for line in file]
+    unified = next((m[1] for m in mounts if m[2] == "cgroup2"), None)
+    memory = next((m[1] for m in mounts if m[2] == "cgroup" and "memory" in m[3].split(",")), None)
+    for _, controllers, path in lines:
+        if not controllers and unified is not None:
+            # A cgroup with processes cannot give controllers to children, so look upwards for one that can.
+            above = path
+            while True:
+                yield CGROUP2, f"{unified}{above.rstrip('/')}/{name}"
+                if above == "/":
+                    break
+                above = os.path.dirname(above)
+        elif "memory" in controllers.split(",") and memory is not None and os.getuid() == 0:
+            yield CGROUP1, f"{memory}{path.rstrip('/')}/{name}"
+
+
+def _prepare(kind: str, base: str) -> None:
+    if kind == CGROUP2:
+        parent = os.path.dirname(base)
+        with open(parent + "/cgroup.subtree_control", encoding="ascii") as file:
+            enabled = file.read().split()
+        if "memory" not in enabled:
+            _write(parent + "/cgroup.subtree_control", "+memory")
+    made = not os.path.isdir(base)
+    os.makedirs(base, exist_ok=True)
+    try:
+        if kind == CGROUP2:
+            _write(base + "/cgroup.subtree_control", "+memory")
+        _attempt(Cgroup(kind, base, "probe"))
+    except OSError:
+        if made:
+            os.rmdir(base)
+        raise
+
+
+def _attempt(cgroup: Cgroup) -> None:
+    """Raise unless a process can be moved into the cgroup."""
+    try:
+        cgroup.create(64 << 20)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                cgroup.add(0)
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        if os.waitpid(pid, 0)[1] != 0:
+            raise PermissionError
+    finally:
+        cgroup.remove()
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+class Cgroup:
+    """One container's memory cgroup."""
+
+    def __init__(self, kind: str, base: str, name: str) -> None:
+        self.kind, self.path = kind, f"{base}/{name}"
+
+    def create(self, limit: int) -> None:
+        """Make it, with a limit in bytes for memory and swap together."""
+        os.makedirs(self.path, exist_ok=True)
+        if self.kind == CGROUP2:
+            _write(self.path + "/memory.max", str(limit))
+            if os.path.exists(self.path + "/memory.swap.max"):
+                _write(self.path + "/memory.swap.max", "0")
+            if os.path.exists(self.path + "/memory.oom.group"):
+                _write(self.path + "/memory.oom.group", "1")
+        else:
+            _write(self.path + "/memory.limit_in_bytes", str(limit))
+            if os.path.exists(self.path + "/memory.memsw.limit_in_bytes"):
+                _write(self.path + "/memory.memsw.limit_in_bytes", str(limit))
+
+    def add(self, pid: int) -> None:
+        """Move a process in (0: the caller); its children follow."""
+        _write(self.path + "/cgroup.procs", str(pid))
+
+    def oom_killed(self) -> bool:
+        """Whether the kernel has killed a process for the limit."""
+        name = "memory.events" if self.kind == CGROUP2 else "memory.oom_control"
+        try:
+            with open(f"{self.path}/{name}", encoding="ascii") as file:
+                return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in file)
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the cgroup; its processes must be gone."""
+        try:
+            os.rmdir(self.path)
+        except OSError:
+            return  # a zombie lingers: the empty folder costs nothing
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it has started, transitively."""
+    found, todo = [], [pid]
+    while todo:
+        current = todo.pop()
+        found.append(current)
+        try:
+            for task in os.listdir(f"/proc/{current}/task"):
+                with open(f"/proc/{current}/task/{task}/children", "rb") as file:
+                    todo += [int(child) for child in file.read().split()]
+        except OSError:
+            continue
+    return found
+
+
+def resident(pids: list[int]) -> int:
+    """Bytes in memory, pages that processes share counted for each."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/statm", "rb") as file:
+                total += int(file.read().split()[1]) * PAGE
+        except (OSError, IndexError):
+            continue
+    return total
+
+
+def proportional(pids: list[int]) -> int:
+    """Bytes in memory, shared pages divided: right, but some milliseconds a process."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                total += next((int(line.split()[1]) for line in file if line.startswith(b"Pss:")), 0) << 10
+        except OSError:
+            continue
+    return total
+
+
+def exceeds(pid: int, limit: int) -> bool:
+    """The watchdog's question."""
+    pids = descendants(pid)
+    return resident(pids) > limit and proportional(pids) > limit

@@ -1,0 +1,172 @@
+"""The kernel calls that Python does not offer, by ctypes. Every failure is an OSError that names the call."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CLONE_NEWNS = 0x20000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
+
+MOUNT_ATTR_RDONLY = 1
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH = 0x1000
+_MNT_DETACH = 2
+
+_SYS_MOUNT_SETATTR = 442
+_SYS_CLOSE_RANGE = 436
+_SYS_OPENAT2 = 437
+_SYS_PIDFD_OPEN = 434
+
+_RESOLVE_NO_MAGICLINKS = 2
+_RESOLVE_NO_SYMLINKS = 4
+_RESOLVE_BENEATH = 8
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_SECUREBITS = 28
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_SECBIT_NOROOT_AND_LOCKED = 3
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Move into new namespaces (for PID: the next child)."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, flags: int) -> None:
+    """Join the namespaces behind a namespace descriptor, or several behind a pidfd."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
+
+
+def mount(source: str | None, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
+    """Mount a file system or change a mount, as the system call does."""
+    args = [os.fsencode(value) if value is not None else None for value in (source, target, fstype, data)]
+    _check(
+        _libc.mount(args[0], args[1], args[2], ctypes.c_ulong(flags), args[3]), f"mount {fstype or source} on {target}"
+    )
+
+
+def bind(source: str, target: str, *, read_only: bool = False) -> None:
+    """Show a file or a directory, with all that is mounted below it, at another place too."""
+    mount(source, target, None, MS_BIND | MS_REC)
+    if read_only:
+        set_read_only(target)
+
+
+def set_read_only(path: str, *, recursive: bool = True, on: bool = True) -> None:
+    """Make the mount at `path` read-only, with all below it; or writable again."""
+    attributes = struct.pack("QQQQ", MOUNT_ATTR_RDONLY if on else 0, 0 if on else MOUNT_ATTR_RDONLY, 0, 0)
+    _check(
+        _libc.syscall(
+            _SYS_MOUNT_SETATTR,
+            _AT_FDCWD,
+            os.fsencode(path),
+            _AT_RECURSIVE if recursive else 0,
+            attributes,
+            len(attributes),
+        ),
+        f"mount_setattr {path}",
+    )
+
+
+def pivot_root(new: str) -> None:
+    """Make `new` the root of this mount namespace and let go of the old one."""
+    os.chdir(new)
+    _check(_libc.pivot_root(b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", _MNT_DETACH), "umount2")
+    os.chdir("/")
+
+
+def open_beneath(root: int, path: str, flags: int) -> int:
+    """Open `path` below the directory `root`, following no symlink at all."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
+    return _check(_libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how)), f"open {path}")
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor of a process; it becomes readable when the process ends."""
+    return _check(_libc.syscall(_SYS_PIDFD_OPEN, pid, 0), "pidfd_open")
+
+
+def set_hostname(name: str) -> None:
+    """The hostname of this UTS namespace."""
+    raw = name.encode()
+    _check(_libc.sethostname(raw, ctypes.c_size_t(len(raw))), "sethostname")
+
+
+def _prctl(option: int, argument: int) -> int:
+    return int(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0))
+
+
+def die_with_parent(signal: int) -> None:
+    """Get this signal when the parent ends; 0 for none. Changing the uid forgets it."""
+    _check(_prctl(_PR_SET_PDEATHSIG, signal), "prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of grandchildren whose parent ends."""
+    _check(_prctl(_PR_SET_CHILD_SUBREAPER, 1), "prctl")
+
+
+def set_process_name(name: str) -> None:
+    """What `ps -o comm` shows."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def drop_privileges(uid: int | None, gid: int | None) -> None:
+    """Give up every capability for good, also for what will be executed; take this uid and gid if given."""
+    _prctl(_PR_SET_SECUREBITS, _SECBIT_NOROOT_AND_LOCKED)
+    if gid is not None:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+    if uid is not None:
+        if gid is None:
+            os.setgroups([])
+        os.setresuid(uid, uid, uid)
+    header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, bytes(24)), "capset")
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl")
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor from 3 on but these."""
+    low = 3
+    for fd in [*sorted(k for k in keep if k >= low), 1 << 31]:
+        if fd > low and _libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(low), ctypes.c_uint(fd - 1), 0) < 0:
+            os.closerange(low, min(fd, 65536))
+        low = fd + 1
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot: with the pid, a name for it. None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if fields[0] in {b"Z", b"X"} else int(fields[19])

@@ -1,0 +1,268 @@
+"""The network holder: one process inside the node's network namespace, for as long as pods may live.
+
+It owns the bridge, makes and holds the pods' network namespaces, and hands over sockets of the node's
+namespace, so that the control plane outside connects to pods and listens on service addresses itself. It
+survives the spawner and the control plane.
+
+Requests (see `_Holder`): hello, pod, drop, ns, pods, socket, listen, shutdown.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+
+from . import linux, wire
+from .netlink import LOOPBACK, Netlink, mac_of
+
+TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .wire import Message
+
+PROTOCOL = 1
+SOCKET, RECORD = "network.sock", "network.json"
+_BRIDGE = "headrace0"
+_BACKLOG = 512
+_ORPHAN_CHECK_MS = 30_000
+
+
+def run(folder: str, config: Message, ready: int) -> None:
+    """In a fresh fork: make the node's network, say so on `ready`, serve. Never returns."""
+    try:
+        listener = wire.listen(f"{folder}/{SOCKET}")
+        holder = _Holder(config)
+        pid = os.getpid()
+        record = {"pid": pid, "start": linux.start_time(pid), "protocol": PROTOCOL}
+        wire.write_file(f"{folder}/{RECORD}", record)
+    except OSError as error:
+        os.write(ready, str(error.strerror).encode())
+        os._exit(1)
+    os.close(ready)
+    try:
+        _serve(listener, holder, f"{folder}/{RECORD}", record)
+    finally:
+        os._exit(1)
+
+
+def _serve(listener: socket.socket, holder: _Holder, record_path: str, record: Message) -> None:
+    clients: dict[int, socket.socket] = {}
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    while True:
+        events = poll.poll(_ORPHAN_CHECK_MS)
+        if not events and not clients and wire.read_file(record_path) != record:
+            os._exit(0)  # the home is gone
+        for fd, _ in events:
+            if fd == listener.fileno():
+                client, _address = listener.accept()
+                if wire.same_user(client):
+                    clients[client.fileno()] = client
+                    poll.register(client, select.POLLIN)
+                else:
+                    client.close()
+                continue
+            try:
+                message, received = wire.receive(clients[fd])
+                for extra in received:
+                    os.close(extra)
+                _answer(clients[fd], holder, message)
+            except (EOFError, OSError, ValueError, wire.ProtocolError):
+                poll.unregister(fd)
+                clients.pop(fd).close()
+
+
+def _answer(client: socket.socket, holder: _Holder, message: Message) -> None:
+    close: Sequence[int] = ()
+    fds: Sequence[int] = ()
+    try:
+        reply, fds, close = holder.handle(message)
+    except OSError as error:
+        reply = {"errno": error.errno or 0, "error": error.strerror or str(error)}
+    except (KeyError, TypeError, ValueError) as error:
+        reply = {"errno": 22, "error": f"bad request: {error!r}"}
+    wire.send(client, reply, fds)
+    for fd in close:
+        os.close(fd)
+    holder.clean()
+    if message.get("op") == "shutdown":
+        os._exit(0)
+
+
+class _Holder:
+    """The node's network. Every handler returns a reply, descriptors to hand over, and which of them to close."""
+
+    def __init__(self, config: Message) -> None:
+        self._config = config
+        self._prefix = int(config["pod_cidr"].split("/")[1])
+        uid, gid = os.getuid(), os.getgid()
+        linux.unshare(linux.CLONE_NEWNET | (linux.CLONE_NEWUSER if uid else 0))
+        self._user_ns = -1
+        if uid:
+            for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+                with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                    file.write(text)
+            self._user_ns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self._node_ns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._link = Netlink()
+        self._link.up(LOOPBACK)
+        self._link.add_bridge(_BRIDGE, mac_of(config["node_ip"]))
+        self._bridge = socket.if_nametoindex(_BRIDGE)
+        self._link.add_address(self._bridge, config["node_ip"], self._prefix)
+        self._link.up(self._bridge)
+        network, prefix = config["service_cidr"].split("/")
+        self._link.own_network(network, int(prefix))
+        # With forwarding on and nowhere to forward to, connections to the outside fail at once, not after minutes.
+        _sysctl("net/ipv4/ip_forward", "1")
+        _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        self._pods: dict[str, tuple[str, int, str]] = {}
+        self._stale: list[str] = []
+        self._count = 0
+
+    def handle(self, message: Message) -> tuple[Message, Sequence[int], Sequence[int]]:
+        """One request."""
+        op = message["op"]
+        if op == "hello":
+            return {"protocol": PROTOCOL, "config": self._config, "pid": os.getpid()}, (), ()
+        if op == "pod":
+            self._add(message["uid"], message["ip"])
+            return {}, (), ()
+        if op == "drop":
+            self._drop(message["uid"])
+            return {}, (), ()
+        if op == "ns":
+            pod = self._pods.get(message["uid"])
+            if pod is None:
+                return {"errno": 2, "error": "the pod has no network"}, (), ()
+            return {}, (pod[1],) if self._user_ns < 0 else (pod[1], self._user_ns), ()
+        if op == "pods":
+            return {"pods": {uid: pod[0] for uid, pod in self._pods.items()}}, (), ()
+        if op == "socket":
+            made = socket.socket(socket.AF_INET, message["kind"]).detach()
+            return {}, (made,), (made,)
+        if op == "listen":
+            made = _listen(message["ip"], message["port"], message["kind"])
+            return {}, (made,), (made,)
+        if op == "shutdown":
+            return {}, (), ()
+        return {"errno": 22, "error": f"no such request: {op}"}, (), ()
+
+    def _add(self, uid: str, ip: str) -> None:
+        if uid in self._pods:
+            return
+        linux.unshare(linux.CLONE_NEWNET)
+        try:
+            pod_ns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            inner = Netlink()
+        finally:
+            linux.setns(self._node_ns, linux.CLONE_NEWNET)
+        name = f"pod{self._count}"
+        self._count += 1
+        try:
+            self._link.add_veth(name, self._bridge, "eth0", mac_of(ip), pod_ns)
+            linux.setns(pod_ns, linux.CLONE_NEWNET)
+            try:
+                _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+                index = socket.if_nametoindex("eth0")
+                inner.up(LOOPBACK)
+                inner.add_address(index, ip, self._prefix)
+                inner.up(index)
+                inner.add_default_route(self._config["node_ip"], index)
+            finally:
+                linux.setns(self._node_ns, linux.CLONE_NEWNET)
+        except OSError:
+            os.close(pod_ns)
+            raise
+        finally:
+            inner.close()
+        self._pods[uid] = (ip, pod_ns, name)
+
+    def _drop(self, uid: str) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is not None:
+            os.close(pod[1])
+            self._stale.append(pod[2])
+
+    def clean(self) -> None:
+        """Unplug the cables of dropped pods: slow in the kernel, so done after the answer."""
+        while self._stale:
+            try:
+                self._link.remove_link(self._stale.pop())
+            except OSError:
+                continue  # went away with the pod's namespace
+
+
+def _listen(ip: str, port: int, kind: int) -> int:
+    sock = socket.socket(socket.AF_INET, kind)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((ip, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock.detach()
+
+
+def _sysctl(name: str, value: str) -> None:
+    with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+        file.write(value)
+
+
+class HolderClient:
+    """The spawner's connection to the network holder."""
+
+    def __init__(self, folder: str) -> None:
+        self._socket = wire.connect(f"{folder}/{SOCKET}")
+        self._socket.settimeout(10)
+
+    def fileno(self) -> int:
+        """The connection's descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def call(self, **message: object) -> tuple[Message, list[int]]:
+        """One request. Raises OSError with the holder's reason."""
+        wire.send(self._socket, message)
+        reply, fds = wire.receive(self._socket)
+        if "error" in reply:
+            raise OSError(reply["errno"], reply["error"])
+        return reply, fds
+
+
+def start(folder: str, config: Message) -> HolderClient:
+    """Find the running network holder of this home, or fork one. Raises OSError."""
+    try:
+        client = HolderClient(folder)
+        hello, _ = client.call(op="hello")
+    except (OSError, EOFError):
+        pass
+    else:
+        if hello["protocol"] == PROTOCOL and hello["config"] == config:
+            return client
+        client.call(op="shutdown")
+        client.close()
+    ready, ready_w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        linux.set_process_name("headrace-net")
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        linux.close_all_but([ready_w])
+        run(folder, config, ready_w)
+    os.close(ready_w)
+    problem = b""
+    while part := os.read(ready, 4096):
+        problem += part
+    os.close(ready)
+    if problem:
+        os.waitpid(pid, 0)
+        raise OSError(1, problem.decode())
+    return HolderClient(folder)

@@ -1,0 +1,307 @@
+"""The supervisor of one container: makes its namespaces, keeps its log, and writes down how it ended.
+
+    forked by the spawner or a fork server
+      supervisor         in the pod's network and new user, PID, IPC and UTS namespaces; sees the host's files
+        first process    in a mount namespace of its own, PID 1, the program
+
+Invariants: until the program runs, the supervisor dies with whoever forked it, and nothing has been recorded;
+from then on it depends on nobody, and the program dies with it. `state.json` is there before the start is
+reported; `exit.json` is there before the supervisor ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import stat
+import time
+
+from . import limits, linux, wire
+from .criolog import LogFile, Stream
+from .rootfs import MountFailed, Root
+
+TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
+if TYPE_CHECKING:
+    from .wire import Message
+
+STATE, EXIT, SPEC = "state.json", "exit.json", "spec.json"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DRAIN_SECONDS = 2.0
+_CHUNK = 64 << 10
+_OOM_SCORE = 500
+"""When the machine runs out of memory, pods go before the platform."""
+
+
+class CannotExecute(Exception):
+    """The program is not there or may not be run."""
+
+
+def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bool = False) -> None:
+    """Called in a fresh fork; never returns there. With `warm` it returns in the container's first process,
+    which then runs the program itself. `status` gets one JSON object: the state, or why it failed.
+    """
+    try:
+        os.setsid()
+        linux.die_with_parent(signal.SIGKILL)
+        ready, ready_w = os.pipe()
+        out, out_w = os.pipe()
+        err, err_w = os.pipe()
+        log = LogFile(spec["log"])
+        isolated = _enter_namespaces(spec, user_ns, pod_ns)
+        cgroup = _make_cgroup(spec)
+        pid = os.fork()
+    except OSError as error:
+        _tell(status, {"error": f"cannot make the container's namespaces: {error.strerror}"})
+        os._exit(1)
+    if pid == 0:
+        try:
+            _become_first_process(spec, cgroup, out_w, err_w, isolated=isolated)
+            if warm:
+                linux.close_all_but([])
+                return
+            linux.close_all_but([ready_w])
+            if not spec["argv"]:
+                os._exit(0)  # a probe: everything but a program
+            restore_signals()
+            execute(spec["argv"], spec["env"])
+        except (MountFailed, CannotExecute) as error:
+            os.write(ready_w, str(error).encode())
+        except OSError as error:
+            os.write(ready_w, str(error.strerror).encode())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
+            os.write(ready_w, repr(error).encode())
+        os._exit(127)
+    linux.set_process_name("headrace-shim")
+    linux.close_all_but([status, ready, out, err, log.fileno()])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        _keep(spec, status, ready, {out: Stream("stdout", log), err: Stream("stderr", log)}, pid, cgroup=cgroup)
+    finally:
+        os._exit(1)
+
+
+def _tell(status: int, message: Message) -> None:
+    try:
+        os.write(status, wire.encode(message))
+    except OSError:
+        return  # the spawner is gone; what happened is on disk
+
+
+def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
+    """Whether the container has a user namespace of its own."""
+    flags = linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+    uid, gid = os.getuid(), os.getgid()
+    isolated = uid != 0
+    if user_ns >= 0:
+        linux.setns(user_ns, linux.CLONE_NEWUSER)
+    if pod_ns >= 0:
+        linux.setns(pod_ns, linux.CLONE_NEWNET)
+    if isolated:
+        flags |= linux.CLONE_NEWUSER
+    inside_uid = uid if spec["uid"] is None else spec["uid"]
+    inside_gid = gid if spec["gid"] is None else spec["gid"]
+    uid, gid = os.getuid(), os.getgid()
+    linux.unshare(flags)
+    if isolated:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{inside_uid} {uid} 1"),
+            ("gid_map", f"{inside_gid} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    linux.set_hostname(spec["hostname"])
+    return isolated
+
+
+def _make_cgroup(spec: Message) -> limits.Cgroup | None:
+    if spec["memory"] is None or spec["limits"][0] == limits.WATCHDOG:
+        return None
+    kind, base = spec["limits"]
+    cgroup = limits.Cgroup(kind, base, spec["cgroup"])
+    cgroup.create(spec["memory"])
+    return cgroup
+
+
+def _become_first_process(spec: Message, cgroup: limits.Cgroup | None, out: int, err: int, *, isolated: bool) -> None:
+    linux.die_with_parent(signal.SIGKILL)
+    os.setsid()
+    if cgroup is not None:
+        cgroup.add(0)
+    linux.unshare(linux.CLONE_NEWNS)
+    root = Root(spec["root"], user_namespace=isolated)
+    root.build(spec)
+    root.enter()
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(_OOM_SCORE))
+    except OSError:
+        pass  # /proc of a container around us may be read-only
+    if spec["affinity"]:
+        os.sched_setaffinity(0, spec["affinity"])
+    null = os.open("/dev/null", os.O_RDONLY)
+    for fd, number in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(fd, number)
+    linux.drop_privileges(*((None, None) if isolated else (spec["uid"], spec["gid"])))
+    linux.die_with_parent(signal.SIGKILL)
+    try:
+        os.chdir(spec["cwd"])
+    except OSError as error:
+        raise CannotExecute(f"working directory {spec['cwd']}: {os.strerror(error.errno or 0).lower()}") from None
+    os.umask(0o022)
+
+
+def restore_signals() -> None:
+    """What a program expects that was not started by Python."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def execute(argv: list[str], env: dict[str, str]) -> None:
+    """Become this program. Raises CannotExecute, in the words of container runtimes."""
+    program = find_program(argv[0], env.get("PATH", DEFAULT_PATH))
+    try:
+        os.execve(program, argv, env)  # noqa: S606 - running programs is what this is for
+    except OSError as error:
+        raise CannotExecute(f'exec: "{argv[0]}": {os.strerror(error.errno or 0).lower()}') from None
+
+
+def find_program(name: str, path: str) -> str:
+    """The file to execute, as this root and this user see it."""
+    if "/" in name:
+        try:
+            mode = os.stat(name).st_mode
+        except OSError as error:
+            raise CannotExecute(f'exec: "{name}": stat {name}: {os.strerror(error.errno or 0).lower()}') from None
+        if stat.S_ISDIR(mode):
+            raise CannotExecute(f'exec: "{name}": {os.strerror(errno.EISDIR).lower()}')
+        if not os.access(name, os.X_OK):
+            raise CannotExecute(f'exec: "{name}": {os.strerror(errno.EACCES).lower()}')
+        return name
+    for folder in path.split(":"):
+        candidate = f"{folder or '.'}/{name}"
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise CannotExecute(f'exec: "{name}": executable file not found in $PATH')
+
+
+def _keep(
+    spec: Message,
+    status: int,
+    ready: int,
+    streams: dict[int, Stream],
+    pid: int,
+    *,
+    cgroup: limits.Cgroup | None,
+) -> None:
+    problem = b""
+    while part := os.read(ready, 4096):
+        problem += part
+    os.close(ready)
+    folder = spec["dir"]
+    if problem:
+        os.waitpid(pid, 0)
+        if cgroup is not None:
+            cgroup.remove()
+        remove_tree(folder + "/scratch")
+        _tell(status, {"error": problem.decode(errors="replace")})
+        os._exit(1)
+    started = linux.start_time(pid)
+    state = {
+        "pid": pid,
+        "pid_start": started if started is not None else 0,
+        "supervisor": os.getpid(),
+        "supervisor_start": linux.start_time(os.getpid()),
+        "started_at": time.time_ns(),
+    }
+    wire.write_file(f"{folder}/{SPEC}", {key: spec[key] for key in ("env", "cwd", "uid", "gid", "cgroup")})
+    wire.write_file(f"{folder}/{STATE}", state)
+    linux.die_with_parent(0)
+    _tell(status, state)
+    os.close(status)
+    watchdog = spec["memory"] if cgroup is None else None
+    spec.clear()
+    code, killed = _follow(pid, streams, watchdog)
+    finished = time.time_ns()
+    number = -code if code < 0 else 0
+    if cgroup is not None:
+        killed = number == signal.SIGKILL and cgroup.oom_killed()
+        cgroup.remove()
+    remove_tree(folder + "/scratch")
+    wire.write_file(
+        f"{folder}/{EXIT}",
+        {
+            "code": code if code >= 0 else 128 + number,
+            "signal": number,
+            "oom_killed": killed,
+            "started_at": state["started_at"],
+            "finished_at": finished,
+        },
+    )
+    os._exit(0)
+
+
+def _follow(pid: int, streams: dict[int, Stream], limit: int | None) -> tuple[int, bool]:
+    """Write the log until the program has ended; its exit code (a signal: negative), and whether the watchdog
+    ended it.
+    """
+    poll = select.poll()
+    watch = linux.pidfd_open(pid)
+    poll.register(watch, select.POLLIN)
+    for fd in streams:
+        poll.register(fd, select.POLLIN)
+    killed, deadline, code = False, None, 0
+    while watch >= 0 or (streams and time.monotonic() < (deadline or 0)):
+        wait = None if limit is None else 1000
+        if deadline is not None:
+            wait = max(0, int((deadline - time.monotonic()) * 1000))
+        for fd, _ in poll.poll(wait):
+            if fd == watch:
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                poll.unregister(watch)
+                os.close(watch)
+                watch, deadline, limit = -1, time.monotonic() + _DRAIN_SECONDS, None
+                continue
+            data = os.read(fd, _CHUNK)
+            if data:
+                streams[fd].feed(data)
+            else:
+                poll.unregister(fd)
+                streams.pop(fd).end()
+        if limit is not None and limits.exceeds(pid, limit):
+            killed = True
+            os.kill(pid, signal.SIGKILL)
+            limit = None
+    for stream in streams.values():
+        stream.end()
+    return code, killed
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and all in it, as far as possible."""
+    try:
+        entries = list(os.scandir(path))
+    except PermissionError:
+        try:
+            os.chmod(path, 0o700)  # overlays leave work folders without any permission
+            entries = list(os.scandir(path))
+        except OSError:
+            return
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(entry.path)
+        else:
+            try:
+                os.unlink(entry.path)
+            except OSError:
+                continue
+    try:
+        os.rmdir(path)
+    except OSError:
+        return

@@ -1,0 +1,224 @@
+"""A warm interpreter: imports modules once, then forks containers that start as if freshly executed.
+
+Single-threaded and import-only: whatever importing leaves behind that a fork cannot carry (threads, open
+files, output) makes the server refuse service. The Python environment variables that importing has read are
+noted; a container for which one of them differs is left to a cold start.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.machinery
+import json
+import os
+import runpy
+import select
+import signal
+import site
+import socket
+import sys
+import time
+
+from . import linux, wire
+from .supervisor import supervise
+
+TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from .wire import Message
+
+CONTROL, OUTPUT = 3, 4
+_CANARY_SECONDS = 10.0
+_EVERYTHING = "*"
+
+
+class Unfit(Exception):
+    """These modules cannot be kept warm; the message says why."""
+
+
+class _Recorder(os._Environ):  # type: ignore[type-arg]  # to see what imports read
+    """os.environ while modules are imported."""
+
+    read: set[str] = set()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Any:
+        self.read.add(_EVERYTHING)
+        return super().__iter__()
+
+
+def serve(preload: str) -> Message:
+    """Import, then fork for every request. Returns in the first process of a container, with its spec."""
+    control = socket.socket(fileno=CONTROL)
+    linux.die_with_parent(signal.SIGKILL)
+    coerced = os.environ.get("LC_CTYPE") if "LC_ALL" not in os.environ else None
+    try:
+        read = _prepare(json.loads(preload))
+    except Unfit as error:
+        wire.send(control, {"unfit": str(error)})
+        sys.exit(1)
+    except BaseException as error:  # noqa: BLE001 - importing may raise anything
+        wire.send(control, {"unfit": f"importing failed: {error!r}"})
+        sys.exit(1)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
+    wire.send(control, {"ready": True})
+    while True:
+        try:
+            message, fds = wire.receive(control)
+        except (EOFError, OSError):
+            os._exit(0)
+        spec: Message = message["spec"]
+        if all(os.environ.get(name) == spec["env"].get(name) for name in read) and os.fork() == 0:
+            os.close(control.detach())
+            os.close(OUTPUT)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            report, pod_ns, user_ns = [*fds, -1, -1][:3]
+            supervise(spec, report, user_ns, pod_ns, warm=True)
+            if coerced is not None:
+                spec["env"].setdefault("LC_CTYPE", coerced)
+            return spec
+        for fd in fds:
+            os.close(fd)
+
+
+def _prepare(preload: list[str]) -> set[str]:
+    """Import; the environment variables that this has read."""
+    if site.ENABLE_USER_SITE and os.path.isdir(site.getusersitepackages()):
+        raise Unfit("the user's own site-packages would be imported from")
+    plain = type(os.environ)
+    os.environ.__class__ = _Recorder
+    for name in preload:
+        importlib.import_module(name)
+    os.environ.__class__ = plain
+    read = _Recorder.read - {"LC_CTYPE"}
+    if _EVERYTHING in read:
+        raise Unfit("a module copies the whole environment when it is imported")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if select.select([OUTPUT], [], [], 0)[0]:
+        text = os.read(OUTPUT, 300).decode(errors="replace").strip()
+        raise Unfit(f"importing writes output: {text}")
+    _canary()
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise Unfit("importing starts threads")
+    opened = []
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+        if int(entry) > OUTPUT:
+            opened.append(path)
+    if opened:
+        raise Unfit(f"importing opens {', '.join(opened)}")
+    return read
+
+
+def _canary() -> None:
+    """Fork once for the test: hooks of native libraries may hang, and computing in the child must work."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            numpy = sys.modules.get("numpy")
+            if numpy is not None:
+                square = numpy.ones((64, 64))
+                square @ square  # it is the computing that counts
+            os._exit(0)
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + _CANARY_SECONDS
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            if status != 0:
+                raise Unfit("computing after a fork crashes")
+            return
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise Unfit("computing after a fork hangs")
+
+
+def run(spec: Message) -> None:
+    """Be the program `python SCRIPT ARGS`, as its interpreter would have started it."""
+    argv, env = spec["argv"], spec["env"]
+    os.environ.clear()
+    os.environ.update(env)
+    _forget_the_server(argv)
+    try:
+        _run_script(argv[1])
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is the program's
+        _report(error)
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _forget_the_server(argv: list[str]) -> None:
+    """Undo what differs between a process that has waited and a fresh one."""
+    sys.argv = argv[1:]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = list(argv)
+    for name in [name for name in sys.modules if name == "sandboxd" or name.startswith("sandboxd.")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    time.tzset()
+    site.USER_BASE = site.USER_SITE = None
+    site.getusersitepackages()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    for module, name, value in (
+        ("tempfile", "tempdir", None),
+        ("platform", "_uname_cache", None),
+        ("logging", "_startTime", time.time_ns() if sys.version_info >= (3, 13) else time.time()),
+    ):
+        if module in sys.modules:
+            setattr(sys.modules[module], name, value)
+
+
+def _run_script(script: str) -> None:
+    """What the interpreter does with its first argument."""
+    main = type(sys)("__main__")
+    sys.modules["__main__"] = main
+    main.__dict__["__builtins__"] = sys.modules["builtins"]
+    if os.path.isdir(script) or _is_archive(script):
+        sys.path.insert(0, script)
+        runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
+        return
+    try:
+        with open(script, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        sys.stderr.write(f"{sys.executable}: can't open file {script!r}: [Errno {error.errno}] {error.strerror}\n")
+        sys.exit(2)
+    sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+    loader = importlib.machinery.SourceFileLoader("__main__", script)
+    main.__dict__.update(__file__=script, __cached__=None, __loader__=loader, __annotations__={})
+    exec(compile(source, script, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - it is the program
+
+
+def _is_archive(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
+def _report(error: BaseException) -> None:
+    """Print the traceback, without the frames of this file."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None and os.path.dirname(traceback.tb_frame.f_code.co_filename) == here:
+        traceback = traceback.tb_next
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
+    sys.excepthook(type(error), error, traceback)
