@@ -26,10 +26,10 @@ RELIST_DELAY = 0.5
 
 
 class Informer(Generic[T]):
-    """The cache of one kind."""
+    """The cache of one kind, or of its objects that a label selector chooses."""
 
-    def __init__(self, client: Client, clock: Clock, kind: type[T]) -> None:
-        self._client, self._clock, self.kind = client, clock, kind
+    def __init__(self, client: Client, clock: Clock, kind: type[T], *, labels: str = "") -> None:
+        self._client, self._clock, self.kind, self._labels = client, clock, kind, labels
         self._objects: dict[str, T] = {}
         self._by_owner: dict[str, dict[str, T]] = {}
         self._handlers: list[Callable[[T | None, T | None], None]] = []
@@ -70,7 +70,7 @@ class Informer(Generic[T]):
                 await self._clock.sleep(RELIST_DELAY)
 
     async def _list_and_watch(self) -> None:
-        listed = await self._client.list(self.kind)
+        listed = await self._client.list(self.kind, labels=self._labels)
         present = {o.key for o in listed.items}
         for key in [k for k in self._objects if k not in present]:
             self._store(key, None)
@@ -79,7 +79,7 @@ class Informer(Generic[T]):
             if old is None or old.metadata.resource_version != obj.metadata.resource_version:
                 self._store(obj.key, obj)
         self.synced.set()
-        async for event in self._client.watch(self.kind, resource_version=listed.resource_version):
+        async for event in self._client.watch(self.kind, resource_version=listed.resource_version, labels=self._labels):
             if event.type is EventType.BOOKMARK:
                 continue
             self._store(event.object.key, None if event.type is EventType.DELETED else event.object)

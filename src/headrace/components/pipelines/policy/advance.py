@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from headrace.components.pipelines.policy import cache, expressions, resolve
+from headrace.components.pipelines.policy import cache, expressions, platform, resolve
 from headrace.components.pipelines.policy.ordering import topological
 from headrace.components.pipelines.policy.retry import next_attempt
 from headrace.components.pipelines.policy.values import ResolveError, to_text
@@ -43,14 +43,13 @@ if TYPE_CHECKING:
 
     from headrace.components.pipelines.store.models import Artifact, Run, TaskChanges
     from headrace.components.pipelines.types.ir import ComponentSpec, PipelineSpec, RetryPolicy, TaskSpec
-
-    Claims = Callable[[ComponentSpec, Values], list[str]]
-
 ROOT = "root"
 FAILED_PRECONDITION, INTERNAL, CANCELLED = 9, 13, 1
 """Codes of google.rpc.Status. A task that failed with FAILED_PRECONDITION is not retried: it would fail again."""
 
 _TASK_IDS = uuid.UUID("a4f3f0a2-2f8c-4d6e-8f21-65cf0d2f5b11")
+_OPERATION = "argostub/"
+"""Images that stand for an operation on the cluster: what it did may have been undone, so it is not cached."""
 _SETTABLE = ("state", "attempt", "pod_name", "inputs", "outputs", "cache_key", "cached_from", "error_code")
 _NOT_A_NAME = re.compile(r"[^a-z0-9]+")
 
@@ -103,14 +102,9 @@ class Plan:
     finish: Finish | None = None
 
 
-def advance(
-    view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None] | None = None, *, claims: Claims | None = None
-) -> Plan:
-    """The plan. `hits` are the results of the lookups of the previous plan, by path.
-
-    `claims(component, inputs)` names the volume claims that a task mounts; they are part of its cache key.
-    """
-    planner = _Planner(view, now, hits or {}, claims)
+def advance(view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None] | None = None) -> Plan:
+    """The plan. `hits` are the results of the lookups of the previous plan, by path."""
+    planner = _Planner(view, now, hits or {})
     planner.decide()
     return planner.plan
 
@@ -169,11 +163,8 @@ def _label(text: str, size: int) -> str:
 
 
 class _Planner:
-    def __init__(
-        self, view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None], claims: Claims | None
-    ) -> None:
+    def __init__(self, view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None]) -> None:
         self.view, self.now, self.hits = view, now, hits
-        self.claims = claims
         self.plan = Plan()
         self.created: set[str] = set()
 
@@ -355,10 +346,13 @@ class _Planner:
             wanted = not task.trigger_policy.condition or expressions.condition(
                 task.trigger_policy.condition, inputs.parameters, self._shown(inputs)
             )
+            config = platform.resolve_config(self.view.spec.kubernetes_of(component), around) if wanted else {}
         except ResolveError as error:
             self._fail(row, FAILED_PRECONDITION, str(error))
             return
         row.inputs = inputs
+        if config:
+            row.detail = {**row.detail, "kubernetes": config}
         if not wanted:
             row.state = RuntimeState.SKIPPED
             row.detail = {**row.detail, "reason": "ConditionFalse"}
@@ -371,7 +365,7 @@ class _Planner:
 
     def _run(self, row: TaskRow, task: TaskSpec, component: ComponentSpec) -> None:
         container = self.view.spec.executor_of(component).container
-        if container is not None and task.caching_options.enable_cache:
+        if container is not None and task.caching_options.enable_cache and not container.image.startswith(_OPERATION):
             if task.caching_options.cache_key:
                 row.cache_key = cache.custom_key(task.component_ref.name, task.caching_options.cache_key)
             else:
@@ -380,7 +374,7 @@ class _Planner:
                     container,
                     row.inputs.parameters,
                     {name: self._identities(ids) for name, ids in row.inputs.artifacts.items()},
-                    self.claims(component, row.inputs) if self.claims else [],
+                    platform.claim_names(row.detail.get("kubernetes", {})),
                 )
             if row.path not in self.hits:
                 self.plan.lookups[row.path] = row.cache_key

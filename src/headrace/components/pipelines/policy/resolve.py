@@ -77,19 +77,19 @@ class Surroundings:
     resource_name: str = ""
 
 
-class _AbsentError(ResolveError):
+class AbsentError(ResolveError):
     """The source has no value: fine for an optional input."""
 
 
 def root_inputs(spec: PipelineSpec, parameters: Mapping[str, Any]) -> Values:
     """The inputs of the root DAG: what the run was given, then defaults, then null for what is optional."""
     values: dict[str, Any] = {}
-    for name, parameter in spec.root.input_definitions.parameters.items():
+    for name, definition in spec.root.input_definitions.parameters.items():
         if name in parameters:
             values[name] = canonical(parameters[name])
-        elif parameter.has_default:
-            values[name] = canonical(parameter.default_value)
-        elif parameter.is_optional:
+        elif definition.has_default:
+            values[name] = canonical(definition.default_value)
+        elif definition.is_optional:
             values[name] = None
         else:
             raise ResolveError(f"The run gives no value for the pipeline's parameter {name!r}.")
@@ -106,8 +106,8 @@ def task_inputs(component: ComponentSpec, task: TaskSpec, around: Surroundings) 
         if definition is not None and definition.kind == "TASK_CONFIG":
             continue
         try:
-            value = _parameter(name, source, around)
-        except _AbsentError:
+            value = parameter(name, source, around)
+        except AbsentError:
             if definition is None or definition.required:
                 raise
             continue
@@ -159,8 +159,8 @@ def dag_outputs(component: ComponentSpec, children: Mapping[str, TaskRow]) -> Va
     outputs = Values({}, {})
     if component.dag is None:
         return outputs
-    for name, parameter in component.dag.outputs.parameters.items():
-        selectors = parameter.selectors
+    for name, output in component.dag.outputs.parameters.items():
+        selectors = output.selectors
         for selector in selectors:
             child = children.get(selector.producer_subtask)
             if child is None or (len(selectors) > 1 and child.state is not RuntimeState.SUCCEEDED):
@@ -228,18 +228,19 @@ def _typed(
     return result
 
 
-def _parameter(name: str, source: ParameterSource, around: Surroundings) -> Any:
+def parameter(name: str, source: ParameterSource, around: Surroundings) -> Any:
+    """The value of one source. Raises AbsentError when it has none, ResolveError when it cannot be."""
     if source.component_input_parameter is not None:
         outer = source.component_input_parameter
         value = around.inputs.parameters.get(outer)
         if value is None:
-            raise _AbsentError(f"Input parameter {name!r} takes the DAG's input {outer!r}, which has no value.")
+            raise AbsentError(f"Input parameter {name!r} takes the DAG's input {outer!r}, which has no value.")
         return value
     if source.task_output_parameter is not None:
         producer, key = source.task_output_parameter.producer_task, source.task_output_parameter.output_parameter_key
         task = around.sisters.get(producer)
         if task is None or key not in task.outputs.parameters:
-            raise _AbsentError(f"Input parameter {name!r} takes output {key!r} of task {producer!r}, which has none.")
+            raise AbsentError(f"Input parameter {name!r} takes output {key!r} of task {producer!r}, which has none.")
         return task.outputs.parameters[key]
     if source.task_final_status is not None:
         return _final_status(source.task_final_status.producer_task, around)

@@ -1,0 +1,84 @@
+"""Steps that are not programs: kfp-kubernetes' CreatePVC and DeletePVC, which name an image that does not exist.
+
+Both may be done again after a crash: the claim's name follows from the task.
+Source: backend/src/v2/driver/k8s.go (createPVC, deletePVC).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.api.core import PersistentVolumeClaim, PersistentVolumeClaimSpec, ResourceRequirements
+from headrace.api.errors import AlreadyExists, NotFound, StatusError
+from headrace.api.meta import ObjectMeta
+from headrace.components.pipelines.policy.advance import FAILED_PRECONDITION
+from headrace.components.pipelines.policy.values import to_text
+from headrace.components.pipelines.render.step import RUN_LABEL, TASK_LABEL
+from headrace.components.pipelines.store.models import Report, RuntimeState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from headrace.client.base import Client
+    from headrace.components.pipelines.store.models import TaskRow
+
+
+async def create_claim(client: Client, namespace: str, row: TaskRow) -> Report:
+    """Create a claim; its name is the output parameter `name`."""
+    given = row.inputs.parameters
+    name = to_text(given.get("pvc_name"))
+    suffix = to_text(given.get("pvc_name_suffix"))
+    if bool(name) == bool(suffix):
+        return _failed(row, "Exactly one of pvc_name and pvc_name_suffix must be given.")
+    if given.get("data_source"):
+        return _failed(row, "A claim that begins as a copy (data_source) cannot be created here.")
+    claim = PersistentVolumeClaim(
+        metadata=ObjectMeta(
+            name=name or f"{row.id}{suffix}",
+            namespace=namespace,
+            labels={RUN_LABEL: row.run_id, TASK_LABEL: row.id},
+            annotations={k: to_text(v) for k, v in (given.get("annotations") or {}).items()},
+        ),
+        spec=PersistentVolumeClaimSpec(
+            access_modes=[to_text(mode) for mode in given.get("access_modes") or []],
+            resources=ResourceRequirements(requests={"storage": to_text(given.get("size"))}),
+            volume_name=to_text(given.get("volume_name")),
+        ),
+    )
+    if "storage_class_name" in given:
+        claim.spec.storage_class_name = to_text(given["storage_class_name"])
+    try:
+        await client.create(claim)
+    except AlreadyExists:
+        found = await client.get(PersistentVolumeClaim, claim.metadata.name, namespace)
+        if found.metadata.labels.get(TASK_LABEL) != row.id:
+            return _failed(row, f"A claim named {claim.metadata.name!r} exists already in {namespace}.")
+    except StatusError as error:
+        return _failed(row, f"The claim {claim.metadata.name!r} could not be created: {error}")
+    return Report(row.attempt, RuntimeState.SUCCEEDED, parameters={"name": claim.metadata.name})
+
+
+async def delete_claim(client: Client, namespace: str, row: TaskRow) -> Report:
+    """Delete the claim that the input `pvc_name` names."""
+    name = to_text(row.inputs.parameters.get("pvc_name"))
+    if not name:
+        return _failed(row, "The input pvc_name, which says what to delete, is empty.")
+    try:
+        await client.delete(PersistentVolumeClaim, name, namespace)
+    except NotFound:
+        return _failed(row, f"There is no claim named {name!r} in {namespace} to delete.")
+    except StatusError as error:
+        return _failed(row, f"The claim {name!r} could not be deleted: {error}")
+    return Report(row.attempt, RuntimeState.SUCCEEDED)
+
+
+OPERATIONS: dict[str, Callable[[Client, str, TaskRow], Awaitable[Report]]] = {
+    "argostub/createpvc": create_claim,
+    "argostub/deletepvc": delete_claim,
+}
+"""By the image that stands for them."""
+
+
+def _failed(row: TaskRow, message: str) -> Report:
+    values: dict[str, Any] = {"error_code": FAILED_PRECONDITION, "error_message": message}
+    return Report(row.attempt, RuntimeState.FAILED, **values)

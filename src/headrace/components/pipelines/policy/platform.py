@@ -1,0 +1,157 @@
+"""A task's Kubernetes configuration (kfp-kubernetes) with its references to parameters replaced by their values.
+
+It is resolved when the task begins, beside its inputs, and kept with the task: building the pod then needs no other
+task.
+Sources: kubernetes_platform/proto/kubernetes_executor_config.proto, backend/src/v2/driver/k8s.go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.components.pipelines.policy.resolve import AbsentError, parameter
+from headrace.components.pipelines.policy.values import ResolveError
+from headrace.components.pipelines.types.ir import ParameterSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.components.pipelines.policy.resolve import Surroundings
+
+Json = Any
+
+_APPLIED = frozenset(
+    {
+        "secretAsVolume",
+        "secretAsEnv",
+        "pvcMount",
+        "nodeSelector",
+        "podMetadata",
+        "imagePullSecret",
+        "imagePullPolicy",
+        "configMapAsVolume",
+        "configMapAsEnv",
+        "activeDeadlineSeconds",
+        "fieldPathAsEnv",
+        "tolerations",
+        "genericEphemeralVolume",
+        "enabledSharedMemory",
+        "emptyDirMounts",
+        "securityContext",
+    }
+)
+_REFUSED = {
+    "nodeAffinity": "node affinity",
+    "podAffinity": "pod affinity",
+    "initContainers": "init containers",
+}
+_PULL_POLICIES = ("Always", "Never", "IfNotPresent")
+_NAMED = {
+    "secretAsVolume": "secretName",
+    "secretAsEnv": "secretName",
+    "configMapAsVolume": "configMapName",
+    "configMapAsEnv": "configMapName",
+    "imagePullSecret": "secretName",
+}
+"""Lists whose entries name an object directly (deprecated) or by a parameter."""
+
+
+def resolve_config(config: Mapping[str, Json], around: Surroundings) -> dict[str, Json]:
+    """The configuration with plain names. An entry whose optional parameter is null is left out (as upstream does).
+
+    Raises ResolveError when a parameter has no value or a field cannot be honoured here.
+    """
+    for field in config:
+        if field in _REFUSED:
+            raise ResolveError(f"The task asks for {_REFUSED[field]}, which pipelines do not support here yet.")
+        if field not in _APPLIED:
+            raise ResolveError(f"The task's Kubernetes configuration has the field {field!r}, which is not known here.")
+    resolved = dict(config)
+    for field, name in _NAMED.items():
+        if field in config:
+            entries = [_named(field, name, entry, around) for entry in config[field]]
+            resolved[field] = [entry for entry in entries if entry is not None]
+    if "pvcMount" in config:
+        resolved["pvcMount"] = [_claim(entry, around) for entry in config["pvcMount"]]
+    if "nodeSelector" in config:
+        resolved["nodeSelector"] = _node_selector(config["nodeSelector"], around)
+    if "tolerations" in config:
+        resolved["tolerations"] = _tolerations(config["tolerations"], around)
+    policy = config.get("imagePullPolicy", "")
+    if policy and policy not in _PULL_POLICIES:
+        raise ResolveError(f"imagePullPolicy {policy!r} must be one of {', '.join(_PULL_POLICIES)}.")
+    return {field: value for field, value in resolved.items() if value not in (None, [], {}, "")}
+
+
+def claim_names(resolved: Mapping[str, Json]) -> list[str]:
+    """The claims that a task mounts, from its resolved configuration."""
+    return [entry["pvcName"] for entry in resolved.get("pvcMount", [])]
+
+
+def _named(field: str, name: str, entry: dict[str, Json], around: Surroundings) -> dict[str, Json] | None:
+    reference = entry.get(f"{name}Parameter")
+    rest = {key: value for key, value in entry.items() if key not in {name, f"{name}Parameter"}}
+    if reference is not None:
+        try:
+            return {**rest, name: _text(f"{field}.{name}", reference, around)}
+        except AbsentError:
+            return None
+    if not entry.get(name):
+        raise ResolveError(f"An entry of {field} in the task's Kubernetes configuration has no {name}.")
+    return {**rest, name: entry[name]}
+
+
+def _claim(entry: dict[str, Json], around: Surroundings) -> dict[str, Json]:
+    reference = entry.get("pvcNameParameter")
+    if reference is None:
+        old: dict[str, Json] = {k: entry[k] for k in ("taskOutputParameter", "componentInputParameter") if k in entry}
+        reference = old or {"runtimeValue": {"constant": entry.get("constant", "")}}
+    name = _text("pvcMount.pvcName", reference, around)
+    if not entry.get("mountPath"):
+        raise ResolveError(f"The claim {name!r} is mounted without a mountPath.")
+    return {"pvcName": name, "mountPath": entry["mountPath"], "subPath": entry.get("subPath", "")}
+
+
+def _node_selector(entry: dict[str, Json], around: Surroundings) -> dict[str, Json]:
+    if "nodeSelectorJson" not in entry:
+        return dict(entry.get("labels", {}))
+    try:
+        value = _value("nodeSelector", entry["nodeSelectorJson"], around)
+    except AbsentError:
+        return {}
+    if not isinstance(value, dict):
+        raise ResolveError("The task's node selector must be a mapping of labels.")
+    return value
+
+
+def _tolerations(entries: list[dict[str, Json]], around: Surroundings) -> list[Json]:
+    found: list[Json] = []
+    for entry in entries:
+        if "tolerationJson" not in entry:
+            found.append(entry)
+            continue
+        try:
+            value = _value("tolerations", entry["tolerationJson"], around)
+        except AbsentError:
+            continue
+        if not isinstance(value, dict | list):
+            raise ResolveError("A toleration must be a mapping or a list of mappings.")
+        found += value if isinstance(value, list) else [value] if value else []
+    return found
+
+
+def _text(what: str, reference: dict[str, Json], around: Surroundings) -> str:
+    value = _value(what, reference, around)
+    if not isinstance(value, str) or not value:
+        raise ResolveError(f"{what} of the task's Kubernetes configuration must be a text that is not empty.")
+    return value
+
+
+def _value(what: str, reference: dict[str, Json], around: Surroundings) -> Json:
+    try:
+        source = msgspec.convert(reference, ParameterSource, strict=True)
+    except msgspec.ValidationError as error:
+        raise ResolveError(f"{what} of the task's Kubernetes configuration does not parse: {error}.") from error
+    return parameter(what, source, around)
