@@ -1,8 +1,13 @@
-"""One way to serve an ASGI app on a loopback port: uvicorn inside our event loop, without its signal handling."""
+"""One way to serve an ASGI app: uvicorn's HTTP protocol in our loop, and an orderly end.
+
+uvicorn's own `Server` is not used: it owns the signals and wakes ten times a second, and the platform has
+several listeners in one process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -11,57 +16,93 @@ from headrace.machinery.component import ConfigurationError
 if TYPE_CHECKING:
     import ssl
 
-GRACE_SECONDS = 2
+DRAIN_SECONDS = 2.0
+KEEP_ALIVE_SECONDS = 90
+"""As long as Go's clients keep an idle connection, so that they close first and never send into a closing one."""
+BACKLOG = 1024
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound, non-blocking TCP socket. Raises ConfigurationError when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror}") from error
+    return bound
 
 
 class Server:
-    """Listens from `start` to `stop`; `port` 0 means any, `address` tells which it became."""
+    """Listens from `start` to `stop`; port 0 means any, `address` tells which it became.
 
-    def __init__(self, app: Any, host: str, port: int, *, tls: ssl.SSLContext | None = None, **options: Any) -> None:
+    `protocol` may replace uvicorn's HTTP protocol by a subclass of it; `options` go to `uvicorn.Config`.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        protocol: type[Any] | None = None,
+        **options: Any,
+    ) -> None:
         self._app, self._host, self._port = app, host, port
-        self._tls, self._options = tls, options
-        self._server: Any = None
-        self._task: asyncio.Task[None] | None = None
+        self._tls, self._protocol, self._options = tls, protocol, options
+        self._listener: asyncio.Server | None = None
+        self._state: Any = None
         self.address: tuple[str, int] = (host, port)
 
     async def start(self) -> None:
         """Listen. Raises ConfigurationError when the address is taken."""
-        import uvicorn  # noqa: PLC0415 - costs 30 ms, and only servers need it
+        import uvicorn  # noqa: PLC0415 - costs tens of milliseconds, and only servers need it
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: PLC0415
+        from uvicorn.protocols.websockets.wsproto_impl import WSProtocol  # noqa: PLC0415
+        from uvicorn.server import ServerState  # noqa: PLC0415
 
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self._host, self._port))
-        except OSError as error:
-            listener.close()
-            raise ConfigurationError(f"{self._host}:{self._port} cannot be listened on: {error.strerror}") from error
-        listener.setblocking(False)
-        self.address = listener.getsockname()
+        protocol = self._protocol or HttpToolsProtocol
         config = uvicorn.Config(
             self._app,
-            http="httptools",
-            ws="wsproto",
+            http=protocol,
+            ws=WSProtocol,
             lifespan="off",
+            interface="asgi3",
             access_log=False,
             log_config=None,
+            proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             **self._options,
         )
         config.load()
-        if self._tls is not None:
-            config.ssl = self._tls
-        self._server = uvicorn.Server(config)
-        self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[listener])
-        self._task = asyncio.create_task(self._server.main_loop(), name=f"server {self.address[1]}")
+        state = self._state = ServerState()
+        loop = asyncio.get_running_loop()
+        bound = bind(self._host, self._port)
+        self.address = bound.getsockname()[:2]
+        self._listener = await loop.create_server(
+            lambda: protocol(config, state, {}, loop), sock=bound, ssl=self._tls, backlog=BACKLOG
+        )
 
     async def stop(self) -> None:
-        """Stop listening and close connections, waiting shortly for answers in progress."""
-        if self._server is None:
+        """Stop accepting, let answers in progress finish for a moment, then close every connection."""
+        if self._listener is None:
             return
-        self._server.should_exit = True
-        await self._server.shutdown()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._listener.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        tasks = set(self._state.tasks)
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._listener.wait_closed(), DRAIN_SECONDS)
+        self._listener = None
