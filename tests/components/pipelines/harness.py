@@ -31,6 +31,8 @@ from headrace.testing import embedded_cluster
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from headrace.testing.cluster import EmbeddedCluster
+
 HOME, OTHER = DEFAULT_NAMESPACE, "other-team"
 USERS = {
     "editor": service_account(HOME, "default-editor"),
@@ -85,6 +87,7 @@ class Api:
     runs: RunRepository
     database: Database
     session: aiohttp.ClientSession
+    cluster: EmbeddedCluster
     changes: list[Any] = field(default_factory=list)
 
     async def call(
@@ -173,7 +176,7 @@ async def serve(database_url: str) -> AsyncIterator[Api]:
         server = Server(BearerTable(outer), "127.0.0.1", 0)
         await server.start()
         async with aiohttp.ClientSession() as session:
-            api = Api(f"http://127.0.0.1:{server.address[1]}", catalog, runs, database, session)
+            api = Api(f"http://127.0.0.1:{server.address[1]}", catalog, runs, database, session, cluster)
             runs.subscribe(api.changes.append)
             try:
                 yield api
