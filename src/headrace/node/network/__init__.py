@@ -1,0 +1,1 @@
+"""The pod network's services: addresses that stay, names, and the way out."""
