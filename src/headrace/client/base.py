@@ -100,7 +100,7 @@ class Client(Protocol):
         patch: dict[str, Any],
         namespace: str | None = None,
         *,
-        subresource: Literal["", "status", "scale"] = "",
+        subresource: Literal["", "status", "scale", "finalize"] = "",
         resource_version: str = "",
     ) -> T:
         """JSON merge patch (RFC 7386). With `resource_version`, raises Conflict when the object has moved on."""

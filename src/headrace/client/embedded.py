@@ -90,7 +90,7 @@ class EmbeddedClient:
         patch: dict[str, Any],
         namespace: str | None = None,
         *,
-        subresource: Literal["", "status", "scale"] = "",
+        subresource: Literal["", "status", "scale", "finalize"] = "",
         resource_version: str = "",
     ) -> T:
         """See Client."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
 import aiohttp
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 RECONNECT_SECONDS = 0.2
+STREAMED_BYTES = 1 << 20
+"""Bodies beyond this are sent in pieces, so that one write does not hold up the loop."""
 JSON = "application/json"
 
 _BY_CODE: dict[int, type[StatusError]] = {
@@ -139,7 +142,7 @@ class HttpClient:
         patch: dict[str, Any],
         namespace: str | None = None,
         *,
-        subresource: Literal["", "status", "scale"] = "",
+        subresource: Literal["", "status", "scale", "finalize"] = "",
         resource_version: str = "",
     ) -> T:
         """See Client."""
@@ -295,7 +298,7 @@ class HttpClient:
                 method,
                 self._cluster.server + path,
                 params=query,
-                data=body,
+                data=io.BytesIO(body) if body is not None and len(body) > STREAMED_BYTES else body,
                 headers=headers,
                 server_hostname=self._cluster.server_name or None,
                 proxy=self._cluster.proxy or None,

@@ -83,5 +83,8 @@ class Controller(Generic[T]):
     async def gone(self, key: str) -> None:
         """The object no longer exists. Rarely needed: owner references clean up children."""
 
+    async def run(self) -> None:
+        """Runs beside the workers from start to stop. Rarely needed: for what no key drives (the garbage collector)."""
+
 
 AnyController = Controller[Any]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.errors import Conflict, NotFound, StatusError
-from headrace.machinery.controller import Terminal, by_controller_owner
+from headrace.machinery.controller import Controller, Terminal, by_controller_owner
 from headrace.machinery.diff import merge_patch, touches_list
 from headrace.machinery.informer import Informer
 from headrace.machinery.queue import WorkQueue
@@ -78,6 +78,8 @@ class Manager:
     def _launch(self, runner: _Runner) -> None:
         for i in range(runner.controller.workers):
             self._spawn(runner.work(), f"{runner.controller.name} worker {i}")
+        if type(runner.controller).run is not Controller.run:
+            self._spawn(runner.controller.run(), runner.controller.name)
 
     def _spawn(self, coro: Any, name: str) -> None:
         self._tasks.append(asyncio.create_task(coro, name=name))
