@@ -8,7 +8,7 @@ import pytest
 from pipelines_harness import HOME, SPEC
 
 from headrace.api import _wire
-from headrace.api.core import Pod
+from headrace.api.core import Pod, ServiceAccount
 from headrace.api.identity import ADMIN, component
 from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject
@@ -33,6 +33,7 @@ RULES = [
 async def cluster(tmp_path):
     async with embedded_cluster(settings=Settings(home=tmp_path)) as running:
         (tmp_path / "state").mkdir()
+        await running.client.apply(ServiceAccount(metadata=ObjectMeta(name="default-editor", namespace=HOME)))
         await running.client.apply(ClusterRole(metadata=ObjectMeta(name="component"), rules=RULES))
         await running.client.apply(
             ClusterRoleBinding(
