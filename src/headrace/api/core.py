@@ -338,6 +338,7 @@ class PodSecurityContext(Struct):
 
     run_as_user: int | None = None
     run_as_group: int | None = None
+    run_as_non_root: bool | None = None
     fs_group: int | None = None
 
 

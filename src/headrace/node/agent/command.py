@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from headrace.node.expansion import expand
+from headrace.node.images.preload import modules
 from headrace.node.runtime.base import WarmStart
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 _PYTHONS = frozenset({"python", "python3"})
 _IMAGE_BIN = PurePosixPath("/usr/local/bin")
 """Where the official images keep their interpreter; commands name it by its path."""
-_COLD = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "MALLOC_", "LC_")
-_HARMLESS = frozenset({"PYTHONUNBUFFERED", "PYTHON_VERSION"})
 
 
 class NoCommand(Exception):
@@ -44,16 +43,16 @@ def argv(container: Container, environment: Environment, variables: Mapping[str,
     return tuple(words)
 
 
-def warm(words: tuple[str, ...], environment: Environment, container: Container) -> WarmStart | None:
-    """How a warm interpreter would run this; None where only a fresh process gives the same result."""
+def warm(words: tuple[str, ...], environment: Environment, variables: Mapping[str, str]) -> WarmStart | None:
+    """How a warm interpreter may run this: `python /SCRIPT ARGS`; None for anything else.
+
+    Whether the container's variables allow it is for the runtime to say.
+    """
     if environment.python is None or len(words) < 2 or words[0] != str(environment.python):
         return None
-    script = words[1]
-    if script.startswith("-") or not script.startswith("/"):
+    if not words[1].startswith("/"):
         return None
-    if any(_changes_the_interpreter(variable.name) for variable in container.env):
-        return None
-    return WarmStart(str(environment.python), environment.preload)
+    return WarmStart(str(environment.python), modules(environment.packages, variables))
 
 
 def _interpreter(word: str, environment: Environment) -> str:
@@ -71,9 +70,3 @@ def _interpreter(word: str, environment: Environment) -> str:
 def _versioned(name: str, environment: Environment) -> str:
     version = environment.env.get("PYTHON_VERSION", "")
     return f"{name.rstrip('3')}{'.'.join(version.split('.')[:2])}"
-
-
-def _changes_the_interpreter(name: str) -> bool:
-    if name in _HARMLESS:
-        return False
-    return name == "LANG" or name.startswith(_COLD)

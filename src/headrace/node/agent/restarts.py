@@ -29,6 +29,9 @@ class Backoff:
     """Delays before retries of one thing; times are monotonic seconds."""
 
     duration: float = 0.0
+    """What the next delay is measured against."""
+    applied: float = 0.0
+    """What the last one was."""
     updated: float = 0.0
 
     def after_exit(self, finished: float, now: float) -> float:
@@ -45,5 +48,6 @@ class Backoff:
         return self.duration
 
     def _grow(self, now: float) -> None:
+        self.applied = self.duration
         self.duration = min(max(self.duration * 2, BASE_SECONDS), MAX_SECONDS)
         self.updated = now

@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+KFP_RUNTIME = "_KFP_RUNTIME"
+"""With `true` in it, `import kfp` leaves out the compiler and the client, which a step never uses."""
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "numpy": ("numpy",),
@@ -35,19 +38,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("matplotlib",),
     "kfp": ("kfp.dsl.executor_main",),
 }
-_ENV: dict[str, dict[str, str]] = {
-    # Without it `import kfp` pulls in the compiler and the client, which a step never uses.
-    "kfp": {"_KFP_RUNTIME": "true"},
-}
 
 
-def modules(packages: Iterable[str]) -> tuple[str, ...]:
-    """Modules to import, in the table's order, for distributions given by normalised name."""
+def modules(packages: Iterable[str], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Modules to import, in the table's order, for distributions by normalised name and a container's variables."""
     held = set(packages)
+    if variables.get(KFP_RUNTIME) != "true":
+        held.discard("kfp")
     return tuple(module for name, found in _MODULES.items() if name in held for module in found)
-
-
-def env(packages: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Variables that must stand while those modules are imported."""
-    held = set(packages)
-    return tuple(pair for name, found in _ENV.items() if name in held for pair in found.items())

@@ -10,12 +10,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from headrace.node.images import catalogue, preload, reference
+from headrace.node.images import catalogue, reference
 from headrace.node.images import requirements as reqs
 from headrace.node.images.environments import LOCK_SECONDS, META, Environments
 from headrace.node.images.interpreters import Interpreters
 from headrace.node.images.uv import Uv, UvFailed
-from headrace.node.runtime.base import Mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,10 +49,10 @@ class Environment:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
-    preload: tuple[str, ...] = ()
-    preload_env: tuple[tuple[str, str], ...] = ()
-    mounts: tuple[Mount, ...] = ()
+    packages: tuple[str, ...] = ()
+    """Normalised names of the distributions in it."""
     writable: tuple[str, ...] = ()
+    """Folders that containers may change for themselves."""
     warning: str = ""
     """What differs from what the image's name asks for, as a sentence; empty when nothing does."""
     size: int = 0
@@ -141,7 +140,6 @@ def _environment(image: str, match: catalogue.Match, built: Built, pip: Mapping[
             f'image "{image}" asks for Python {asked}, which is not installed here: Python {version} is used; '
             f"install python{asked} to change that"
         )
-    folders = {built.path, interpreter.prefix}
     return Environment(
         image,
         f"headrace/{match.entry.repository}@sha256:{built.key}",
@@ -150,11 +148,7 @@ def _environment(image: str, match: catalogue.Match, built: Built, pip: Mapping[
         entrypoint=match.entry.entrypoint,
         command=match.entry.command,
         env={"PYTHON_VERSION": version, **match.entry.env, **pip},
-        preload=preload.modules(built.packages),
-        preload_env=preload.env(built.packages),
-        mounts=tuple(
-            Mount(str(folder), folder, read_only=True) for folder in sorted(folders) if str(folder) not in {"/", "/usr"}
-        ),
+        packages=built.packages,
         writable=(str(built.path),),
         warning=warning,
         size=built.size,

@@ -45,7 +45,7 @@ class PodVolumes:
     """What `spec.volumes` of one pod means below one folder."""
 
     def __init__(self, uid: str, folder: Path, lookup: Lookup, tokens: PodTokens) -> None:
-        self._uid, self._folder, self._lookup, self._tokens = uid, folder, lookup, tokens
+        self._uid, self._folder, self._lookup, self.tokens = uid, folder, lookup, tokens
         self._ready: dict[str, Ready] = {}
         self._made_of_files: list[Volume] = []
 
@@ -71,11 +71,6 @@ class PodVolumes:
                 continue
             if found is not None:
                 files.write(self._folder / volume.name, found)
-
-    @property
-    def renew_in(self) -> float | None:
-        """Seconds until `refresh` is needed for a token."""
-        return self._tokens.renew_in
 
     def mounts(self, container: Container, sub_paths: Mapping[str, str]) -> tuple[Mount, ...]:
         """The mounts of a container; `sub_paths` holds expanded subPathExpr by mount path. Raises VolumeError."""

@@ -1,0 +1,183 @@
+"""From a container's wish to what the runtime starts: its image's environment, variables, mounts, limits.
+
+What is missing (an image, a ConfigMap, a key) leaves the container waiting with the kubelet's reason and
+sentence, and is tried again when something changes or a while has passed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from headrace.api.quantity import parse
+from headrace.node.agent import command, variables
+from headrace.node.agent.host import programs
+from headrace.node.agent.restarts import Backoff
+from headrace.node.agent.termination import TerminationMessage
+from headrace.node.agent.waiting import first
+from headrace.node.expansion import expand
+from headrace.node.images.requirements import ANNOTATION
+from headrace.node.images.service import ImageError
+from headrace.node.runtime.base import ContainerSpec
+from headrace.node.volumes import VolumeError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from headrace.api.core import Container, Pod
+    from headrace.node.agent.owner import Owner
+    from headrace.node.images.service import Environment
+
+CONFIG_RETRY_SECONDS = 10.0
+NON_ROOT = 1000
+"""The user of containers that must not be root and do not say who they are."""
+_PULL_BACKOFF = "ImagePullBackOff"
+
+
+class Launcher:
+    """Prepares the starts of one container. `wait_with` shows a reason and a message as its waiting state."""
+
+    def __init__(self, owner: Owner, container: Container, wait_with: Callable[[str, str], None]) -> None:
+        self._owner, self._host, self._container = owner, owner.host, container
+        self._wait_with = wait_with
+        self._pull = Backoff()
+        self._waiting_for = ""
+        self._warned = False
+
+    async def environment(self) -> Environment:
+        """The image's environment, as soon as there is one."""
+        host, image = self._host, self._container.image
+        pulled = False
+
+        def on_pull() -> None:
+            nonlocal pulled
+            pulled = True
+            host.reporter.normal(self._owner.pod, "Pulling", f'Pulling image "{image}"')
+
+        while True:
+            pod, touched = self._owner.pod, self._owner.touched
+            began, pulled = host.clock.monotonic(), False
+            try:
+                found = await host.images.resolve(image, pod.metadata.annotations.get(ANNOTATION, ""), on_pull=on_pull)
+            except ImageError as error:
+                await self._no_image(error, touched)
+                continue
+            self._waiting_for = ""
+            seconds = host.clock.monotonic() - began
+            host.reporter.normal(pod, "Pulled", _pulled(image, seconds, found.size) if pulled else _present(image))
+            if found.warning and not self._warned:
+                self._warned = True
+                host.reporter.warning(pod, "OtherPython", found.warning)
+            return found
+
+    async def spec(self, environment: Environment, attempt: int) -> ContainerSpec:
+        """What to start, as soon as everything that it refers to is there."""
+        while True:
+            touched = self._owner.touched
+            try:
+                return self._build(environment, attempt)
+            except (variables.ConfigError, VolumeError) as error:
+                reason, message = "CreateContainerConfigError", str(error)
+            except command.NoCommand as error:
+                reason, message = "CreateContainerError", str(error)
+            self._wait_with(reason, message)
+            self._host.reporter.warning(self._owner.pod, "Failed", f"Error: {message}")
+            await first(self._host.clock, CONFIG_RETRY_SECONDS, touched)
+
+    def log(self, attempt: int) -> Path:
+        """The log file of one start."""
+        return self._host.log_folder(self._owner.pod) / self._container.name / f"{attempt}.log"
+
+    def message(self, identity: str) -> TerminationMessage:
+        """The termination message of one start."""
+        folder = self._host.pod_folder(self._owner.pod.metadata.uid) / "messages"
+        return TerminationMessage(self._container, folder / identity)
+
+    async def _no_image(self, error: ImageError, touched: asyncio.Event) -> None:
+        host, pod, image = self._host, self._owner.pod, self._container.image
+        if error.reason == "InvalidImageName":
+            host.reporter.warning(pod, "InspectFailed", error.message)
+            self._wait_with(error.reason, error.message)
+        elif self._waiting_for == error.message:
+            host.reporter.normal(pod, "BackOff", f'Back-off pulling image "{image}"')
+            host.reporter.warning(pod, "Failed", f"Error: {_PULL_BACKOFF}")
+            self._wait_with(_PULL_BACKOFF, f'Back-off pulling image "{image}": {error.reason}: {error.message}')
+        else:
+            host.reporter.warning(pod, "Failed", f'Failed to pull image "{image}": {error.message}')
+            host.reporter.warning(pod, "Failed", f"Error: {error.reason}")
+            self._wait_with(error.reason, error.message)
+        self._waiting_for = error.message
+        await first(host.clock, self._pull.after_failure(host.clock.monotonic()), touched)
+
+    def _build(self, environment: Environment, attempt: int) -> ContainerSpec:
+        pod, container = self._owner.pod, self._container
+        identity = f"{container.name}-{attempt}"
+        uid, gid = user(pod, container)
+        found = self._variables(environment, uid)
+        words = command.argv(container, environment, found)
+        sub_paths = {m.mount_path: expand(m.sub_path_expr, found) for m in container.volume_mounts if m.sub_path_expr}
+        own = container.security_context
+        limits = container.resources.limits
+        return ContainerSpec(
+            id=identity,
+            pod_uid=pod.metadata.uid,
+            argv=words,
+            env=found,
+            log_path=self.log(attempt),
+            cwd=container.working_dir or "/",
+            mounts=(
+                programs(),
+                *self._owner.volumes.mounts(container, sub_paths),
+                self.message(identity).mount(),
+            ),
+            uid=uid,
+            gid=gid,
+            read_only_root=bool(own is not None and own.read_only_root_filesystem),
+            writable=environment.writable,
+            memory_bytes=int(parse(limits["memory"])) if "memory" in limits else None,
+            cpus=float(parse(limits["cpu"])) if "cpu" in limits else None,
+            warm=command.warm(words, environment, found),
+        )
+
+    def _variables(self, environment: Environment, uid: int | None) -> dict[str, str]:
+        host, pod, container = self._host, self._owner.pod, self._container
+        base = {
+            "PATH": ":".join(environment.path),
+            "HOSTNAME": pod.spec.hostname or pod.metadata.name[:63],
+            "HOME": "/home/user" if uid else "/root",
+            **environment.env,
+        }
+        if not pod.spec.host_network and not variables.sets_proxy(container):
+            base |= host.proxy_variables(pod)
+        settings = host.settings
+        place = variables.Place(self._owner.ip, settings.node_ip, settings.node_name, host.node().status.allocatable)
+        links = host.network_variables(pod)
+        return variables.build(pod, container, base=base, links=links, place=place, lookup=host.caches)
+
+
+def user(pod: Pod, container: Container) -> tuple[int | None, int | None]:
+    """User and group of the container's process; None is whoever runs the platform. Raises ConfigError."""
+    own, shared = container.security_context, pod.spec.security_context
+    uid = own.run_as_user if own is not None else None
+    gid = own.run_as_group if own is not None else None
+    non_root = own.run_as_non_root if own is not None else None
+    if shared is not None:
+        uid = shared.run_as_user if uid is None else uid
+        gid = shared.run_as_group if gid is None else gid
+        non_root = shared.run_as_non_root if non_root is None else non_root
+    if non_root and uid == 0:
+        raise variables.ConfigError(f"container's runAsUser breaks non-root policy (container: {container.name})")
+    if non_root and uid is None and os.geteuid() == 0:
+        uid, gid = NON_ROOT, NON_ROOT if gid is None else gid
+    return uid, gid
+
+
+def _pulled(image: str, seconds: float, size: int) -> str:
+    took = f"{seconds:.3f}s"
+    return f'Successfully pulled image "{image}" in {took} ({took} including waiting). Image size: {size} bytes.'
+
+
+def _present(image: str) -> str:
+    return f'Container image "{image}" already present on machine'

@@ -1,0 +1,38 @@
+"""What a container needs of its pod."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from headrace.api.core import Pod
+    from headrace.node.agent.host import Host
+    from headrace.node.volumes.pod import PodVolumes
+
+
+class Owner(Protocol):
+    """The pod that a container belongs to."""
+
+    host: Host
+    volumes: PodVolumes
+
+    @property
+    def pod(self) -> Pod:
+        """The newest version known."""
+        ...
+
+    @property
+    def ip(self) -> str:
+        """The pod's address."""
+        ...
+
+    @property
+    def touched(self) -> asyncio.Event:
+        """Set when the pod's own part, or an object that it refers to, next changes."""
+        ...
+
+    def changed(self) -> None:
+        """The status must be written."""
+        ...

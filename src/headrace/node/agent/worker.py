@@ -1,0 +1,467 @@
+"""The life of one pod: admission, volumes and network, init containers, containers, the end.
+
+    run
+      live      admit -> prepare -> init containers in order -> containers side by side   (cancelled to end early)
+      end       stop what runs, write the last status, remove the pod from the runtime, let the object go
+
+Everything that happened is in `facts` and, behind, in the stored status; so a new worker for the same pod goes
+on where this one was. The pod's status is written by a task of its own: no start waits for the API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import datetime as dt
+import ipaddress
+import logging
+from typing import TYPE_CHECKING
+
+from headrace.api.errors import Conflict, NotFound, StatusError
+from headrace.machinery.settings import CLUSTER_DOMAIN
+from headrace.node.agent import admission, status
+from headrace.node.agent.container import DEFAULT_GRACE_SECONDS, ContainerRunner
+from headrace.node.agent.status import Facts, Verdict
+from headrace.node.agent.waiting import Pulse, first
+from headrace.node.agent.writer import StatusWriter
+from headrace.node.images.requirements import ANNOTATION
+from headrace.node.images.service import ImageError
+from headrace.node.runtime.base import PodSandbox
+from headrace.node.volumes import content
+from headrace.node.volumes.pod import MountFailed, PodVolumes, references
+from headrace.node.volumes.tokens import PodTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from headrace.api.core import Container, ContainerStatus, Pod, PodStatus
+    from headrace.node.agent.host import Host
+    from headrace.node.runtime.base import ContainerState as Observed
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.5, 60.0)
+"""First and longest pause before something that failed is tried again."""
+DEADLINE = "DeadlineExceeded"
+
+
+class PodWorker:
+    """Runs one pod; also the `Owner` of its containers."""
+
+    def __init__(self, host: Host, pod: Pod, found: Sequence[Observed]) -> None:
+        self.host = host
+        self.uid = pod.metadata.uid
+        self._key = pod.key
+        self._found = _by_container(found)
+        self._adopted = bool(found) or bool(pod.status.container_statuses)
+        spec, held = pod.spec, pod.status
+        waiting = status.INITIALIZING if spec.init_containers else status.CREATING
+        self.facts = Facts(
+            init=_statuses(spec.init_containers, held.init_container_statuses, waiting),
+            main=_statuses(spec.containers, held.container_statuses, waiting),
+            scheduled=bool(spec.node_name),
+            sandboxed=bool(found),
+            ip=held.pod_ip,
+            host_ip=host.settings.node_ip,
+            start_time=held.start_time,
+        )
+        tokens = PodTokens(host.client, host.clock, pod)
+        self.volumes = PodVolumes(self.uid, host.pod_folder(self.uid) / "volumes", host.caches, tokens)
+        self.references = references(pod)
+        self._writer = StatusWriter(host.client, host.clock, pod, self._compute)
+        self._init = [self._runner(c, s) for c, s in zip(spec.init_containers, self.facts.init, strict=True)]
+        self._main = [self._runner(c, s) for c, s in zip(spec.containers, self.facts.main, strict=True)]
+        self._touched, self._grace_changed = Pulse(), Pulse()
+        self._admitted, self._must_end = asyncio.Event(), asyncio.Event()
+        self._deadline = 0.0
+        if held.phase not in status.FINISHED:
+            self._adopt()
+        self.finished = False
+        """The pod has run to its end and nothing of it is left but its object and logs."""
+
+    # The pod as its containers see it: see owner.Owner.
+
+    @property
+    def pod(self) -> Pod:
+        """See Owner."""
+        return self._writer.pod
+
+    @property
+    def ip(self) -> str:
+        """See Owner."""
+        return self.facts.ip
+
+    @property
+    def touched(self) -> asyncio.Event:
+        """See Owner."""
+        return self._touched.next
+
+    def changed(self) -> None:
+        """See Owner."""
+        self._writer.changed()
+
+    # What the agent tells.
+
+    def observe(self, pod: Pod) -> None:
+        """A new version of the pod."""
+        old = self.pod
+        if not self._writer.observe(pod):
+            return
+        mine, theirs = old.metadata, pod.metadata
+        if (old.spec, mine.annotations, mine.labels) != (pod.spec, theirs.annotations, theirs.labels):
+            self.references = references(pod)
+            self._touched.beat()
+        if pod.spec.readiness_gates and old.status.conditions != pod.status.conditions:
+            self.changed()
+        if theirs.deletion_timestamp is not None:
+            self._delete(pod)
+
+    def object_changed(self) -> None:
+        """An object that the pod refers to has changed."""
+        self._touched.beat()
+
+    def gone(self) -> None:
+        """The object is no longer in the store: end at once."""
+        self._writer.leave()
+        self._deadline = self.host.clock.monotonic()
+        self._grace_changed.beat()
+        self._must_end.set()
+
+    def exited(self, observed: Observed) -> None:
+        """The runtime reports the end of a container."""
+        for runner in (*self._init, *self._main):
+            runner.exited(observed)
+
+    def attempt(self, container: str) -> int | None:
+        """The number of a container's start that has not ended; None when there is none."""
+        for runner in (*self._init, *self._main):
+            if runner.container.name == container:
+                return runner.attempt
+        return None
+
+    # The life.
+
+    async def run(self) -> None:
+        """From wherever the pod is to its end. When cancelled, everything that runs goes on running."""
+        writing = asyncio.create_task(self._writer.run(), name=f"status of {self._key}")
+        try:
+            if self.pod.metadata.deletion_timestamp is not None:
+                self._delete(self.pod)
+            if self.pod.status.phase not in status.FINISHED:
+                await self._live_until_told()
+            await self._end()
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    async def _live_until_told(self) -> None:
+        life = asyncio.create_task(self._live_on(), name=f"pod {self._key}")
+        told = asyncio.create_task(self._must_end.wait())
+        timer = asyncio.create_task(self._watch_deadline())
+        try:
+            await asyncio.wait({life, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (life, told, timer):
+                task.cancel()
+            await asyncio.gather(life, told, timer, return_exceptions=True)
+
+    def _adopt(self) -> None:
+        rebooted = not self._found and any(held.state.running for held in self.facts.main)
+        for runner in (*self._init, *self._main):
+            runner.adopt(self._found.get(runner.container.name, {}))
+        if rebooted and self.pod.spec.restart_policy != "Never":
+            # A new sandbox: what the init containers prepared may be gone, so they run again.
+            for runner in self._init:
+                runner.wait_with(status.INITIALIZING)
+
+    async def _live_on(self) -> None:
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                await self._live()
+            except Exception:
+                log.exception("pod %s: trying again in %.1f s", self._key, pause)
+                await self.host.clock.sleep(pause)
+                pause = min(pause * 2, longest)
+            else:
+                return
+
+    async def _live(self) -> None:
+        await self._admit()
+        await self._prepare()
+        upkeep = asyncio.create_task(self._keep_files_fresh())
+        sidecars: list[asyncio.Task[None]] = []
+        ahead = asyncio.create_task(self._build_ahead())
+        try:
+            for runner in self._init:
+                if status.is_sidecar(runner.container):
+                    sidecars.append(asyncio.create_task(runner.run()))
+                    await runner.started.wait()
+                    continue
+                await runner.run()
+                ended = runner.status.state.terminated
+                if ended is None or ended.exit_code:
+                    return
+            for runner in self._main:
+                waiting = runner.status.state.waiting
+                if waiting is not None and waiting.reason == status.INITIALIZING:
+                    runner.wait_with(status.CREATING)
+            async with asyncio.TaskGroup() as group:
+                for runner in self._main:
+                    group.create_task(runner.run())
+        finally:
+            for task in (upkeep, ahead, *sidecars):
+                task.cancel()
+            await asyncio.gather(upkeep, ahead, *sidecars, return_exceptions=True)
+
+    async def _admit(self) -> None:
+        facts, host, pod = self.facts, self.host, self.pod
+        # A container that runs already was admitted by an agent that ended before it could write so.
+        bound = bool(pod.spec.node_name)
+        if self._found:
+            host.room.take(pod)
+        else:
+            await admission.admit(self, facts)
+        facts.scheduled = True
+        facts.start_time = facts.start_time or host.clock.now()
+        if not bound and not self.pod.spec.node_name:
+            name = host.settings.node_name
+            host.reporter.normal(self.pod, "Scheduled", f"Successfully assigned {self._key} to {name}")
+            self._writer.bind(name)
+        self._admitted.set()
+        self.changed()
+
+    async def _prepare(self) -> None:
+        """Address, volumes and network; tried until all of them are there."""
+        self.facts.ip = self._address()
+        await asyncio.gather(self._set_up_volumes(), self._create_sandbox())
+        self.facts.sandboxed = True
+        self.changed()
+
+    def _address(self) -> str:
+        host, pod = self.host, self.pod
+        if pod.spec.host_network:
+            return host.settings.node_ip
+        note = host.pod_folder(self.uid) / "ip"
+        held = pod.status.pod_ip
+        if not held:
+            with contextlib.suppress(OSError):
+                held = note.read_text()
+        if held and ipaddress.ip_address(held) in ipaddress.ip_network(host.settings.pod_cidr):
+            host.addresses.hold(held)
+            return held
+        found = host.addresses.take()
+        # On disk before the sandbox exists, so that a restarted agent knows the address of what it adopts.
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(found)
+        return found
+
+    async def _set_up_volumes(self) -> None:
+        host = self.host
+        pause, longest = RETRY_SECONDS
+        while True:
+            touched = self.touched
+            try:
+                await self.volumes.set_up(self._source())
+            except MountFailed as error:
+                host.reporter.warning(self.pod, "FailedMount", str(error))
+                for runner in (*self._init, *self._main):
+                    waiting = runner.status.state.waiting
+                    if waiting is not None:
+                        waiting.message = str(error)
+                self.changed()
+                await first(host.clock, pause, touched)
+                pause = min(pause * 2, longest)
+            else:
+                return
+
+    async def _create_sandbox(self) -> None:
+        host, pod = self.host, self.pod
+        spec, meta = pod.spec, pod.metadata
+        hostname = spec.hostname or meta.name[:63].rstrip("-.")
+        domain = f"{meta.namespace}.svc.{CLUSTER_DOMAIN}"
+        aliases = [(alias.ip, tuple(alias.hostnames)) for alias in spec.host_aliases]
+        if spec.subdomain and not spec.host_network:
+            aliases.append((self.facts.ip, (f"{hostname}.{spec.subdomain}.{domain}",)))
+        sandbox = PodSandbox(
+            uid=self.uid,
+            namespace=meta.namespace,
+            name=meta.name,
+            hostname=hostname,
+            ip=self.facts.ip,
+            host_network=spec.host_network,
+            host_aliases=tuple(aliases),
+            dns_search=(domain, f"svc.{CLUSTER_DOMAIN}", CLUSTER_DOMAIN),
+        )
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                await host.runtime.create_pod(sandbox)
+            except Exception as error:  # noqa: BLE001  # whatever the runtime says goes to the pod's events
+                host.reporter.warning(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+                await host.clock.sleep(pause)
+                pause = min(pause * 2, longest)
+            else:
+                return
+
+    async def _build_ahead(self) -> None:
+        """Begin to build the containers' environments while init containers run."""
+        if not self._init:
+            return
+        requirements = self.pod.metadata.annotations.get(ANNOTATION, "")
+        for image in {c.image for c in self.pod.spec.containers}:
+            with contextlib.suppress(ImageError):
+                await self.host.images.resolve(image, requirements)
+
+    async def _keep_files_fresh(self) -> None:
+        """Files follow their objects at once, and their tokens before they run out."""
+        touched = self.touched
+        while True:
+            due = self.volumes.tokens.renew_in
+            await first(self.host.clock, None if due is None else max(due, 1.0), touched)
+            touched = self.touched
+            await self.volumes.refresh(self._source())
+
+    async def _watch_deadline(self) -> None:
+        seconds, clock = self.pod.spec.active_deadline_seconds, self.host.clock
+        if seconds is None:
+            return
+        await self._admitted.wait()
+        due = (self.facts.start_time or clock.now()) + dt.timedelta(seconds=seconds)
+        await clock.sleep(max(0.0, (due - clock.precise()).total_seconds()))
+        message = "Pod was active on the node longer than the specified deadline"
+        self.facts.verdict = Verdict("Failed", DEADLINE, message)
+        self.host.reporter.normal(self.pod, DEADLINE, message)
+        grace = self.pod.spec.termination_grace_period_seconds
+        self._deadline = clock.monotonic() + (DEFAULT_GRACE_SECONDS if grace is None else grace)
+        self._must_end.set()
+
+    # The end.
+
+    def _delete(self, pod: Pod) -> None:
+        clock, meta = self.host.clock, pod.metadata
+        grace = float(meta.deletion_grace_period_seconds or 0)
+        if self._adopted and meta.deletion_timestamp is not None and not self._must_end.is_set():
+            grace = min(grace, max(0.0, (meta.deletion_timestamp - clock.precise()).total_seconds()))
+        deadline = clock.monotonic() + grace
+        if not self._must_end.is_set() or deadline < self._deadline:
+            self._deadline = deadline
+            self._grace_changed.beat()
+        self._must_end.set()
+
+    async def _end(self) -> None:
+        host, facts = self.host, self.facts
+        facts.ended = True
+        if self.pod.status.phase not in status.FINISHED:
+            await self._stop_containers()
+            if facts.scheduled:
+                self._settle_statuses()
+        host.room.give_back(self.uid)
+        facts.sandboxed = False
+        self.changed()
+        # The last status is on disk before the runtime forgets what it rests on.
+        await self._writer.settled()
+        await self._remove_from_runtime()
+        await asyncio.to_thread(self._remove_files)
+        if facts.ip and not self.pod.spec.host_network:
+            host.addresses.release(facts.ip)
+        self.finished = True
+        if self.pod.metadata.deletion_timestamp is not None and not self._writer.gone.is_set():
+            await self.let_go()
+
+    async def _stop_containers(self) -> None:
+        def left() -> float:
+            return self._deadline - self.host.clock.monotonic()
+
+        def hurry() -> asyncio.Event:
+            return self._grace_changed.next
+
+        sidecars = [r for r in self._init if status.is_sidecar(r.container)]
+        others = [r for r in (*self._init, *self._main) if r not in sidecars]
+        if not self._must_end.is_set():
+            # The containers have ended by themselves; only sidecars are left.
+            grace = self.pod.spec.termination_grace_period_seconds
+            self._deadline = self.host.clock.monotonic() + (DEFAULT_GRACE_SECONDS if grace is None else grace)
+        await asyncio.gather(*(r.stop(left, hurry) for r in others))
+        await asyncio.gather(*(r.stop(left, hurry) for r in reversed(sidecars)))
+
+    def _settle_statuses(self) -> None:
+        """Containers that never came to an end get one, unless a failed init container kept them from starting."""
+        if not self._must_end.is_set():
+            return
+        for held in (*self.facts.init, *self.facts.main):
+            if held.state.terminated is None:
+                status.lost(held, self.host.clock.now())
+
+    async def _remove_from_runtime(self) -> None:
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                await self.host.runtime.remove_pod(self.uid)
+            except Exception:
+                log.exception("pod %s was not removed from the runtime, again in %.1f s", self._key, pause)
+                await self.host.clock.sleep(pause)
+                pause = min(pause * 2, longest)
+            else:
+                return
+
+    def _remove_files(self) -> None:
+        self.volumes.remove()
+        folder = self.host.pod_folder(self.uid)
+        for entry in (folder / "ip", *(folder / "messages").glob("*")):
+            entry.unlink(missing_ok=True)
+        for empty in (folder / "messages", folder):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+    async def let_go(self) -> None:
+        """Finish the deletion of the object."""
+        meta = self.pod.metadata
+        try:
+            await self.host.client.delete(
+                type(self.pod), meta.name, meta.namespace, uid=self.uid, grace_period_seconds=0
+            )
+        except (NotFound, Conflict):
+            return  # somebody else finished it; the name may be another pod's by now
+        except StatusError as error:
+            log.warning("pod %s was not deleted: %s", self._key, error)
+
+    # Helpers.
+
+    def _runner(self, container: Container, held: ContainerStatus) -> ContainerRunner:
+        spec = self._writer.pod.spec
+        policy = spec.restart_policy
+        if any(c is container for c in spec.init_containers):
+            # An init container that fails is tried again unless the pod's policy is Never; one that succeeds is done.
+            policy = "Always" if status.is_sidecar(container) else "Never" if policy == "Never" else "OnFailure"
+        return ContainerRunner(self, container, held, policy)
+
+    def _source(self) -> content.Source:
+        host = self.host
+        return content.Source(
+            pod=self.pod,
+            lookup=host.caches,
+            tokens=self.volumes.tokens,
+            pod_ip=self.facts.ip,
+            host_ip=host.settings.node_ip,
+            node_name=host.settings.node_name,
+            allocatable=host.node().status.allocatable,
+        )
+
+    def _compute(self, pod: Pod) -> PodStatus:
+        return status.pod_status(pod, self.facts, self.host.clock.now())
+
+
+def _statuses(containers: Sequence[Container], held: Sequence[ContainerStatus], waiting: str) -> list[ContainerStatus]:
+    # Copies: these are changed in place, and the pod is the cache's.
+    known = {s.name: copy.deepcopy(s) for s in held}
+    return [known.get(c.name) or status.fresh([c], waiting=waiting)[0] for c in containers]
+
+
+def _by_container(found: Sequence[Observed]) -> Mapping[str, dict[int, Observed]]:
+    result: dict[str, dict[int, Observed]] = {}
+    for observed in found:
+        name, _, attempt = observed.id.rpartition("-")
+        result.setdefault(name, {})[int(attempt)] = observed
+    return result

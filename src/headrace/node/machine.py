@@ -1,0 +1,149 @@
+"""The machine as a Node: what it has, what it is, how it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from headrace.api.core import Node, NodeAddress, NodeSpec, NodeStatus, NodeSystemInfo, PodCondition
+from headrace.api.meta import ObjectMeta
+
+if TYPE_CHECKING:
+    from headrace.api.meta import Quantity, Time
+    from headrace.machinery.settings import Settings
+    from headrace.node.runtime.base import Isolation
+
+MAX_PODS = 250
+RESERVED_MEMORY = 256 << 20
+"""Bytes that the platform's own processes need."""
+DISK_PRESSURE = 0.05
+"""Free share of the home's disk below which the node says so."""
+VERSION = "v1.32.4"
+"""The Kubernetes version whose behaviour the agent follows."""
+_CPU_MAX, _MEMORY_MAX = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
+
+
+def describe(settings: Settings, isolation: Isolation, now: Time, before: Node | None = None) -> Node:
+    """The Node object; conditions of `before` keep their transition times."""
+    name = settings.node_name
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": platform.system().lower(),
+        "kubernetes.io/arch": architecture,
+        "node-role.kubernetes.io/control-plane": "",
+    }
+    capacity = _capacity(settings)
+    allocatable = {**capacity, "memory": f"{max(0, memory() - RESERVED_MEMORY) >> 10}Ki"}
+    held = before.status.conditions if before is not None else []
+    return Node(
+        metadata=ObjectMeta(name=name, labels=labels),
+        spec=NodeSpec(pod_cidr=settings.pod_cidr),
+        status=NodeStatus(
+            capacity=capacity,
+            allocatable=allocatable,
+            conditions=_conditions(settings, isolation, held, now),
+            addresses=[
+                NodeAddress(type="InternalIP", address=settings.node_ip),
+                NodeAddress(type="Hostname", address=name),
+            ],
+            node_info=NodeSystemInfo(
+                machine_id=_read("/etc/machine-id"),
+                system_uuid=_read("/etc/machine-id"),
+                boot_id=_read("/proc/sys/kernel/random/boot_id"),
+                kernel_version=platform.release(),
+                os_image=_os_image(),
+                container_runtime_version=f"headrace-{isolation.mode}://{VERSION.removeprefix('v')}",
+                kubelet_version=VERSION,
+                kube_proxy_version=VERSION,
+                operating_system=platform.system().lower(),
+                architecture=architecture,
+            ),
+        ),
+    )
+
+
+def cpus() -> float:
+    """Cores that this process may use: affinity and the cgroup's quota count."""
+    count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quota, _, period = _read(_CPU_MAX).partition(" ")
+    if quota.isdigit() and period.isdigit():
+        count = min(count, int(quota) / int(period))
+    return count
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use."""
+    total = psutil.virtual_memory().total
+    limit = _read(_MEMORY_MAX)
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _capacity(settings: Settings) -> dict[str, Quantity]:
+    disk = shutil.disk_usage(_existing(settings.home)).total
+    return {
+        "cpu": f"{round(cpus() * 1000)}m" if cpus() % 1 else str(int(cpus())),
+        "memory": f"{memory() >> 10}Ki",
+        "pods": str(MAX_PODS),
+        "ephemeral-storage": f"{disk >> 10}Ki",
+    }
+
+
+def _conditions(settings: Settings, isolation: Isolation, held: list[PodCondition], now: Time) -> list[PodCondition]:
+    disk = shutil.disk_usage(_existing(settings.home))
+    full = disk.free < disk.total * DISK_PRESSURE
+    how = "rootless" if isolation.rootless else "as root"
+    notes = f"pods run {how} in mode {isolation.mode}; memory limits by {isolation.limits}"
+    found = [
+        ("MemoryPressure", False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        (
+            "DiskPressure",
+            full,
+            "KubeletHasDiskPressure" if full else "KubeletHasNoDiskPressure",
+            f"{settings.home} has less than {DISK_PRESSURE:.0%} free" if full else "kubelet has no disk pressure",
+        ),
+        ("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        (
+            "NetworkUnavailable",
+            not isolation.network,
+            "RouteCreated" if isolation.network else "NoPodNetwork",
+            "the pod network is up" if isolation.network else "pods share the machine's network in this mode",
+        ),
+        ("SandboxIsolation", True, isolation.mode.capitalize(), "; ".join((notes, *isolation.notes))),
+        ("Ready", True, "KubeletReady", "kubelet is posting ready status"),
+    ]
+    before = {c.type: c for c in held}
+    result = []
+    for type_, value, reason, message in found:
+        old = before.get(type_)
+        moved = old.last_transition_time if old is not None and old.status == str(value) else now
+        condition = PodCondition(
+            type=type_, status=str(value), reason=reason, message=message, last_transition_time=moved
+        )
+        result.append(condition)
+    return result
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
