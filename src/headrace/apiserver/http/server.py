@@ -1,22 +1,11 @@
-"""Serving: TLS with optional client certificates, uvicorn's HTTP protocol, an orderly end.
-
-uvicorn's protocol is used without its `Server`: that one owns signals and wakes ten times a second, and the platform
-has several listeners in one process. The protocol subclass adds what the scope lacks, the peer's certificate.
-"""
+"""Serving: TLS with optional client certificates, and the peer's certificate where the application finds it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
-from uvicorn.server import ServerState
 
 from headrace.apiserver.authn.requests import certificate_user
 from headrace.apiserver.http.app import ApiApp
@@ -24,8 +13,10 @@ from headrace.apiserver.http.messages import Connection
 from headrace.apiserver.http.proxy import nobody
 from headrace.apiserver.pki.authority import ensure
 from headrace.machinery.clock import SystemClock
+from headrace.machinery.serve import Server
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from headrace.apiserver.authn.tokens import TokenIssuer
@@ -35,13 +26,6 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Dialer, PodLogs
     from headrace.machinery.settings import Settings
-
-log = logging.getLogger(__name__)
-
-KEEP_ALIVE_SECONDS = 90
-"""As long as Go's clients keep an idle connection, so that they close first and never send into a closing one."""
-DRAIN_SECONDS = 2.0
-BACKLOG = 1024
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -86,8 +70,7 @@ class ApiServer:
             identity_headers=identity_headers,
             ready=ready,
         )
-        self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._server: Server | None = None
 
     @property
     def url(self) -> str:
@@ -95,66 +78,25 @@ class ApiServer:
         return f"https://{self._settings.host}:{self.port}"
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError when the port is taken."""
-        context = tls_context(self._pki or ensure(self._settings))
-        config = uvicorn.Config(
+        """Bind and serve. Raises ConfigurationError when the port is taken."""
+        self._server = Server(
             self.app,
-            http=PeerProtocol,
-            ws=WSProtocol,
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
+            self._settings.host,
+            self._settings.ports.api,
+            tls=tls_context(self._pki or ensure(self._settings)),
+            protocol=PeerProtocol,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        config.load()
-        loop = asyncio.get_running_loop()
-
-        def protocol() -> PeerProtocol:
-            return PeerProtocol(config, self._state, {}, loop)
-
-        bound = bind(self._settings.host, self._settings.ports.api)
-        self._server = await loop.create_server(protocol, sock=bound, ssl=context, backlog=BACKLOG)
-        self.port = bound.getsockname()[1]
+        await self._server.start()
+        self.port = self._server.address[1]
         self.app.address = self.url
 
     async def stop(self) -> None:
-        """Stop accepting, end watches, let requests that run finish for a moment."""
-        if self._server is None:
-            return
-        self._server.close()
+        """End watches and logs, stop accepting, let requests that run finish for a moment."""
         await self.app.close()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        tasks = set(self._state.tasks)
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-        for connection in list(self._state.connections):
-            transport: Any = connection.transport
-            transport.abort()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._server.wait_closed(), DRAIN_SECONDS)
-        self._server = None
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.setblocking(False)
-    except BaseException:
-        bound.close()
-        raise
-    return bound
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
 
 
 def tls_context(pki: Pki) -> ssl.SSLContext:

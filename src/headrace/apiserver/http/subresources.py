@@ -18,7 +18,6 @@ from headrace.apiserver.http.messages import json, success
 from headrace.apiserver.http.resources import as_object, is_dry, not_allowed
 from headrace.apiserver.http.streams import LogStream
 from headrace.apiserver.registry.core import forbidden
-from headrace.apiserver.registry.metadata import timestamp
 from headrace.apiserver.tables.base import parse_time
 
 if TYPE_CHECKING:
@@ -237,6 +236,11 @@ class Subresources:
         else:
             host, number = pod_address(_wire.decode(Pod, raw), port)
         return await self._proxy.forward(request, user, host, number, https=scheme == "https")
+
+
+def timestamp(moment: dt.datetime) -> str:
+    """RFC 3339 in whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def choose_container(pod: Pod, asked: str) -> str:
