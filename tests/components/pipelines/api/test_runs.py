@@ -123,6 +123,18 @@ async def test_what_is_not_there_is_refused_by_name(api, more, words):
     assert words in message
 
 
+async def test_a_pipeline_configuration_is_refused_by_name_but_an_empty_one_runs(api):
+    def document(config: dict) -> dict:
+        return {"pipeline_spec": SPEC, "platform_spec": {"platforms": {"kubernetes": {"pipelineConfig": config}}}}
+
+    await api.start_run(pipeline_spec=document({}))
+    body = {"display_name": "r", "runtime_config": {"parameters": {"who": "x"}}}
+    workspace = document({"workspace": {"size": "1Gi"}})
+    status, code, message = await api.refused("POST", "/runs", body | {"pipeline_spec": workspace})
+    assert (status, code) == (501, 12)
+    assert "(workspace) is not available" in message
+
+
 async def test_terminating_asks_the_engine_once_and_a_finished_run_cannot_be_terminated(api):
     run = await api.start_run()
     path = f"/runs/{run['run_id']}"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from headrace.components.pipelines.api.requests import Services
     from headrace.components.pipelines.store.models import Experiment, PipelineVersion, Spec
+    from headrace.components.pipelines.types.ir import PipelineSpec
 
 MAX_DISPLAY_NAME = 255
 
@@ -70,6 +71,7 @@ class Runs:
             raise invalid("A run needs a display_name.")
         version, spec = await self._source(request, given)
         parsed = parse(spec)
+        _refuse_pipeline_config(parsed)
         config = given.runtime_config or RuntimeConfigBody()
         values: dict[str, Any] = config.parameters or {}
         parameters.check(parsed.root.input_definitions.parameters, values)
@@ -212,3 +214,10 @@ def _refuse_what_is_not_there(given: RunBody) -> None:
         raise unimplemented(f"Run plugins ({', '.join(sorted(given.plugins_input))}) are")
     if given.recurring_run_id:
         raise unimplemented("Recurring runs are")
+
+
+def _refuse_pipeline_config(spec: PipelineSpec) -> None:
+    """Workspace, time to live, deadline and mutual exclusion would change what a run does: they are not left out."""
+    given = {name for platform in spec.platform_spec.platforms.values() for name in platform.pipeline_config}
+    if given:
+        raise unimplemented(f"The pipeline's configuration ({', '.join(sorted(given))}) is")
