@@ -150,27 +150,26 @@ class ForkServers:
         key = json.dumps([program, spec["warm"]["preload"], same])
         if key in self._servers:
             self._end(key)
-            self._unfit[key] = time.monotonic() + _UNFIT_SECONDS
+            self._give_up(key, "forking hangs")
 
     def _became_ready(self, key: str, server: _Server) -> bool:
         poll = select.poll()
         poll.register(server.control, select.POLLIN)
-        if not poll.poll(0):
-            if time.monotonic() - server.started > _WARM_UP_SECONDS:
-                self._end(key)
-                self._unfit[key] = time.monotonic() + _UNFIT_SECONDS
+        if poll.poll(0):
+            reason = _first_word(server)
+            server.ready = not reason
+        elif time.monotonic() - server.started > _WARM_UP_SECONDS:
+            reason = "importing takes too long"
+        else:
             return False
-        try:
-            answer, _ = wire.receive(server.control)
-        except (OSError, EOFError):
-            answer = {"unfit": "it ended"}
-        if "unfit" in answer:
-            os.write(2, f"warm start of {key} is not possible: {answer['unfit']}\n".encode())
+        if reason:
             self._end(key)
-            self._unfit[key] = time.monotonic() + _UNFIT_SECONDS
-            return False
-        server.ready = True
-        return True
+            self._give_up(key, reason)
+        return server.ready
+
+    def _give_up(self, key: str, reason: str) -> None:
+        os.write(2, f"warm start of {key} is not possible: {reason}\n".encode())
+        self._unfit[key] = time.monotonic() + _UNFIT_SECONDS
 
     def _start(self, key: str, program: str, preload: list[str], env: dict[str, str]) -> None:
         while len(self._servers) >= MAX_SERVERS:
@@ -198,9 +197,10 @@ class ForkServers:
         """A child of the spawner has ended; it may have been a server."""
         for key, server in list(self._servers.items()):
             if server.pid == pid:
+                reason = "its interpreter died" if server.ready else _first_word(server)
                 server.control.close()
                 del self._servers[key]
-                self._unfit[key] = time.monotonic() + _UNFIT_SECONDS
+                self._give_up(key, reason)
 
     def expire(self, now: float) -> None:
         """End the servers that nobody has needed for a while."""
@@ -212,6 +212,15 @@ class ForkServers:
         """End all."""
         for key in list(self._servers):
             self._end(key)
+
+
+def _first_word(server: _Server) -> str:
+    """What a server that has something to say has said: nothing when it is ready, else why it is not."""
+    try:
+        answer, _ = wire.receive(server.control)
+    except (OSError, EOFError):
+        return "its interpreter ended"
+    return str(answer.get("unfit", ""))
 
 
 def _execute(program: str, preload: list[str], env: dict[str, str], control: int) -> None:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 CONTROL, OUTPUT = 3, 4
 _CANARY_SECONDS = 10.0
 _EVERYTHING = "*"
+_VIEWS = ("_collections_abc.py", "<frozen _collections_abc>", "/os.py", "<frozen os>")
+"""Where `items`, `keys` and `copy` of the environment are implemented."""
+_COPIER = "wsgiref.handlers"
+"""Of the standard library, copies the environment when imported; its copy is renewed after the fork."""
 
 
 class Unfit(Exception):
@@ -49,7 +53,11 @@ class _Recorder(os._Environ):  # type: ignore[type-arg]  # to see what imports r
         return super().__getitem__(key)
 
     def __iter__(self) -> Any:
-        self.read.add(_EVERYTHING)
+        caller = sys._getframe(1)
+        while caller.f_back is not None and caller.f_code.co_filename.endswith(_VIEWS):
+            caller = caller.f_back
+        if caller.f_globals.get("__name__") != _COPIER:
+            self.read.add(_EVERYTHING)
         return super().__iter__()
 
 
@@ -57,7 +65,7 @@ def serve(preload: str) -> Message:
     """Import, then fork for every request. Returns in the first process of a container, with its spec."""
     control = socket.socket(fileno=CONTROL)
     linux.die_with_parent(signal.SIGKILL)
-    coerced = os.environ.get("LC_CTYPE") if "LC_ALL" not in os.environ else None
+    initial = dict(os.environ)
     try:
         read = _prepare(json.loads(preload))
     except Unfit as error:
@@ -69,6 +77,9 @@ def serve(preload: str) -> Message:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
+    # The interpreter's own start may set LC_CTYPE, imports other variables; a cold start would do the same.
+    initial.pop("LC_CTYPE", None)
+    changes = {name: value for name, value in os.environ.items() if initial.get(name) != value}
     wire.send(control, {"ready": True})
     while True:
         try:
@@ -76,14 +87,13 @@ def serve(preload: str) -> Message:
         except (EOFError, OSError):
             os._exit(0)
         spec: Message = message["spec"]
-        if all(os.environ.get(name) == spec["env"].get(name) for name in read) and os.fork() == 0:
+        if all(initial.get(name) == spec["env"].get(name) for name in read) and os.fork() == 0:
             os.close(control.detach())
             os.close(OUTPUT)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             report, pod_ns, user_ns = [*fds, -1, -1][:3]
             supervise(spec, report, user_ns, pod_ns, warm=True)
-            if coerced is not None:
-                spec["env"].setdefault("LC_CTYPE", coerced)
+            spec["env"] = {**changes, **spec["env"]}
             return spec
         for fd in fds:
             os.close(fd)
@@ -176,6 +186,9 @@ def _forget_the_server(argv: list[str]) -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    copier: Any = sys.modules.get(_COPIER)
+    if copier is not None:
+        copier.BaseHandler.os_environ = copier.read_environ()
     for module, name, value in (
         ("tempfile", "tempdir", None),
         ("platform", "_uname_cache", None),
