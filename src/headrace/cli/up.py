@@ -178,11 +178,15 @@ def _run(main: object) -> None:
 
 
 def _merge(chosen: Settings) -> None:
-    from headrace.apiserver.pki import merge_kubeconfig
+    from headrace.apiserver.pki.kubeconfig import KubeconfigUnreadable, context_name, merge_kubeconfig
 
-    target = Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)[0]).expanduser()
-    context = merge_kubeconfig(chosen, target)
-    click.echo(f"{target}: context {context} added and made current")
+    target = Path("~/.kube/config").expanduser()
+    try:
+        backup = merge_kubeconfig(chosen, target)
+    except KubeconfigUnreadable as error:
+        raise click.ClickException(str(error)) from error
+    kept = f"; what was there before is in {backup}" if backup else ""
+    click.echo(f"{target}: context {context_name(chosen)} added and made current{kept}")
 
 
 def where_to_look(chosen: Settings) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.machinery.controller import AnyController
     from headrace.machinery.settings import Settings
 
+
 class ConfigurationError(Exception):
     """The platform cannot start as it is configured, or not on this machine; the message says what to do."""
 
