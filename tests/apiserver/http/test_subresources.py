@@ -12,6 +12,7 @@ from headrace.api.errors import BadRequest
 from headrace.api.identity import ADMIN
 from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject
+from headrace.apiserver.authn.tokens import GATEWAY_AUDIENCE
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -207,6 +208,23 @@ async def test_credentials_stay_on_this_side(nobody, http, service):
     assert (await nobody.get(f"{SERVICES}/web:http/proxy/", **headers)).status == 200
     assert "authorization" not in service[0][2]
     assert (await nobody("POST", f"{SERVICES}/web:http/proxy/", b"", **headers)).status == 403
+
+
+async def test_the_platforms_own_servers_learn_who_asks(api, nobody, http, dialer, service):
+    dialer.ports["ml-pipeline.kubeflow", 8888] = dialer.ports["web.default", 80]
+    made = Service(
+        metadata=ObjectMeta(name="ml-pipeline", namespace="kubeflow"),
+        spec=ServiceSpec(ports=[ServicePort(port=8888, name="http")]),
+    )
+    await http.cluster.client.create(made)
+    path = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy/apis/v2beta1/healthz"
+    assert (await api.get(path)).body == b"hello"
+    token = service[0][2]["authorization"].removeprefix("Bearer ")
+    user = await http.tokens.review(token, (GATEWAY_AUDIENCE,))
+    assert (user.name, user.groups) == (ADMIN.name, ADMIN.groups)
+    # the token is for the gateway alone
+    assert await http.tokens.review(token) is None
+    assert (await nobody.get("/api", Authorization=f"Bearer {token}")).status == 401
 
 
 async def test_proxy_passes_redirects_and_streams(api, service):

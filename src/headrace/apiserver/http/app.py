@@ -19,7 +19,7 @@ from headrace.apiserver.http import reviews, targets
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
-from headrace.apiserver.http.proxy import Proxy, nobody
+from headrace.apiserver.http.proxy import Proxy
 from headrace.apiserver.http.representation import Representations
 from headrace.apiserver.http.resources import Resources, not_allowed
 from headrace.apiserver.http.subresources import Subresources
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.apiserver.authn.tokens import TokenIssuer
     from headrace.apiserver.http.messages import Sendable
-    from headrace.apiserver.http.proxy import IdentityHeaders
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Dialer, PodLogs
@@ -57,7 +56,6 @@ class ApiApp:
         address: str,
         logs: PodLogs | None = None,
         dialer: Dialer | None = None,
-        identity_headers: IdentityHeaders = nobody,
         ready: dict[str, Callable[[], bool]] | None = None,
     ) -> None:
         self.stopping = asyncio.Event()
@@ -66,7 +64,7 @@ class ApiApp:
         self._who = Requests(tokens, registry)
         self._shapes = Representations(registry.kinds, clock)
         self._resources = Resources(registry, self._shapes, self.stopping)
-        self._proxy = Proxy(dialer, self.stopping, identity_headers) if dialer else None
+        self._proxy = Proxy(dialer, self.stopping) if dialer else None
         self._parts = Subresources(registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy)
         self._reviews = reviews.Reviews(registry, tokens)
         self._discovery = Discovery(registry.kinds, reviews.KINDS, address)

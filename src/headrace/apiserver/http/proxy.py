@@ -1,7 +1,7 @@
 """Requests through the API server into the pod network: `…/services/NAME:PORT/proxy/PATH`.
 
-The caller's credentials never reach what is behind; who they are does, where the platform says how
-(`identity_headers`). aiohttp is imported with the first request, not before.
+The caller's credentials never reach what is behind. The platform's own servers, and they alone, get a token that says
+on whose behalf the request is made. aiohttp is imported with the first request, not before.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from headrace.apiserver.http.streams import run_until_gone
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import aiohttp
 
-    from headrace.api.identity import User
     from headrace.apiserver.http.messages import Header, Request, Sendable
     from headrace.machinery.component import Dialer
-
-    IdentityHeaders = Callable[[User, str], Mapping[str, str]]
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +43,11 @@ CHUNK = 64 * 1024
 DIAL_SECONDS = 10.0
 
 
-def nobody(_user: User, _host: str) -> Mapping[str, str]:
-    """What is behind the proxy is not told who asks."""
-    return {}
-
-
 class Proxy:
     """Forwards HTTP through a Dialer."""
 
-    def __init__(self, dialer: Dialer, stopping: asyncio.Event, identity_headers: IdentityHeaders = nobody) -> None:
-        self._dialer, self._stopping, self._identity = dialer, stopping, identity_headers
+    def __init__(self, dialer: Dialer, stopping: asyncio.Event) -> None:
+        self._dialer, self._stopping = dialer, stopping
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -64,8 +56,8 @@ class Proxy:
             await self._session.close()
             self._session = None
 
-    async def forward(self, request: Request, user: User, host: str, port: int, *, https: bool) -> Sendable:
-        """Send the request on. Raises ServiceUnavailable when nothing answers."""
+    async def forward(self, request: Request, host: str, port: int, *, https: bool, token: str = "") -> Sendable:
+        """Send the request on, with a token of our own if any. Raises ServiceUnavailable when nothing answers."""
         if https:
             raise ServiceUnavailable("proxying to https is not supported: the pod network is private, serve plain HTTP")
         import aiohttp  # noqa: PLC0415 - heavy, and not needed until somebody proxies
@@ -86,8 +78,9 @@ class Proxy:
             ("x-forwarded-uri", prefix),
             ("x-forwarded-host", request.header(b"host")),
             ("x-forwarded-proto", "https"),
-            *self._identity(user, host).items(),
         ]
+        if token:
+            headers.append(("authorization", f"Bearer {token}"))
         body = request_body(request)
         try:
             answer = await self._client().request(

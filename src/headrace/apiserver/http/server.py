@@ -10,7 +10,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from headrace.apiserver.authn.requests import certificate_user
 from headrace.apiserver.http.app import ApiApp
 from headrace.apiserver.http.messages import Connection
-from headrace.apiserver.http.proxy import nobody
 from headrace.apiserver.pki.authority import ensure
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.apiserver.authn.tokens import TokenIssuer
-    from headrace.apiserver.http.proxy import IdentityHeaders
     from headrace.apiserver.pki.authority import Pki
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
@@ -55,7 +53,6 @@ class ApiServer:
         *,
         clock: Clock | None = None,
         pki: Pki | None = None,
-        identity_headers: IdentityHeaders = nobody,
         ready: dict[str, Callable[[], bool]] | None = None,
     ) -> None:
         self._settings, self._pki = settings, pki
@@ -67,7 +64,6 @@ class ApiServer:
             address=f"https://{settings.host}:{settings.ports.api}",
             logs=logs,
             dialer=dialer,
-            identity_headers=identity_headers,
             ready=ready,
         )
         self._server: Server | None = None

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from headrace.api import _wire
 from headrace.api.core import Pod, Service, ServiceAccount
 from headrace.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound, ServiceUnavailable, StatusError
-from headrace.apiserver.authn.tokens import ISSUER, SYSTEM
+from headrace.apiserver.authn.tokens import DELEGATED_SECONDS, ISSUER, SYSTEM
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http.messages import json, success
 from headrace.apiserver.http.resources import as_object, is_dry, not_allowed
 from headrace.apiserver.http.streams import LogStream
 from headrace.apiserver.registry.core import forbidden
 from headrace.apiserver.tables.base import parse_time
+from headrace.machinery.settings import SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,6 +38,7 @@ MIN_TOKEN_SECONDS = 600
 MAX_TOKEN_SECONDS = 1 << 32
 DEFAULT_TOKEN_SECONDS = 3600
 PROXY_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+REMEMBERED_DELEGATIONS = 256
 STREAMING = frozenset({"exec", "attach", "portforward"})
 NOT_YET = (
     "{part} is not supported yet: this version of Headrace runs no interactive sessions in pods. Read the pod's output "
@@ -65,6 +67,7 @@ class Subresources:
     ) -> None:
         self._registry, self._tokens, self._clock = registry, tokens, clock
         self._stopping, self._logs, self._proxy = stopping, logs, proxy
+        self._delegations: dict[User, tuple[str, float]] = {}
 
     async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable | None:
         """The answer, None when the part is none of these."""
@@ -231,11 +234,27 @@ class Subresources:
             raise ServiceUnavailable("no pod network is up here, so nothing can be reached through the proxy")
         scheme, name, port = split_proxy_name(target.name)
         raw = await self._registry.get(SYSTEM, info, name, target.namespace)
+        token = ""
         if info.plural == "services":
-            host, number = service_address(_wire.decode(Service, raw), port)
+            service = _wire.decode(Service, raw)
+            host, number = service_address(service, port)
+            if is_platform_server(service):
+                token = self._delegated(user)
         else:
             host, number = pod_address(_wire.decode(Pod, raw), port)
-        return await self._proxy.forward(request, user, host, number, https=scheme == "https")
+        return await self._proxy.forward(request, host, number, https=scheme == "https", token=token)
+
+    def _delegated(self, user: User) -> str:
+        """A token for the platform's own servers; signing takes a millisecond, so it is kept for a while."""
+        now = self._clock.monotonic()
+        known = self._delegations.get(user)
+        if known is not None and known[1] > now:
+            return known[0]
+        if len(self._delegations) >= REMEMBERED_DELEGATIONS:
+            self._delegations.clear()
+        token = self._tokens.delegate(user)
+        self._delegations[user] = (token, now + DELEGATED_SECONDS / 2)
+        return token
 
 
 def timestamp(moment: dt.datetime) -> str:
@@ -291,6 +310,11 @@ def split_proxy_name(text: str) -> tuple[str, str, str]:
             return scheme, name, port
         case _:
             raise BadRequest(f'invalid proxy target "{text}": expected [http:|https:]name[:port]')
+
+
+def is_platform_server(service: Service) -> bool:
+    """Whether this process itself is behind the service: it has no pods, and its namespace is not for users."""
+    return service.metadata.namespace == SYSTEM_NAMESPACE and not service.spec.selector
 
 
 def service_address(service: Service, port: str) -> tuple[str, int]:
