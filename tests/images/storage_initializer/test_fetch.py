@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import subprocess
 import sys
@@ -11,9 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace.components.objectstore import policy
+from headrace.components.objectstore.api.app import App
+from headrace.components.objectstore.store.objects import ObjectStore
+from headrace.components.objectstore.types import Principal
+from headrace.images.s3client import S3
 from headrace.images.storage_initializer import fetch
+from headrace.machinery.clock import SystemClock
+from headrace.machinery.serve import Server
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
@@ -89,3 +99,108 @@ def test_it_starts_by_path_as_in_a_pod(tmp_path: Path, images: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"Copied 1 file from {tmp_path / 'a.pkl'} to {tmp_path / 'dest'}.\n"
+
+
+# From the object store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """The environment of a pod that reaches a store with some models in it."""
+
+    async def find(access_key: str) -> Principal | None:
+        return {"minio": policy.ADMINISTRATOR, "team": Principal("team", "secret", "team-a")}.get(access_key)
+
+    objects = ObjectStore(tmp_path / "objectstore")
+    objects.open()
+    await objects.create_bucket("mlpipeline", SystemClock().precise())
+    server = Server(App(objects, SystemClock(), find, ("localhost",)), "127.0.0.1", 0)
+    await server.start()
+    endpoint = "http://{}:{}".format(*server.address)
+    env = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": "minio123"}
+
+    def fill() -> None:
+        s3 = S3.from_env(env)
+        with contextlib.closing(s3):
+            for key, data in OBJECTS.items():
+                s3.put("mlpipeline", key, data)
+
+    await asyncio.to_thread(fill)
+    yield env
+    await server.stop()
+    await objects.close()
+
+
+OBJECTS = {
+    "models/digits/model.joblib": b"digits",
+    "models/digits/deep/words": b"words",
+    "models/digits/empty": b"",
+    "models/digits2/model.joblib": b"other",
+    "models/one.pkl": b"one",
+    "private-artifacts/team-a/m/model.pkl": b"team",
+}
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://mlpipeline/models/digits", {"model.joblib": b"digits", "deep/words": b"words"}),
+        ("s3://mlpipeline/models/digits/", {"model.joblib": b"digits", "deep/words": b"words"}),
+        ("s3://mlpipeline/models/one.pkl", {"one.pkl": b"one"}),
+        ("s3://mlpipeline/models/digits/model.joblib", {"model.joblib": b"digits"}),
+    ],
+)
+async def test_an_object_or_what_lies_below_a_prefix(
+    store: dict[str, str], tmp_path: Path, uri: str, expected: dict[str, bytes]
+) -> None:
+    assert await asyncio.to_thread(fetch.main, [uri, str(tmp_path / "dest")], store) == 0
+    assert tree(tmp_path / "dest") == expected
+
+
+async def test_several_models_at_once(store: dict[str, str], tmp_path: Path) -> None:
+    arguments = [
+        "s3://mlpipeline/models/one.pkl",
+        str(tmp_path / "a"),
+        "s3://mlpipeline/models/digits2",
+        str(tmp_path / "b"),
+    ]
+    assert await asyncio.to_thread(fetch.main, arguments, store) == 0
+    assert tree(tmp_path / "a") == {"one.pkl": b"one"}
+    assert tree(tmp_path / "b") == {"model.joblib": b"other"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "keys", "words"),
+    [
+        ("s3://mlpipeline/models/dig", {}, "nothing named models/dig or below models/dig/"),
+        ("s3://mlpipeline/absent", {}, "the bucket holds no object named absent or below absent/"),
+        ("s3://nowhere/x", {}, "NoSuchBucket"),
+        ("s3://mlpipeline/models/one.pkl", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "SignatureDoesNotMatch"),
+        (
+            "s3://mlpipeline/models/one.pkl",
+            {"AWS_ACCESS_KEY_ID": "team", "AWS_SECRET_ACCESS_KEY": "secret"},
+            "AccessDenied",
+        ),
+    ],
+)
+async def test_what_the_store_refuses_is_said(
+    *,
+    store: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    uri: str,
+    keys: dict[str, str],
+    words: str,
+) -> None:
+    assert await asyncio.to_thread(fetch.main, [uri, str(tmp_path / "dest")], {**store, **keys}) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+    assert tree(tmp_path / "dest") == {}
+
+
+async def test_a_profiles_keys_reach_its_own_models(store: dict[str, str], tmp_path: Path) -> None:
+    env = {**store, "AWS_ACCESS_KEY_ID": "team", "AWS_SECRET_ACCESS_KEY": "secret"}
+    uri = "s3://mlpipeline/private-artifacts/team-a/m"
+    assert await asyncio.to_thread(fetch.main, [uri, str(tmp_path / "dest")], env) == 0
+    assert tree(tmp_path / "dest") == {"model.pkl": b"team"}

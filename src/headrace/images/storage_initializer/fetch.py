@@ -68,15 +68,19 @@ def _from_s3(uri: str, dest: Path, env: Mapping[str, str]) -> list[Path]:
         raise FetchFailed(f"{uri} names no bucket: write s3://BUCKET/PATH.")
     try:
         store = S3.from_env(env, patience=PATIENCE_SECONDS)
-        names = {key: size for key, size in store.list(bucket, path) if size and not key.endswith("/")}
+        with contextlib.closing(store):
+            names = {key: size for key, size in store.list(bucket, path) if size and not key.endswith("/")}
         wanted = {path: Path(path).name} if path in names else _below(names, path)
         if not wanted:
             raise FetchFailed(f"Failed to fetch model. No model found in {uri}: {_nearby(names, path)}.")
         targets = {key: _target(dest, name) for key, name in wanted.items()}
-        for target in targets.values():
-            target.parent.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            for _ in pool.map(lambda item: store.download(bucket, item[0], item[1]), targets.items()):
+
+        def bring(key: str) -> None:
+            with contextlib.closing(store):  # this thread's connection
+                store.download(bucket, key, targets[key])
+
+        with ThreadPoolExecutor(min(PARALLEL, len(targets))) as pool:
+            for _ in pool.map(bring, targets):
                 pass
     except S3Error as error:
         raise FetchFailed(f"Failed to fetch model from {uri}: {error}") from error
