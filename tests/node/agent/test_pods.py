@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.node.agent.conftest import Node, shell
 
 pytestmark = pytest.mark.node

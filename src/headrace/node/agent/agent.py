@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from headrace.api.core import ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret
@@ -23,6 +22,7 @@ from headrace.node.agent.heartbeat import Heartbeat
 from headrace.node.agent.host import CACHED, Caches, Host, Room
 from headrace.node.agent.reporter import Reporter
 from headrace.node.agent.worker import PodWorker
+from headrace.node.folders import PodFolders
 from headrace.node.logs import NodeLogs
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class NodeAgent:
         self._controller = NodeController(settings, clock, runtime)
         self._caches = Caches(self._controller.cache)
         self._room, self._addresses = Room(), AddressPool(settings.pod_cidr)
+        self._folders = PodFolders(settings)
         self._heartbeat = Heartbeat(client, clock, settings.node_name)
         self._node = Node()
         self._host = Host(
@@ -97,6 +98,7 @@ class NodeAgent:
             caches=self._caches,
             room=self._room,
             addresses=self._addresses,
+            folders=self._folders,
             node=self._current_node,
         )
         self._workers: dict[str, PodWorker] = {}
@@ -152,10 +154,9 @@ class NodeAgent:
 
     def _hold_addresses(self) -> None:
         """Before the first new pod gets one: addresses of pods that may still run."""
-        notes = (self._settings.run / "agent" / "pods").glob("*/ip")
-        for note in notes:
+        for uid in self._folders.all():
             with contextlib.suppress(OSError, ValueError):
-                self._addresses.hold(note.read_text())
+                self._addresses.hold((self._folders.small(uid) / "ip").read_text())
 
     async def _remove_orphans(self) -> None:
         """What was running for pods that were deleted while no agent was there."""
@@ -164,9 +165,8 @@ class NodeAgent:
             self._found.pop(uid, None)
             await self._runtime.remove_pod(uid)
         known = {p.metadata.uid for p in self._cache(Pod).all()}
-        for folder in (self._settings.run / "agent" / "pods").glob("*"):
-            if folder.name not in known:
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        for uid in self._folders.all() - known:
+            await asyncio.to_thread(self._folders.remove, uid)
 
     # Changes.
 

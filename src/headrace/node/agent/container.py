@@ -164,7 +164,7 @@ class ContainerRunner:
         """See prober.Listener."""
         if self.status.ready != ready and self.running:
             self.status.ready = ready
-            self._owner.changed()
+            self._owner.changed(soon=True)
 
     async def _start(self) -> None:
         environment = await self._launcher.environment()
@@ -292,7 +292,7 @@ class ContainerRunner:
         held.ready = init and self._policy != "Always" and ended is not None and ended.exit_code == 0
         self._ended_at = self._host.clock.monotonic()
         self._ended.set()
-        self._owner.changed()
+        self._owner.changed(soon=True)
 
     def _next_attempt(self) -> int:
         held = self.status

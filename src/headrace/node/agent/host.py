@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
     from headrace.node.agent.addresses import AddressPool
     from headrace.node.agent.reporter import Reporter
+    from headrace.node.folders import PodFolders
     from headrace.node.images.service import Images
     from headrace.node.runtime.base import Runtime
 
@@ -113,12 +114,9 @@ class Host:
     caches: Caches
     room: Room
     addresses: AddressPool
+    folders: PodFolders
     node: Callable[[], Node]
     """The Node as the agent describes it."""
-
-    def pod_folder(self, uid: str) -> Path:
-        """Where a pod's volumes and small files lie while it lives."""
-        return self.settings.run / "agent" / "pods" / uid
 
     def log_folder(self, pod: Pod) -> Path:
         """Where a pod's logs lie, also after its end."""

@@ -92,7 +92,7 @@ class Launcher:
 
     def message(self, identity: str) -> TerminationMessage:
         """The termination message of one start."""
-        folder = self._host.pod_folder(self._owner.pod.metadata.uid) / "messages"
+        folder = self._host.folders.small(self._owner.pod.metadata.uid) / "messages"
         return TerminationMessage(self._container, folder / identity)
 
     async def _no_image(self, error: ImageError, touched: asyncio.Event) -> None:

@@ -33,6 +33,6 @@ class Owner(Protocol):
         """Set when the pod's own part, or an object that it refers to, next changes."""
         ...
 
-    def changed(self) -> None:
-        """The status must be written."""
+    def changed(self, *, soon: bool = False) -> None:
+        """The status must be written; `soon` when others wait for what it says."""
         ...

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LIMIT = 5000
+PATIENCE_SECONDS = 0.05
+"""Events follow what they tell of: they leave the processor to it first."""
 
 
 class Recorder(Protocol):
@@ -68,6 +70,8 @@ class Reporter:
     async def _work(self) -> None:
         while True:
             obj, warning, reason, message = await self._queue.get()
+            if self._queue.empty():
+                await asyncio.sleep(PATIENCE_SECONDS)
             try:
                 await (self._recorder.warning if warning else self._recorder.normal)(obj, reason, message)
             except Exception:

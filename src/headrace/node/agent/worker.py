@@ -67,7 +67,7 @@ class PodWorker:
             start_time=held.start_time,
         )
         tokens = PodTokens(host.client, host.clock, pod)
-        self.volumes = PodVolumes(self.uid, host.pod_folder(self.uid) / "volumes", host.caches, tokens)
+        self.volumes = PodVolumes(self.uid, host.folders, host.caches, tokens)
         self.references = references(pod)
         self._writer = StatusWriter(host.client, host.clock, pod, self._compute)
         self._init = [self._runner(c, s) for c, s in zip(spec.init_containers, self.facts.init, strict=True)]
@@ -97,9 +97,9 @@ class PodWorker:
         """See Owner."""
         return self._touched.next
 
-    def changed(self) -> None:
+    def changed(self, *, soon: bool = False) -> None:
         """See Owner."""
-        self._writer.changed()
+        self._writer.changed(soon=soon)
 
     # What the agent tells.
 
@@ -235,7 +235,8 @@ class PodWorker:
     async def _prepare(self) -> None:
         """Address, volumes and network; tried until all of them are there."""
         self.facts.ip = self._address()
-        await asyncio.gather(self._set_up_volumes(), self._create_sandbox())
+        # The sandbox first: while its network is made elsewhere, the files are written here.
+        await asyncio.gather(self._create_sandbox(), self._set_up_volumes())
         self.facts.sandboxed = True
         self.changed()
 
@@ -243,7 +244,7 @@ class PodWorker:
         host, pod = self.host, self.pod
         if pod.spec.host_network:
             return host.settings.node_ip
-        note = host.pod_folder(self.uid) / "ip"
+        note = host.folders.small(self.uid) / "ip"
         held = pod.status.pod_ip
         if not held:
             with contextlib.suppress(OSError):
@@ -359,11 +360,11 @@ class PodWorker:
                 self._settle_statuses()
         host.room.give_back(self.uid)
         facts.sandboxed = False
-        self.changed()
+        self.changed(soon=True)
         # The last status is on disk before the runtime forgets what it rests on.
         await self._writer.settled()
         await self._remove_from_runtime()
-        await asyncio.to_thread(self._remove_files)
+        await asyncio.to_thread(host.folders.remove, self.uid)
         if facts.ip and not self.pod.spec.host_network:
             host.addresses.release(facts.ip)
         self.finished = True
@@ -405,15 +406,6 @@ class PodWorker:
                 pause = min(pause * 2, longest)
             else:
                 return
-
-    def _remove_files(self) -> None:
-        self.volumes.remove()
-        folder = self.host.pod_folder(self.uid)
-        for entry in (folder / "ip", *(folder / "messages").glob("*")):
-            entry.unlink(missing_ok=True)
-        for empty in (folder / "messages", folder):
-            with contextlib.suppress(OSError):
-                empty.rmdir()
 
     async def let_go(self) -> None:
         """Finish the deletion of the object."""

@@ -7,6 +7,7 @@ resourceVersion that it was computed from, since it replaces lists; on a conflic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+PATIENCE_SECONDS = 0.02
+"""How long changes that nobody waits for are gathered into one write."""
 
 
 class StatusWriter:
@@ -34,7 +37,7 @@ class StatusWriter:
         self._client, self._clock, self._compute = client, clock, compute
         self.pod = pod
         self._bind_to = ""
-        self._dirty = asyncio.Event()
+        self._dirty, self._urgent = asyncio.Event(), asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
         self.gone = asyncio.Event()
@@ -52,10 +55,12 @@ class StatusWriter:
         self._bind_to = node
         self.changed()
 
-    def changed(self) -> None:
-        """The status may have changed."""
+    def changed(self, *, soon: bool = False) -> None:
+        """The status may have changed. With `soon`, others wait for it; otherwise what starts now goes first."""
         self._settled.clear()
         self._dirty.set()
+        if soon:
+            self._urgent.set()
 
     async def settled(self) -> None:
         """Wait until everything known is written, or the pod is gone."""
@@ -65,7 +70,11 @@ class StatusWriter:
         """Write until cancelled or the pod is gone."""
         while not self.gone.is_set():
             await self._dirty.wait()
+            if not self._urgent.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._urgent.wait(), PATIENCE_SECONDS)
             self._dirty.clear()
+            self._urgent.clear()
             if self.gone.is_set():
                 return
             try:
@@ -85,7 +94,8 @@ class StatusWriter:
     def leave(self) -> None:
         """The watch says that the pod is gone."""
         self._leave()
-        self._dirty.set()
+        self.changed(soon=True)
+        self._settled.set()
 
     async def _write(self) -> None:
         meta = self.pod.metadata

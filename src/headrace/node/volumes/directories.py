@@ -7,14 +7,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.api import quantity
 from headrace.node.volumes import VolumeError
 
 if TYPE_CHECKING:
-    from headrace.api.core import EmptyDirVolumeSource, HostPathVolumeSource
-
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the volume is shared memory
-"""Where emptyDirs of medium Memory live."""
+    from headrace.api.core import HostPathVolumeSource
 
 _KINDS = {
     "Directory": (stat.S_ISDIR, "directory"),
@@ -56,23 +52,6 @@ def host_path(source: HostPathVolumeSource) -> Path:
     if not check(mode):
         raise VolumeError(f"hostPath type check failed: {path} is not a {word}")
     return path
-
-
-def shared_memory(source: EmptyDirVolumeSource, uid: str, name: str) -> Path | None:
-    """A directory in shared memory for an emptyDir of medium Memory; None when there is not enough of it."""
-    try:
-        free = os.statvfs(SHARED_MEMORY)
-    except OSError:
-        return None
-    wanted = quantity.parse(source.size_limit) if source.size_limit is not None else 0
-    if free.f_bavail * free.f_frsize < wanted or not os.access(SHARED_MEMORY, os.W_OK):
-        return None
-    return memory_root(uid) / name
-
-
-def memory_root(uid: str) -> Path:
-    """The folder of one pod in shared memory."""
-    return SHARED_MEMORY / f"headrace-{uid}"
 
 
 def make_empty(path: Path) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.api.quantity import parse
+from headrace.node.folders import SHARED_MEMORY
 from headrace.node.runtime.base import Mount
 from headrace.node.volumes import VolumeError, content, directories, files
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Volume,
         VolumeMount,
     )
+    from headrace.node.folders import PodFolders
     from headrace.node.lookup import Lookup
     from headrace.node.volumes.tokens import PodTokens
 
@@ -42,10 +43,11 @@ class MountFailed(Exception):
 
 
 class PodVolumes:
-    """What `spec.volumes` of one pod means below one folder."""
+    """What `spec.volumes` of one pod means."""
 
-    def __init__(self, uid: str, folder: Path, lookup: Lookup, tokens: PodTokens) -> None:
-        self._uid, self._folder, self._lookup, self.tokens = uid, folder, lookup, tokens
+    def __init__(self, uid: str, folders: PodFolders, lookup: Lookup, tokens: PodTokens) -> None:
+        self._folders, self._lookup, self.tokens = folders, lookup, tokens
+        self._disk, self._memory = folders.disk(uid) / "volumes", folders.small(uid) / "volumes"
         self._ready: dict[str, Ready] = {}
         self._made_of_files: list[Volume] = []
 
@@ -70,16 +72,11 @@ class PodVolumes:
             except VolumeError:
                 continue
             if found is not None:
-                files.write(self._folder / volume.name, found)
+                files.write(self._memory / volume.name, found)
 
     def mounts(self, container: Container, sub_paths: Mapping[str, str]) -> tuple[Mount, ...]:
         """The mounts of a container; `sub_paths` holds expanded subPathExpr by mount path. Raises VolumeError."""
         return tuple(self._mount(m, sub_paths.get(m.mount_path, m.sub_path)) for m in container.volume_mounts)
-
-    def remove(self) -> None:
-        """Delete what belonged to the pod alone."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        shutil.rmtree(directories.memory_root(self._uid), ignore_errors=True)
 
     def _mount(self, mount: VolumeMount, sub_path: str) -> Mount:
         ready = self._ready.get(mount.name)
@@ -98,7 +95,7 @@ class PodVolumes:
     async def _one(self, volume: Volume, source: content.Source) -> Ready:
         found = await content.files(volume, source)
         if found is not None:
-            folder = self._folder / volume.name
+            folder = self._memory / volume.name
             files.write(folder, found)
             self._made_of_files.append(volume)
             return Ready(folder, read_only=True)
@@ -115,17 +112,17 @@ class PodVolumes:
 
     def _empty_dir(self, name: str, empty: EmptyDirVolumeSource, pod: Pod) -> Ready:
         if empty.medium != "Memory":
-            return Ready(directories.make_empty(self._folder / name))
-        shared = directories.shared_memory(empty, self._uid, name)
-        if shared is not None:
-            return Ready(directories.make_empty(shared))
+            return Ready(directories.make_empty(self._disk / name))
+        limit = int(parse(empty.size_limit)) if empty.size_limit is not None else None
+        if self._memory != self._disk and self._folders.free_memory() >= (limit or 0):
+            return Ready(directories.make_empty(self._memory / name))
         users = [
             c for c in (*pod.spec.containers, *pod.spec.init_containers) for m in c.volume_mounts if m.name == name
         ]
         if len(users) == 1:
-            return Ready(None, size_bytes=int(parse(empty.size_limit)) if empty.size_limit is not None else None)
+            return Ready(None, size_bytes=limit)
         raise VolumeError(
-            f"{directories.SHARED_MEMORY} of this machine has less than the sizeLimit of a volume in memory that "
+            f"{SHARED_MEMORY} of this machine has less than the sizeLimit of a volume in memory that "
             "several containers share: enlarge it, or lower the limit"
         )
 
