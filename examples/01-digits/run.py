@@ -73,7 +73,7 @@ def task_order(task) -> float:
 
 def is_step(task) -> bool:
     """Whether a task did work of its own (and is not the run or a group of tasks)."""
-    return bool(task.pods) or task.state == "SKIPPED"
+    return bool(task.pod_name) or task.state == "SKIPPED"
 
 
 def artifact_bytes(uri: str) -> bytes:

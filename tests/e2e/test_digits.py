@@ -136,7 +136,7 @@ def test_a_crash_in_the_middle_of_the_run_loses_and_doubles_nothing(platform, ou
     while (found := client.get_run(newest.run_id)).state not in {"SUCCEEDED", "FAILED"} and time.monotonic() < deadline:
         time.sleep(0.2)
     assert found.state == "SUCCEEDED", found
-    steps = [t for t in found.run_details.task_details if t.pods]
+    steps = [t for t in found.run_details.task_details if t.pod_name]
     assert len(steps) == 9
     for task in steps:
         states = [s.state for s in task.state_history]
