@@ -71,14 +71,22 @@ def _own_log(path: Path, tail: int, *, follow: bool) -> None:
 async def _pod_log(
     kubeconfig: Path, namespace: str, name: str, container: str, tail: int, *, follow: bool, previous: bool
 ) -> None:
+    from headrace.api.core import Pod
     from headrace.api.errors import StatusError
     from headrace.client.http import HttpClient
 
+    query = {"tailLines": str(tail)}
+    if container:
+        query["container"] = container
+    if follow:
+        query["follow"] = "true"
+    if previous:
+        query["previous"] = "true"
+    path = Pod.INFO.path(namespace, name, "log")
     async with HttpClient.from_kubeconfig(kubeconfig) as client:
         try:
-            async for chunk in client.logs(
-                name, namespace, container=container, follow=follow, tail=tail, previous=previous
-            ):
-                click.echo(chunk, nl=False)
+            async with client.open("GET", path, query=query, timeout=None) as response:
+                async for chunk in response.content.iter_any():
+                    click.echo(chunk, nl=False)
         except StatusError as error:
             raise click.ClickException(error.message) from error
