@@ -39,7 +39,7 @@ class ModelFormat(Struct):
 class ModelSpec(ModelServer):
     """A predictor by model format; the runtime is chosen from the format unless it is named."""
 
-    model_format: ModelFormat = msgspec.field(default_factory=lambda: ModelFormat(name=""))
+    model_format: ModelFormat
     runtime: str | None = None
 
 
@@ -56,15 +56,15 @@ class PredictorSpec(PodSpec):
     restart_policy: str = ""
     name: str | None = None
     sklearn: ModelServer | None = None
-    xgboost: ModelServer | None = None
-    tensorflow: ModelServer | None = None
-    pytorch: ModelServer | None = None
-    triton: ModelServer | None = None
-    onnx: ModelServer | None = None
-    huggingface: ModelServer | None = None
-    pmml: ModelServer | None = None
-    lightgbm: ModelServer | None = None
-    paddle: ModelServer | None = None
+    xgboost: dict[str, Any] | None = None
+    tensorflow: dict[str, Any] | None = None
+    pytorch: dict[str, Any] | None = None
+    triton: dict[str, Any] | None = None
+    onnx: dict[str, Any] | None = None
+    huggingface: dict[str, Any] | None = None
+    pmml: dict[str, Any] | None = None
+    lightgbm: dict[str, Any] | None = None
+    paddle: dict[str, Any] | None = None
     model: ModelSpec | None = None
     storage_uris: list[StorageUri] = []
     storage_container_name: str | None = None
