@@ -36,7 +36,7 @@ class ModelFormat(Struct):
     version: str | None = None
 
 
-class ModelSpec(ModelServer):
+class ModelSpec(ModelServer, kw_only=True):
     """A predictor by model format; the runtime is chosen from the format unless it is named."""
 
     model_format: ModelFormat
