@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from headrace.api import _wire
+from headrace.api.core import Endpoints
 from headrace.components.serving.types import InferenceService
 from headrace.gateway import Gateway, models
 from headrace.gateway.upstream import Pool
@@ -213,6 +214,17 @@ def test_of_two_services_with_one_host_the_older_keeps_it(order: tuple[int, int]
     found = table.by_host("z-b-c.example.com")
     assert found
     assert found.key == "c/z-b"
+
+
+def test_the_machines_own_servers_are_no_models() -> None:
+    table = models.Models(Pool(NoDialer()), "10.199.0.1")
+    model = models.Model("ns", "x", 1.0, True, "")
+    addresses = [{"ip": "10.199.0.1"}, {"ip": "10.199.0.9"}]
+    body = {"metadata": {"name": "x-predictor", "namespace": "ns"}}
+    table._on_endpoints(
+        None, _wire.convert(Endpoints, {**body, "subsets": [{"addresses": addresses, "ports": [{"port": 1}]}]})
+    )
+    assert [a.ip for a in table.addresses(model)] == ["10.199.0.9"]
 
 
 # When there is nobody to answer

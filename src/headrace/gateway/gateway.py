@@ -59,7 +59,7 @@ class Gateway:
         self._mounts = sorted(((m.path.rstrip("/"), m.app) for m in mounts), key=lambda m: len(m[0]), reverse=True)
         self._access = Access(client, clock or SystemClock())
         self._pool = Pool(dialer)
-        self._models = models.Models(self._pool)
+        self._models = models.Models(self._pool, settings.node_ip)
         self._server = Server(self, settings.host, settings.ports.gateway, date_header=False)
 
     @property

@@ -84,8 +84,8 @@ def read(obj: Unstructured) -> Model:
 class Models:
     """Models by host and by key, and the addresses of their ready pods."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, node_ip: str = "") -> None:
+        self._pool, self._node_ip = pool, node_ip
         self._objects: dict[str, Unstructured] = {}
         self._models: dict[str, Model] = {}
         self._hosts: dict[str, Model] = {}
@@ -139,7 +139,9 @@ class Models:
     def _on_endpoints(self, old: Endpoints | None, new: Endpoints | None) -> None:
         key = new.key if new is not None else old.key if old is not None else ""
         before = self._addresses.pop(key, ())
-        now = tuple(self._pool.address(ip, port) for ip, port in _ready(new)) if new is not None else ()
+        # Behind the node's address are the servers of this machine: nobody reaches those by writing Endpoints.
+        found = [(ip, port) for ip, port in _ready(new) if ip != self._node_ip] if new is not None else []
+        now = tuple(self._pool.address(ip, port) for ip, port in found)
         if now:
             self._addresses[key] = now
             for future in self._waiters.get(key, ()):

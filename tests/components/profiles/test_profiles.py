@@ -52,6 +52,7 @@ async def keys(cluster: EmbeddedCluster, namespace: str = NS) -> dict[str, str]:
         ("get", "", "secrets", "owner editor"),
         ("create", "rbac.authorization.k8s.io", "rolebindings", "owner"),
         ("create", "", "namespaces", ""),
+        ("create", "", "endpoints", ""),
         ("get", "", "nodes", ""),
     ],
 )

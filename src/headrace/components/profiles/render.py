@@ -89,9 +89,13 @@ _WORKLOADS = [
     _rule(["apps"], ["statefulsets", "statefulsets/scale", "daemonsets"], []),
     _rule(["batch"], ["jobs", "cronjobs"], []),
 ]
-_CORE = ["configmaps", "endpoints", "persistentvolumeclaims", "pods", "serviceaccounts", "services"]
+_CORE = ["configmaps", "persistentvolumeclaims", "pods", "serviceaccounts", "services"]
 _VIEW = [
-    _rule([""], [*_CORE, "pods/log", "pods/status", "events", "namespaces", "resourcequotas", "limitranges"], READ),
+    _rule(
+        [""],
+        [*_CORE, "endpoints", "pods/log", "pods/status", "events", "namespaces", "resourcequotas", "limitranges"],
+        READ,
+    ),
     *({**rule, "verbs": READ} for rule in _WORKLOADS),
 ]
 _EDIT = [
