@@ -101,6 +101,10 @@ class Store(Protocol):
         """
         ...
 
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` with every change once it is durable: in order, and before its writer hears of it."""
+        ...
+
     async def compact(self, keep: int) -> int:
         """Forget superseded log entries but the newest `keep`; the oldest revision that can still be watched."""
         ...

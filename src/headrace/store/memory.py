@@ -57,6 +57,10 @@ class MemoryStore:
         """See Store."""
         return self._mirror.subscribe(prefix, after)
 
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """See Store."""
+        self._mirror.listeners.append(listener)
+
     async def compact(self, keep: int) -> int:
         """See Store."""
         self._mirror.trim(keep)

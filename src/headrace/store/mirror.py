@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from headrace.store.base import Compacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from headrace.store.base import Change, Record
 
@@ -84,6 +84,8 @@ class Mirror:
         self.revision = 0
         self.tombstones: dict[str, int] = {}
         """Deleted keys whose deletion is still in the log, and its revision."""
+        self.listeners: list[Callable[[Change], None]] = []
+        """Called with every change, before watchers."""
         self._live: dict[str, Record] = {}
         self._keys: list[str] = []
         self._log: deque[Change] = deque()
@@ -134,6 +136,8 @@ class Mirror:
         self._log.append(change)
         while len(self._log) > self._keep:
             self._log.popleft()
+        for listener in self.listeners:
+            listener(change)
         for watcher in list(self._watchers):
             if key.startswith(watcher.prefix) and not watcher.offer(change):
                 self._watchers.discard(watcher)

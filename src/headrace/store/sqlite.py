@@ -138,6 +138,10 @@ class SqliteStore:
         """See Store."""
         return self._mirror.subscribe(prefix, after)
 
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """See Store."""
+        self._mirror.listeners.append(listener)
+
     async def compact(self, keep: int) -> int:
         """See Store."""
         limit = max(self.revision - keep, self._compacted)

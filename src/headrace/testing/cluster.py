@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.api.apiextensions import CustomResourceDefinition
 from headrace.api.core import Namespace
 from headrace.api.identity import ADMIN
 from headrace.api.meta import ObjectMeta
-from headrace.apiserver.registry import Registry, Served
+from headrace.apiserver.registry import Registry
+from headrace.apiserver.schema.crd import crd_for
 from headrace.client.embedded import EmbeddedClient
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.manager import Manager
@@ -64,7 +66,8 @@ async def embedded_cluster(
     await store.open()
     registry = Registry(store, clock=clock, settings=settings)
     await registry.start()
-    registry.kinds.add(Served(k.INFO, k.INFO.version, custom=True) for k in kinds)
+    for kind in kinds:
+        await registry.create(ADMIN, CustomResourceDefinition.INFO, crd_for(kind))
     client = EmbeddedClient(registry, ADMIN)
     manager = Manager(client, clock)
     for name in namespaces:
@@ -73,4 +76,5 @@ async def embedded_cluster(
         yield EmbeddedCluster(store, registry, clock, settings, client, manager)
     finally:
         await manager.stop()
+        await registry.stop()
         await store.close()

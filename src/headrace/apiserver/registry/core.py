@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
-from headrace.api.errors import Forbidden, NotFound
+from headrace.api.errors import Forbidden, InternalError, NotFound
 from headrace.apiserver.authz.rbac import Attributes
+from headrace.store.base import RevisionMismatch, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.admission.chain import Admission
     from headrace.apiserver.authz.rbac import Authorizer
     from headrace.apiserver.registry.kinds import KindCatalog, Served
+    from headrace.apiserver.schema.catalog import SchemaCatalog
     from headrace.machinery.clock import Clock
     from headrace.store.base import Record, Store
 
@@ -29,11 +31,10 @@ class Core:
 
     store: Store
     kinds: KindCatalog
+    schemas: SchemaCatalog
     clock: Clock
     authorizer: Authorizer
     admission: Admission
-    observers: list[Callable[[KindInfo, Json, bool], None]] = field(default_factory=list)
-    """Called after every durable write with the kind, the object and whether it was deleted."""
 
     def authorize(
         self, user: User, verb: str, info: KindInfo, namespace: str, name: str = "", *, subresource: str = ""
@@ -79,24 +80,39 @@ class Core:
         return encode
 
     async def put(self, served: Served, obj: Json, expected: int) -> Record:
-        """Write durably, then tell observers. Raises RevisionMismatch."""
+        """Write durably. Raises RevisionMismatch, InternalError."""
         meta = obj["metadata"]
         key = served.key(meta.get("namespace", ""), meta["name"])
-        record = await self.store.put(key, self.encoder(served, obj), expected=expected)
-        self._observe(served, obj, deleted=False)
-        return record
+        try:
+            return await self.store.put(key, self.encoder(served, obj), expected=expected)
+        except RevisionMismatch:
+            raise
+        except StoreError as error:
+            raise not_stored(served.info, meta["name"], error) from error
+        finally:
+            self.admission.written(served.info, obj)
 
     async def remove(self, served: Served, obj: Json, expected: int) -> Record:
-        """Delete durably, then tell observers. Raises RevisionMismatch."""
+        """Delete durably. Raises RevisionMismatch, InternalError."""
         meta = obj["metadata"]
         key = served.key(meta.get("namespace", ""), meta["name"])
-        record = await self.store.delete(key, self.encoder(served, obj), expected=expected)
-        self._observe(served, obj, deleted=True)
-        return record
+        try:
+            return await self.store.delete(key, self.encoder(served, obj), expected=expected)
+        except RevisionMismatch:
+            raise
+        except StoreError as error:
+            raise not_stored(served.info, meta["name"], error) from error
 
-    def _observe(self, served: Served, obj: Json, *, deleted: bool) -> None:
-        for observer in self.observers:
-            observer(served.info, obj, deleted)
+
+def not_stored(info: KindInfo, name: str, error: StoreError) -> InternalError:
+    """The disk refused a write; nothing has changed."""
+    return InternalError(
+        f'{info.resource} "{name}" could not be stored, nothing was changed: {error}. Check the free space and the '
+        "permissions of the platform's state folder",
+        kind=info.plural,
+        group=info.group,
+        name=name,
+    )
 
 
 def relabel(raw: bytes, group: str, stored: str, wanted: str) -> bytes:

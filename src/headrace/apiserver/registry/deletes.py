@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from headrace.api import _wire
 from headrace.api.errors import NotFound
-from headrace.apiserver.registry import metadata
+from headrace.apiserver.admission import metadata
 from headrace.apiserver.registry.writes import finished
 from headrace.store.base import RevisionMismatch
 
@@ -44,6 +44,7 @@ class Deletes:
     ) -> bytes:
         """Begin or finish deletion."""
         core, info = self._core, served.info
+        core.admission.delete(served, name)
         while True:
             record = core.record(served, namespace, name)
             old = core.load(served, record)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headrace.api.errors import NotFound
+from headrace.apiserver.registry.scale import ScalePaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +32,10 @@ class Served:
     """The openAPIV3Schema of a custom kind's version."""
     selectable: tuple[str, ...] = ()
     """Field paths that field selectors may name, such as `spec.color`."""
+    scale: ScalePaths | None = None
+    """Where replicas are, when the kind can be scaled."""
+    terminating: bool = False
+    """The kind's definition is being deleted: nothing new is taken."""
 
     @property
     def prefix(self) -> str:
@@ -63,12 +68,20 @@ class KindCatalog:
             self._by_kind[info.group, info.version, info.kind] = one
         self._changed()
 
+    def replace(self, group: str, plural: str, served: Iterable[Served]) -> None:
+        """Serve exactly these versions of a kind."""
+        self._forget(group, plural)
+        self.add(served)
+
     def remove(self, group: str, plural: str) -> None:
         """Serve no version of this kind any more."""
+        self._forget(group, plural)
+        self._changed()
+
+    def _forget(self, group: str, plural: str) -> None:
         for key in [k for k in self._by_plural if k[0] == group and k[2] == plural]:
             info = self._by_plural.pop(key).info
             self._by_kind.pop((group, info.version, info.kind), None)
-        self._changed()
 
     def lookup(self, group: str, version: str, plural: str) -> KindInfo | None:
         """The kind behind a REST path."""
@@ -106,4 +119,4 @@ class KindCatalog:
 
 def builtin(infos: Iterable[KindInfo]) -> list[Served]:
     """Built-in kinds, stored in the one version that they have."""
-    return [Served(info, info.version) for info in infos]
+    return [Served(info, info.version, scale=ScalePaths() if "scale" in info.subresources else None) for info in infos]

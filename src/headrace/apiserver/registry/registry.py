@@ -9,16 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire, apiextensions, apps, batch, coordination, core, rbac, storage
-from headrace.api.errors import BadRequest, MethodNotAllowed, NotFound, UnsupportedMediaType
+from headrace.api.errors import MethodNotAllowed, NotFound
+from headrace.api.rbac import ClusterRole
 from headrace.apiserver import patch as patches
 from headrace.apiserver.admission.chain import Admission
+from headrace.apiserver.admission.lookup import StoreLookup
 from headrace.apiserver.authz.rbac import GROUP as RBAC_GROUP
 from headrace.apiserver.authz.rbac import Attributes, Authorizer
 from headrace.apiserver.registry.core import Core
+from headrace.apiserver.registry.definitions import Definitions
 from headrace.apiserver.registry.deletes import Deletes
 from headrace.apiserver.registry.kinds import KindCatalog, builtin
 from headrace.apiserver.registry.reads import Reads
+from headrace.apiserver.registry.scale import ScalePaths, scale_of
 from headrace.apiserver.registry.writes import Writes
+from headrace.apiserver.schema import SchemaCatalog
 from headrace.client.base import PatchType
 
 if TYPE_CHECKING:
@@ -26,15 +31,18 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
     from headrace.api.meta import KindInfo
+    from headrace.apiserver.registry.kinds import Served
     from headrace.client.base import Page, Propagation, RawEvent, RawObjects, Warnings
     from headrace.machinery.clock import Clock
     from headrace.machinery.settings import Settings
-    from headrace.store.base import Store
+    from headrace.store.base import Change, Store
 
 BUILTIN: tuple[KindInfo, ...] = tuple(
     kind.INFO for module in (core, apps, batch, rbac, storage, coordination, apiextensions) for kind in module.KINDS
 )
-_WRITABLE_PARTS = frozenset({"", "status", "finalize"})
+_WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize"})
+_RBAC_PREFIX = f"/registry/{RBAC_GROUP}/"
+_DEFINITIONS_PREFIX = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 
 
 class Registry:
@@ -45,18 +53,31 @@ class Registry:
         self.settings = settings
         self.kinds = KindCatalog()
         self.kinds.add(builtin(kinds))
+        self.schemas = SchemaCatalog(self.kinds)
         self.authorizer = Authorizer(self._stored)
-        self.core = Core(store, self.kinds, clock, self.authorizer, Admission(), [self._written])
+        lookup = StoreLookup(store, self.kinds)
+        admission = Admission(self.schemas, lookup, self.authorizer, clock, service_cidr=settings.service_cidr)
+        self.core = Core(store, self.kinds, self.schemas, clock, self.authorizer, admission)
         self._reads, self._writes, self._deletes = Reads(self.core), Writes(self.core), Deletes(self.core)
+        self._definitions = Definitions(self.core, self._writes, self._deletes)
+        store.on_change(self._changed)
 
     async def start(self) -> None:
-        """Serve what the store's custom resource definitions name."""
+        """Serve what the store's custom resource definitions name; the store is open."""
+        self._definitions.start()
+
+    async def stop(self) -> None:
+        """Interrupt what runs in the background; it goes on at the next start."""
+        await self._definitions.stop()
 
     async def get(self, user: User, info: KindInfo, name: str, namespace: str = "", *, subresource: str = "") -> bytes:
         """See the protocol."""
         self.core.authorize(user, "get", info, namespace or self._self_scope(info, name), name, subresource=subresource)
         served = self._served(info, subresource)
-        return self.core.present(served, self.core.record(served, namespace, name).value)
+        raw = self.core.present(served, self.core.record(served, namespace, name).value)
+        if subresource == "scale":
+            return _wire.encode(scale_of(_wire.decode_any(raw), served.scale or ScalePaths()))
+        return self._aggregated(raw) if info == ClusterRole.INFO else raw
 
     async def list(
         self,
@@ -178,16 +199,14 @@ class Registry:
         self.core.authorize(
             user, "patch", info, namespace or self._self_scope(info, name), name, subresource=subresource
         )
-        if patch_type is not PatchType.MERGE:
-            raise UnsupportedMediaType(f"patches of type {patch_type} are not accepted; send {PatchType.MERGE}")
-        if not isinstance(patch, dict):
-            raise BadRequest("a merge patch must be a JSON object")
+        served = self._served(info, subresource)
+        change = patches.bind(patch_type, patch, None if served.custom else self.schemas.node(info))
         return await self._writes.patch(
             user,
-            self._served(info, subresource),
+            served,
             name,
             namespace,
-            lambda document: patches.merge(document, patch),
+            change,
             subresource=subresource,
             dry_run=dry_run,
             field_validation=field_validation,
@@ -283,7 +302,7 @@ class Registry:
         """Whether the user may use a URL that is no resource, such as /version."""
         return self.authorizer.allows(user, Attributes(verb, path=path))
 
-    def _served(self, info: KindInfo, subresource: str) -> Any:
+    def _served(self, info: KindInfo, subresource: str) -> Served:
         served = self.core.served(info)
         if subresource and subresource not in info.subresources:
             raise NotFound("the server could not find the requested resource", kind=info.plural, group=info.group)
@@ -295,9 +314,21 @@ class Registry:
         found = self.kinds.lookup(info.group, info.version, info.plural)
         return [r.value for r in self.store.range(self.kinds.served(found).prefix)] if found else []
 
-    def _written(self, info: KindInfo, _obj: dict[str, Any], _deleted: bool) -> None:
-        if info.group == RBAC_GROUP:
+    def _changed(self, change: Change) -> None:
+        key = change.record.key
+        if key.startswith(_RBAC_PREFIX):
             self.authorizer.changed()
+        elif key.startswith(_DEFINITIONS_PREFIX):
+            self._definitions.written(_wire.decode_any(change.record.value), deleted=change.deleted)
+
+    def _aggregated(self, raw: bytes) -> bytes:
+        """A ClusterRole that gathers others, with the rules that it has right now."""
+        if b'"aggregationRule"' not in raw:
+            return raw
+        obj = _wire.decode_any(raw)
+        rules = self.authorizer.role_rules("ClusterRole", obj["metadata"]["name"])
+        obj["rules"] = [_wire.to_builtins(r) for r in rules or ()]
+        return _wire.encode(obj)
 
     @staticmethod
     def _self_scope(info: KindInfo, name: str) -> str:

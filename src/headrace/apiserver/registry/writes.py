@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from headrace.api import _wire
 from headrace.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
-from headrace.apiserver.registry import metadata
+from headrace.apiserver.admission import metadata
+from headrace.apiserver.admission.chain import check_serving
+from headrace.apiserver.registry.scale import SCALE, ScalePaths, scale_of, with_replicas
 from headrace.store.base import RevisionMismatch
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Writes:
     ) -> bytes:
         """Create."""
         core, info = self._core, served.info
+        check_serving(served)
         obj = metadata.normalise(body, info)
         metadata.check_request_names(obj, "", namespace, info)
         namespace = obj["metadata"].get("namespace", "")
@@ -62,10 +65,11 @@ class Writes:
             candidate = copy.deepcopy(obj) if base else obj
             if base:
                 candidate["metadata"]["name"] = metadata.generate_name(base)
-            candidate = core.admission.create(user, served, candidate, warnings)
+            candidate = core.admission.create(user, served, candidate)
             name = candidate["metadata"]["name"]
             try:
                 if dry_run:
+                    core.admission.written(info, candidate)
                     return self._dry_create(served, candidate, namespace, name)
                 record = await core.put(served, candidate, 0)
             except RevisionMismatch as error:
@@ -94,6 +98,8 @@ class Writes:
         warnings: Warnings | None,
     ) -> bytes:
         """Replace; with metadata.resourceVersion only if that is the current one."""
+        if subresource == "scale":
+            return await self._scale(user, served, name, namespace, lambda _: copy.deepcopy(body), dry_run=dry_run)
         info = served.info
         sent = metadata.normalise(body, info)
         metadata.check_request_names(sent, name, namespace, info)
@@ -106,9 +112,7 @@ class Writes:
         def change(_old: Json) -> Json:
             return copy.deepcopy(sent)
 
-        return await self.modify(
-            user, served, name, namespace, change, subresource=subresource, dry_run=dry_run, warnings=warnings
-        )
+        return await self.modify(user, served, name, namespace, change, subresource=subresource, dry_run=dry_run)
 
     async def patch(
         self,
@@ -124,6 +128,8 @@ class Writes:
         warnings: Warnings | None,
     ) -> bytes:
         """Apply `change` (a patch, bound to its document) to the current object."""
+        if subresource == "scale":
+            return await self._scale(user, served, name, namespace, change, dry_run=dry_run)
         info = served.info
 
         def patched(old: Json) -> Json:
@@ -133,9 +139,33 @@ class Writes:
             metadata.check_request_names(new, name, namespace, info)
             return self._core.admission.decode(served, new, field_validation, warnings)
 
-        return await self.modify(
-            user, served, name, namespace, patched, subresource=subresource, dry_run=dry_run, warnings=warnings
-        )
+        return await self.modify(user, served, name, namespace, patched, subresource=subresource, dry_run=dry_run)
+
+    async def _scale(
+        self,
+        user: User,
+        served: Served,
+        name: str,
+        namespace: str,
+        change: Callable[[Json], Json],
+        *,
+        dry_run: bool,
+    ) -> bytes:
+        """Change an object's Scale; the Scale as it now is comes back."""
+        paths = served.scale or ScalePaths()
+
+        def scaled(old: Json) -> Json:
+            before = scale_of(old, paths)
+            after = metadata.normalise(change(copy.deepcopy(before)), SCALE)
+            version = after["metadata"].get("resourceVersion", "")
+            if version and version != before["metadata"]["resourceVersion"]:
+                raise metadata.modified(served.info, name)
+            new = with_replicas(old, after, paths)
+            del new["metadata"]["resourceVersion"]
+            return new
+
+        raw = await self.modify(user, served, name, namespace, scaled, dry_run=dry_run)
+        return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
     async def modify(
         self,
@@ -147,7 +177,6 @@ class Writes:
         *,
         subresource: str = "",
         dry_run: bool = False,
-        warnings: Warnings | None = None,
     ) -> bytes:
         """Change the current object, admit the result, write it; again when somebody else was faster."""
         core, info = self._core, served.info
@@ -159,12 +188,13 @@ class Writes:
             new = merge_subresource(served, sent, old, subresource)
             metadata.prepare_update(new, old, info)
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-            new = core.admission.update(user, served, new, old, subresource=subresource, warnings=warnings)
+            new = core.admission.update(user, served, new, old, subresource=subresource)
             if new == old:
                 return core.present(served, record.value)
             if metadata.has_generation(info, custom=served.custom) and wanted_differs(served, new, old):
                 new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
             if dry_run:
+                core.admission.written(info, new)
                 return _wire.encode(new)
             try:
                 if finished(new):

@@ -1,4 +1,4 @@
-"""Patches of JSON documents: merge patch (RFC 7386)."""
+"""JSON merge patch, RFC 7386."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def merge(document: Any, patch: Any) -> Any:
-    """RFC 7386: null removes, objects merge, everything else replaces."""
+    """Null removes, objects merge, everything else replaces."""
     if not isinstance(patch, dict):
         return patch
     out = dict(document) if isinstance(document, dict) else {}

@@ -1,0 +1,37 @@
+"""The defaults of built-in kinds (pkg/apis/*/v1/defaults.go): pure functions that fill objects in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.apiserver.admission.defaults import others, pods, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.api.meta import KindInfo
+
+_BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
+    ("", "Pod"): pods.pod,
+    ("", "Service"): others.service,
+    ("", "Endpoints"): others.endpoints,
+    ("", "Secret"): others.secret,
+    ("", "Namespace"): others.namespace,
+    ("", "PersistentVolumeClaim"): others.claim,
+    ("", "PersistentVolume"): others.volume,
+    ("", "Node"): others.node,
+    ("apps", "Deployment"): workloads.deployment,
+    ("apps", "ReplicaSet"): workloads.replica_set,
+    ("batch", "Job"): workloads.job,
+    ("storage.k8s.io", "StorageClass"): others.storage_class,
+    ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): others.definition,
+}
+
+
+def fill(info: KindInfo, obj: dict[str, Any]) -> None:
+    """Set what the kind's defaults say and `obj` does not, in place."""
+    found = _BY_KIND.get((info.group, info.kind))
+    if found is not None:
+        found(obj)

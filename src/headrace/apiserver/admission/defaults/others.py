@@ -1,0 +1,108 @@
+"""Defaults of services, storage, secrets, RBAC and definitions."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from headrace.apiserver.admission.defaults.pods import claim_spec
+from headrace.apiserver.admission.defaults.quantities import canonical_list
+
+Json = dict[str, Any]
+RBAC = "rbac.authorization.k8s.io"
+
+
+def service(obj: Json) -> None:
+    """A Service; its address is allocated later, when it is created."""
+    spec = obj.setdefault("spec", {})
+    if not spec.get("type"):
+        spec["type"] = "ClusterIP"
+    spec.setdefault("sessionAffinity", "None")
+    for port in spec.get("ports") or ():
+        port.setdefault("protocol", "TCP")
+        if port.get("targetPort") in (None, 0, "") and "port" in port:
+            port["targetPort"] = port["port"]
+    if spec["type"] == "ExternalName":
+        return
+    spec.setdefault("internalTrafficPolicy", "Cluster")
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
+    if spec["type"] in ("NodePort", "LoadBalancer"):
+        spec.setdefault("externalTrafficPolicy", "Cluster")
+    if spec["type"] == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+    obj.setdefault("status", {"loadBalancer": {}})
+
+
+def endpoints(obj: Json) -> None:
+    """Endpoints."""
+    for subset in obj.get("subsets") or ():
+        for port in subset.get("ports") or ():
+            port.setdefault("protocol", "TCP")
+
+
+def secret(obj: Json) -> None:
+    """A Secret; `stringData` goes into `data`."""
+    if not obj.get("type"):
+        obj["type"] = "Opaque"
+    text = obj.pop("stringData", None)
+    if isinstance(text, dict):
+        added = {k: base64.b64encode(v.encode()).decode() for k, v in text.items()}
+        obj["data"] = {**(obj.get("data") or {}), **added}
+
+
+def namespace(obj: Json) -> None:
+    """A Namespace carries its name as a label, for selectors."""
+    meta = obj["metadata"]
+    if meta.get("name"):
+        meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
+
+
+def claim(obj: Json) -> None:
+    """A PersistentVolumeClaim."""
+    claim_spec(obj.setdefault("spec", {}))
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def volume(obj: Json) -> None:
+    """A PersistentVolume."""
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("volumeMode", "Filesystem")
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    if "hostPath" in spec:
+        spec["hostPath"].setdefault("type", "")
+    canonical_list(spec.get("capacity"))
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def node(obj: Json) -> None:
+    """A Node."""
+    status = obj.get("status") or {}
+    canonical_list(status.get("capacity"))
+    canonical_list(status.get("allocatable"))
+
+
+def storage_class(obj: Json) -> None:
+    """A StorageClass."""
+    obj.setdefault("reclaimPolicy", "Delete")
+    obj.setdefault("volumeBindingMode", "Immediate")
+
+
+def binding(obj: Json) -> None:
+    """A RoleBinding or ClusterRoleBinding."""
+    reference = obj.get("roleRef")
+    if isinstance(reference, dict) and not reference.get("apiGroup"):
+        reference["apiGroup"] = RBAC
+    for subject in obj.get("subjects") or ():
+        if subject.get("kind") in ("User", "Group") and not subject.get("apiGroup"):
+            subject["apiGroup"] = RBAC
+
+
+def definition(obj: Json) -> None:
+    """A CustomResourceDefinition."""
+    spec = obj.get("spec") or {}
+    names = spec.get("names") or {}
+    if names.get("kind"):
+        names.setdefault("singular", names["kind"].lower())
+        names.setdefault("listKind", f"{names['kind']}List")
+    spec.setdefault("conversion", {"strategy": "None"})

@@ -1,0 +1,55 @@
+"""Defaults of Deployments, ReplicaSets and Jobs (pkg/apis/apps/v1, pkg/apis/batch/v1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.apiserver.admission.defaults.pods import pod_spec
+
+Json = dict[str, Any]
+
+
+def _template(spec: Json) -> None:
+    template = spec.get("template")
+    if isinstance(template, dict):
+        pod_spec(template.setdefault("spec", {}))
+
+
+def deployment(obj: Json) -> None:
+    """A Deployment."""
+    spec = obj.setdefault("spec", {})
+    _template(spec)
+    spec.setdefault("replicas", 1)
+    strategy = spec.setdefault("strategy", {})
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxUnavailable", "25%")
+        rolling.setdefault("maxSurge", "25%")
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("progressDeadlineSeconds", 600)
+
+
+def replica_set(obj: Json) -> None:
+    """A ReplicaSet."""
+    spec = obj.setdefault("spec", {})
+    _template(spec)
+    spec.setdefault("replicas", 1)
+
+
+def job(obj: Json) -> None:
+    """A Job; without labels it takes those of its template."""
+    spec = obj.setdefault("spec", {})
+    _template(spec)
+    if "completions" not in spec and "parallelism" not in spec:
+        spec["completions"] = spec["parallelism"] = 1
+    spec.setdefault("parallelism", 1)
+    spec.setdefault("backoffLimit", 6 if spec.get("backoffLimitPerIndex") is None else (1 << 31) - 1)
+    spec.setdefault("completionMode", "NonIndexed")
+    spec.setdefault("suspend", False)
+    spec.setdefault("manualSelector", False)
+    spec.setdefault("podReplacementPolicy", "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed")
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels and not obj["metadata"].get("labels"):
+        obj["metadata"]["labels"] = dict(labels)

@@ -1,0 +1,57 @@
+"""The rules of built-in kinds beyond their schema: pure functions from an object (and its former self) to causes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.apiserver.admission.rules import others, pods, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from headrace.api.errors import Cause
+    from headrace.api.meta import KindInfo
+
+Json = dict[str, Any]
+
+_CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
+    ("", "Pod"): pods.pod,
+    ("", "Service"): others.service,
+    ("", "ConfigMap"): others.config_map,
+    ("", "Secret"): others.secret,
+    ("", "PersistentVolumeClaim"): others.claim,
+    ("", "PersistentVolume"): others.volume,
+    ("apps", "Deployment"): workloads.deployment,
+    ("apps", "ReplicaSet"): workloads.replica_set,
+    ("batch", "Job"): workloads.job,
+    ("storage.k8s.io", "StorageClass"): others.storage_class,
+    ("rbac.authorization.k8s.io", "Role"): others.role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): others.cluster_role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding,
+}
+_UPDATE: dict[tuple[str, str], Callable[[Json, Json], Iterator[Cause]]] = {
+    ("", "Pod"): pods.pod_update,
+    ("", "Service"): others.service_update,
+    ("", "ConfigMap"): others.immutable_data,
+    ("", "Secret"): others.secret_update,
+    ("", "PersistentVolumeClaim"): others.claim_update,
+    ("apps", "Deployment"): workloads.selector_update,
+    ("apps", "ReplicaSet"): workloads.selector_update,
+    ("batch", "Job"): workloads.job_update,
+    ("storage.k8s.io", "StorageClass"): others.storage_class_update,
+    ("rbac.authorization.k8s.io", "RoleBinding"): others.binding_update,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding_update,
+}
+
+
+def check(info: KindInfo, obj: Json) -> list[Cause]:
+    """What is wrong with the object by itself."""
+    rule = _CREATE.get((info.group, info.kind))
+    return list(rule(obj)) if rule is not None else []
+
+
+def check_update(info: KindInfo, new: Json, old: Json) -> list[Cause]:
+    """What may not change."""
+    rule = _UPDATE.get((info.group, info.kind))
+    return list(rule(new, old)) if rule is not None else []

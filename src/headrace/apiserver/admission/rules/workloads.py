@@ -1,0 +1,144 @@
+"""Rules of Deployments, ReplicaSets and Jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.api import _wire
+from headrace.api.meta import LabelSelector
+from headrace.apiserver.admission.rules import fields as f
+from headrace.apiserver.admission.rules import pods
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace.api.errors import Cause
+
+Json = dict[str, Any]
+
+
+def _template_of(spec: Json) -> Json:
+    return spec.get("template") or {}
+
+
+def _selector(spec: Json) -> Iterator[Cause]:
+    selector = spec.get("selector")
+    if not selector:
+        if selector is None:
+            yield f.required("spec.selector")
+        else:
+            yield f.invalid("spec.selector", "{}", "empty selector is invalid for deployment")
+        return
+    broken = list(f.label_selector("spec.selector", selector))
+    yield from broken
+    labels = (_template_of(spec).get("metadata") or {}).get("labels") or {}
+    if not broken and not _wire.convert(LabelSelector, selector).matches(labels):
+        yield f.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+
+
+def _always(spec: Json) -> Iterator[Cause]:
+    policy = (_template_of(spec).get("spec") or {}).get("restartPolicy")
+    if policy in ("OnFailure", "Never"):
+        yield f.unsupported("spec.template.spec.restartPolicy", policy, ("Always",))
+
+
+def deployment(obj: Json) -> Iterator[Cause]:
+    """A Deployment."""
+    spec = obj.get("spec") or {}
+    yield from replica_set(obj)
+    strategy = spec.get("strategy") or {}
+    yield from f.one_of("spec.strategy.type", strategy.get("type"), ("RollingUpdate", "Recreate"))
+    rolling = strategy.get("rollingUpdate")
+    if strategy.get("type") == "Recreate" and rolling:
+        yield f.forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
+    if strategy.get("type") == "RollingUpdate" and rolling:
+        yield from _rolling(rolling)
+    for key in ("minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
+        yield from f.non_negative(f"spec.{key}", spec.get(key))
+    if spec.get("progressDeadlineSeconds", 1) <= (spec.get("minReadySeconds") or 0):
+        yield f.invalid(
+            "spec.progressDeadlineSeconds", spec["progressDeadlineSeconds"], "must be greater than minReadySeconds"
+        )
+
+
+def _rolling(rolling: Json) -> Iterator[Cause]:
+    zero = 0
+    for key in ("maxUnavailable", "maxSurge"):
+        value, path = rolling.get(key), f"spec.strategy.rollingUpdate.{key}"
+        if isinstance(value, str):
+            if not value.endswith("%") or not value[:-1].isdigit():
+                yield f.invalid(
+                    path, value, "a valid percent string must be a numeric string followed by an ending '%'"
+                )
+            zero += value == "0%"
+        else:
+            yield from f.non_negative(path, value)
+            zero += value == 0
+    if zero == 2:
+        yield f.invalid(
+            "spec.strategy.rollingUpdate.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0"
+        )
+
+
+def replica_set(obj: Json) -> Iterator[Cause]:
+    """A ReplicaSet, and what a Deployment shares with it."""
+    spec = obj.get("spec") or {}
+    yield from f.non_negative("spec.replicas", spec.get("replicas"))
+    yield from _selector(spec)
+    yield from pods.template(_template_of(spec), "spec.template")
+    yield from _always(spec)
+
+
+def selector_update(new: Json, old: Json) -> Iterator[Cause]:
+    """The selector is fixed."""
+    before, after = (old.get("spec") or {}).get("selector"), (new.get("spec") or {}).get("selector")
+    if before != after:
+        yield f.immutable("spec.selector", after)
+
+
+def job(obj: Json) -> Iterator[Cause]:
+    """A Job."""
+    spec = obj.get("spec") or {}
+    for key in (
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "backoffLimitPerIndex",
+        "ttlSecondsAfterFinished",
+    ):
+        yield from f.non_negative(f"spec.{key}", spec.get(key))
+    yield from f.one_of("spec.completionMode", spec.get("completionMode"), ("NonIndexed", "Indexed"))
+    if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
+        yield f.required("spec.completions", "when completion mode is Indexed")
+    yield from pods.template(_template_of(spec), "spec.template")
+    policy = (_template_of(spec).get("spec") or {}).get("restartPolicy")
+    if policy == "Always":
+        yield f.unsupported("spec.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
+
+
+def job_update(new: Json, old: Json) -> Iterator[Cause]:
+    """Template, selector and completions are fixed; a suspended job that never ran may be scheduled elsewhere."""
+    before, after = old.get("spec") or {}, new.get("spec") or {}
+    if _without_directives(before, old) != _without_directives(after, old):
+        yield f.immutable("spec.template", "the pod template")
+    for key in ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
+        if before.get(key) != after.get(key):
+            yield f.immutable(f"spec.{key}", after.get(key))
+    if before.get("completions") != after.get("completions"):
+        elastic = after.get("completionMode") == "Indexed" and after.get("completions") == after.get("parallelism")
+        if not elastic:
+            yield f.immutable("spec.completions", after.get("completions"))
+
+
+def _without_directives(spec: Json, old: Json) -> Json:
+    template = _template_of(spec)
+    never_ran = (old.get("spec") or {}).get("suspend") and not (old.get("status") or {}).get("startTime")
+    if not never_ran:
+        return template
+    inner = {
+        k: v
+        for k, v in (template.get("spec") or {}).items()
+        if k not in ("nodeSelector", "tolerations", "affinity", "schedulingGates")
+    }
+    return {"spec": inner}

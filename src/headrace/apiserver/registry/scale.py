@@ -1,0 +1,87 @@
+"""The scale subresource: replicas of any kind as an `autoscaling/v1` Scale."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.api.errors import BadRequest, Cause, Invalid
+from headrace.api.meta import KindInfo
+
+Json = dict[str, Any]
+
+SCALE = KindInfo("autoscaling", "v1", "Scale", "scales", subresources=frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where a kind keeps its replicas; JSON paths such as `.spec.replicas`."""
+
+    spec: str = ".spec.replicas"
+    status: str = ".status.replicas"
+    selector: str = ""
+    """Path of a selector in text; without one a `spec.selector` with matchLabels is written out."""
+
+
+def _read(obj: Json, path: str) -> Any:
+    value: Any = obj
+    for part in path.strip(".").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def scale_of(obj: Json, paths: ScalePaths) -> Json:
+    """The Scale of an object."""
+    meta = obj["metadata"]
+    shown = {k: meta[k] for k in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if k in meta}
+    status: Json = {"replicas": _read(obj, paths.status) or 0}
+    selector = _read(obj, paths.selector) if paths.selector else _selector_text(obj)
+    if selector:
+        status["selector"] = selector
+    return {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": shown,
+        "spec": {"replicas": _read(obj, paths.spec) or 0},
+        "status": status,
+    }
+
+
+def _selector_text(obj: Json) -> str:
+    selector = (obj.get("spec") or {}).get("selector") or {}
+    if not isinstance(selector, dict):
+        return ""
+    parts = [f"{k}={v}" for k, v in sorted((selector.get("matchLabels") or {}).items())]
+    for term in selector.get("matchExpressions") or ():
+        key, values = term["key"], ",".join(term.get("values") or ())
+        parts.append(
+            {
+                "In": f"{key} in ({values})",
+                "NotIn": f"{key} notin ({values})",
+                "Exists": key,
+                "DoesNotExist": f"!{key}",
+            }[term["operator"]]
+        )
+    return ",".join(parts)
+
+
+def with_replicas(obj: Json, scale: Json, paths: ScalePaths) -> Json:
+    """The object with the replicas that a Scale asks for. Raises BadRequest, Invalid."""
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if type(replicas) is not int:
+        raise BadRequest(
+            'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal '
+            "into Go struct field ScaleSpec.spec.replicas of type int32"
+        )
+    name = obj["metadata"]["name"]
+    if replicas < 0:
+        why = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        raise Invalid.of(SCALE, name, [Cause("spec.replicas", why)])
+    out = copy.deepcopy(obj)
+    *parents, leaf = paths.spec.strip(".").split(".")
+    place = out
+    for part in parents:
+        place = place.setdefault(part, {})
+    place[leaf] = replicas
+    return out
