@@ -1,4 +1,50 @@
 """Kubernetes' own controllers (Deployment, Job, garbage collection …) for the embedded cluster.
 
-On a real Kubernetes cluster none of these run: kube-controller-manager does the same work there.
+On a real Kubernetes cluster none of these run: kube-controller-manager does the same work there. Decisions are in
+`*_policy.py` and `gc_graph.py`, without I/O; the other modules are one controller each.
+
+Not here yet: StatefulSet, DaemonSet, CronJob, EndpointSlice, HorizontalPodAutoscaler, ResourceQuota, Lease and Node
+life cycles.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.controllermanager.deployment import DeploymentController
+from headrace.controllermanager.endpoints import EndpointsController
+from headrace.controllermanager.event_expiry import EventExpiryController
+from headrace.controllermanager.garbage_collector import GarbageCollector
+from headrace.controllermanager.job import JobController
+from headrace.controllermanager.namespace import NamespaceController, NamespaceDefaultsController
+from headrace.controllermanager.replicaset import ReplicaSetController
+from headrace.controllermanager.volumes import ClaimController, VolumeController
+from headrace.machinery.events import EventRecorder
+
+if TYPE_CHECKING:
+    from headrace.client.base import Client
+    from headrace.controllermanager.namespace import Kinds
+    from headrace.machinery.clock import Clock
+    from headrace.machinery.controller import AnyController
+    from headrace.machinery.settings import Settings
+
+
+def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, kinds: Kinds) -> list[AnyController]:
+    """All of them; `ca_pem` is the certificate that pods trust, `kinds` the API server's catalogue."""
+
+    def events(name: str) -> EventRecorder:
+        return EventRecorder(client, clock, name)
+
+    binder = events("persistentvolume-controller")
+    return [
+        NamespaceDefaultsController(client, ca_pem),
+        NamespaceController(client, kinds),
+        DeploymentController(client, clock, events("deployment-controller")),
+        ReplicaSetController(client, clock, events("replicaset-controller")),
+        JobController(client, clock, events("job-controller")),
+        EndpointsController(client),
+        ClaimController(settings, client, binder),
+        VolumeController(settings, client, binder),
+        GarbageCollector(client, clock, kinds),
+        EventExpiryController(client, clock),
+    ]

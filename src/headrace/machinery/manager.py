@@ -148,7 +148,8 @@ class _Runner:
         patch = merge_patch(old, new)
         if not patch:
             return
-        version = before.metadata.resource_version if touches_list(patch) else ""
+        # A controller that patched metadata itself took over the version that it got back.
+        version = after.metadata.resource_version if touches_list(patch) else ""
         await self.client.patch(
             type(after),
             after.metadata.name,
