@@ -66,6 +66,7 @@ class SandboxRuntime:
         self._isolation: Isolation | None = None
         self._handlers: list[Callable[[ContainerState], None]] = []
         self._states: dict[tuple[str, str], ContainerState] = {}
+        self._reported: set[tuple[str, str]] = set()
         self._watched: dict[tuple[str, str], _Watch] = {}
         self._pods: dict[str, PodSandbox] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -122,6 +123,8 @@ class SandboxRuntime:
             asyncio.get_running_loop().remove_reader(watch.fd)
             os.close(watch.fd)
         self._watched.clear()
+        self._states.clear()
+        self._pods.clear()
         await self._spawner.close()
         self._holder.close()
 
@@ -255,6 +258,7 @@ class SandboxRuntime:
             await self._hold("drop", uid=uid)
         for key in mine:
             self._states.pop(key, None)
+            self._reported.discard(key)
         await asyncio.to_thread(remove_tree, str(self._records.pod_folder(uid)))
 
     # -- containers ---------------------------------------------------------------------------------------------
@@ -360,8 +364,10 @@ class SandboxRuntime:
         self._report(state)
 
     def _report(self, state: ContainerState) -> None:
-        if state.pod_uid == _PROBE:
+        key = (state.pod_uid, state.id)
+        if state.pod_uid == _PROBE or key in self._reported:
             return
+        self._reported.add(key)
         for handler in self._handlers:
             asyncio.get_running_loop().call_soon(handler, state)
 

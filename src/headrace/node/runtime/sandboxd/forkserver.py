@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+_AT_START = frozenset(sys.modules)
+
+
 def _load() -> ModuleType:
     package = os.path.dirname(os.path.abspath(__file__))
     parent = os.path.dirname(package)
@@ -27,4 +30,4 @@ def _load() -> ModuleType:
 
 
 _warm = _load()
-_warm.run(_warm.serve(sys.argv[1]))
+_warm.run(_warm.serve(sys.argv[1]), _AT_START)

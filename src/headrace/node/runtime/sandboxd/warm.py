@@ -21,7 +21,7 @@ import sys
 import time
 
 from . import linux, wire
-from .supervisor import supervise
+from .supervisor import execute, restore_signals, supervise
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -157,9 +157,12 @@ def _canary() -> None:
     raise Unfit("computing after a fork hangs")
 
 
-def run(spec: Message) -> None:
+def run(spec: Message, at_start: frozenset[str]) -> None:
     """Be the program `python SCRIPT ARGS`, as its interpreter would have started it."""
     argv, env = spec["argv"], spec["env"]
+    if _shadows(argv[1], at_start):
+        restore_signals()
+        execute(argv, env)
     os.environ.clear()
     os.environ.update(env)
     _forget_the_server(argv)
@@ -170,6 +173,17 @@ def run(spec: Message) -> None:
     except BaseException as error:  # noqa: BLE001 - it is the program's
         _report(error)
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _shadows(script: str, at_start: frozenset[str]) -> bool:
+    """Whether a file beside the script would have been imported instead of a module that is here already."""
+    folder = script if os.path.isdir(script) else os.path.dirname(os.path.realpath(script))
+    try:
+        names = {name.partition(".")[0] for name in os.listdir(folder)}
+    except OSError:
+        return False
+    loaded = {name for name in sys.modules if "." not in name} - at_start - set(sys.builtin_module_names)
+    return not names.isdisjoint(loaded - {"sandboxd"})
 
 
 def _forget_the_server(argv: list[str]) -> None:
@@ -233,5 +247,6 @@ def _report(error: BaseException) -> None:
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None and os.path.dirname(traceback.tb_frame.f_code.co_filename) == here:
         traceback = traceback.tb_next
+    error.__traceback__ = traceback
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
     sys.excepthook(type(error), error, traceback)

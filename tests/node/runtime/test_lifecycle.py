@@ -1,0 +1,253 @@
+"""Starting, ending, logs, and surviving whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from headrace.node.runtime.base import ContainerPhase, StartFailed
+from headrace.node.runtime.sandbox import SandboxRuntime
+from headrace.testing.eventually import eventually
+
+from .conftest import Node, processes_of
+
+pytestmark = pytest.mark.node
+
+
+@pytest.mark.parametrize(("script", "code", "number"), [("exit 0", 0, 0), ("exit 42", 42, 0), ("kill -9 $$", 0, 0)])
+async def test_exit_codes(node, script, code, number):
+    await node.pod()
+    ended = await node.sh(script)
+    assert (ended.code, ended.state.signal, ended.state.oom_killed) == (code, number, False)
+    assert ended.state.finished_at >= ended.state.started_at
+
+
+async def test_signals(node):
+    await node.pod()
+    stubborn = await node.runtime.start_container(node.spec("sleep", "100"))
+    handler = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    polite = await node.runtime.start_container(node.spec("sh", "-c", handler))
+    await eventually(lambda: "ready" in node.output("pod", polite.id)[0])
+    for state in (stubborn, polite):
+        await node.runtime.kill("pod", state.id, signal.SIGTERM)
+    ended = await node.ended(polite)
+    assert (ended.code, ended.state.signal, ended.out) == (3, 0, "ready\nbye\n")
+    running = {s.id: s.phase for s in await node.runtime.containers()}
+    assert running[stubborn.id] is ContainerPhase.RUNNING, "PID 1 ignores signals that it does not handle"
+    await node.runtime.kill("pod", stubborn.id, signal.SIGKILL)
+    ended = await node.ended(stubborn)
+    assert (ended.code, ended.state.signal) == (137, 9)
+    await node.runtime.kill("pod", stubborn.id, signal.SIGKILL)
+
+
+async def test_children_end_with_the_first_process(node):
+    await node.pod()
+    ended = await node.sh("sleep 1000 & setsid sleep 1000 & echo started")
+    assert ended.out == "started\n"
+    await eventually(lambda: len(processes_of(node.settings)) <= 2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("no-such-program",), 'exec: "no-such-program": executable file not found in $PATH'),
+        (("/no/such",), 'exec: "/no/such": stat /no/such: no such file or directory'),
+        (("/usr",), 'exec: "/usr": is a directory'),
+        (("/etc/hostname",), 'exec: "/etc/hostname": permission denied'),
+    ],
+)
+async def test_programs_that_cannot_be_executed(node, argv, message):
+    await node.pod()
+    with pytest.raises(StartFailed) as caught:
+        await node.runtime.start_container(node.spec(*argv))
+    assert str(caught.value) == message
+    assert await node.runtime.containers() == []
+    assert (await node.run("true")).code == 0
+
+
+async def test_starting_twice_starts_once(node):
+    await node.pod()
+    spec = node.spec("sh", "-c", "echo once")
+    first, second = await asyncio.gather(node.runtime.start_container(spec), node.runtime.start_container(spec))
+    assert first.pid == second.pid
+    await node.ended(first)
+    third = await node.runtime.start_container(spec)
+    assert third.phase is ContainerPhase.EXITED
+    assert node.output("pod", spec.id)[0] == "once\n"
+
+
+async def test_a_pod_must_be_created_first(node):
+    with pytest.raises(StartFailed, match="has not been created"):
+        await node.runtime.start_container(node.spec("true", pod="unknown"))
+
+
+async def test_log_entries(node):
+    await node.pod()
+    ended = await node.sh(
+        "echo out; echo err >&2; printf 'no newline'; head -c 40000 /dev/zero | tr '\\0' x; echo; printf end"
+    )
+    path = node.settings.logs / "pods" / "pod" / f"{ended.state.id}.log"
+    entries = [line.split(" ", 3) for line in path.read_text().splitlines()]
+    assert [e[2] for e in entries if e[1] == "stdout"] == ["F", "P", "P", "F", "P"]
+    assert max(len(e[3]) for e in entries) == 16 << 10
+    assert ended.err == "err\n"
+    assert ended.out == "out\nno newline" + "x" * 40000 + "\nend"
+    assert all(len(e[0]) == len("2026-01-01T00:00:00.123456789Z") and e[0].endswith("Z") for e in entries)
+
+
+async def test_much_output_is_rotated_and_loses_nothing_recent(node):
+    await node.pod()
+    ended = await node.sh(
+        "i=0; while [ $i -lt 30 ]; do head -c 750000 /dev/zero | tr '\\0' 'a' | fold -w 1000; i=$((i+1)); done"
+    )
+    folder = node.settings.logs / "pods" / "pod"
+    files = sorted(p.name for p in folder.iterdir())
+    assert files == [f"{ended.state.id}.log", f"{ended.state.id}.log.1", f"{ended.state.id}.log.2"]
+    assert all(p.stat().st_size <= 10 << 20 for p in folder.iterdir())
+
+
+async def test_remove_leaves_nothing(node):
+    await node.pod()
+    for _ in range(3):
+        await node.runtime.start_container(
+            node.spec("sh", "-c", "sleep 1000 & sleep 1000", env={"H": str(node.settings.home) + "/"})
+        )
+    assert len(processes_of(node.settings)) >= 6
+    await node.runtime.remove_pod("pod")
+    assert await node.runtime.containers() == []
+    helpers = {json.loads((node.settings.run / f"{n}.json").read_text())["pid"] for n in ("spawner", "network")}
+    assert set(processes_of(node.settings)) == helpers
+    assert not (node.settings.run / "pods" / "pod").exists()
+    assert (node.settings.logs / "pods" / "pod").exists(), "logs stay"
+    await node.runtime.remove_pod("pod")
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from headrace.machinery.settings import Settings
+from headrace.node.runtime.base import ContainerSpec, PodSandbox
+from headrace.node.runtime.sandbox import SandboxRuntime
+
+async def main():
+    settings = Settings(home=Path(sys.argv[1]))
+    runtime = SandboxRuntime(settings)
+    await runtime.start()
+    await runtime.create_pod(PodSandbox("pod", "ns", "pod", "pod", "10.199.0.2"))
+    stays = "while [ ! -e /flag/go ]; do sleep 0.02; done; echo seen; exit 5"
+    for name, script in (("stays", stays), ("ends", "sleep 0.3; exit 6")):
+        from headrace.node.runtime.base import Mount
+        await runtime.start_container(ContainerSpec(name, "pod", ("sh", "-c", script), {"PATH": "/usr/bin:/bin"},
+            settings.logs / "pods" / "pod" / f"{name}.log", mounts=(Mount("/flag", Path(sys.argv[2])),)))
+    print("started", flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+async def test_adoption_after_kill_9(settings, tmp_path):
+    flag = tmp_path / "flag"
+    flag.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(PROGRAM), str(settings.home), str(flag), stdout=subprocess.PIPE
+    )
+    assert await process.stdout.readline() == b"started\n"
+    process.kill()
+    await process.wait()
+    spawner = json.loads((settings.run / "spawner.json").read_text())["pid"]
+    os.kill(spawner, signal.SIGKILL)
+    await asyncio.sleep(0.5)
+
+    runtime = SandboxRuntime(settings)
+    await runtime.start()
+    node = Node(runtime, settings)
+    node.watch()
+    try:
+        found = {s.id: s for s in await runtime.containers()}
+        assert found["stays"].phase is ContainerPhase.RUNNING
+        assert found["ends"].phase is ContainerPhase.EXITED
+        assert (await node.ended(found["ends"])).code == 6
+        (flag / "go").touch()
+        ended = await node.ended(found["stays"])
+        assert (ended.code, ended.out) == (5, "seen\n")
+        assert (await node.sh("echo and on it goes", id="new")).out == "and on it goes\n"
+        await asyncio.sleep(0.05)
+        assert sorted(node.reported) == [("pod", "ends"), ("pod", "new"), ("pod", "stays")]
+    finally:
+        await runtime.stop(pods=True)
+    assert processes_of(settings) == []
+
+
+async def test_a_killed_spawner_is_replaced(node):
+    await node.pod()
+    running = await node.runtime.start_container(node.spec("sleep", "1000"))
+    os.kill(json.loads((node.settings.run / "spawner.json").read_text())["pid"], signal.SIGKILL)
+    assert (await node.sh("echo again")).out == "again\n"
+    assert [s.phase for s in await node.runtime.containers() if s.id == running.id] == [ContainerPhase.RUNNING]
+
+
+async def test_a_killed_supervisor_takes_its_container_along(node):
+    await node.pod()
+    state = await node.runtime.start_container(node.spec("sleep", "1000"))
+    record = json.loads((node.settings.run / "pods/pod/containers" / state.id / "state.json").read_text())
+    os.kill(record["supervisor"], signal.SIGKILL)
+    ended = await node.ended(state)
+    assert (ended.code, ended.state.signal) == (137, 9)
+    await eventually(lambda: not Path(f"/proc/{state.pid}").exists())
+
+
+async def test_detached_stop_keeps_pods(node):
+    await node.pod()
+    state = await node.runtime.start_container(node.spec("sleep", "1000"))
+    await node.runtime.stop(pods=False)
+    assert Path(f"/proc/{state.pid}").exists()
+    await node.runtime.start()
+    assert [s.id for s in await node.runtime.containers()] == [state.id]
+
+
+async def test_memory_limit(node):
+    await node.pod()
+    script = "b = bytearray(); import time\nwhile True: b += bytes(8 << 20); time.sleep(0.01)"
+    ended = await node.run(sys.executable, "-c", script, memory_bytes=100 << 20)
+    assert (ended.code, ended.state.signal, ended.state.oom_killed) == (137, 9, True)
+    fine = await node.run(sys.executable, "-c", "b = bytes(30 << 20)", memory_bytes=100 << 20)
+    assert (fine.code, fine.state.oom_killed) == (0, False)
+
+
+async def test_exec(node):
+    await node.pod()
+    state = await node.runtime.start_container(
+        node.spec("sh", "-c", "echo $$ > /tmp/pid; sleep 1000", env={"GREETING": "hi"}, cwd="/tmp", uid=1234)
+    )
+    await eventually(lambda: _exec_ok(node, state.id))
+
+    async def execute(*argv, timeout=None):
+        return await node.runtime.exec("pod", state.id, argv, timeout=timeout)
+
+    result = await execute("sh", "-c", "id -u; pwd; echo $GREETING; cat /tmp/pid; hostname; echo err >&2; exit 9")
+    assert result.exit_code == 9
+    assert sorted(result.output.decode().split()) == sorted(["1234", "/tmp", "hi", "1", "pod", "err"])
+    missing = await execute("nope")
+    assert (missing.exit_code, missing.output) == (127, b'exec: "nope": executable file not found in $PATH\n')
+    begin = time.monotonic()
+    assert (await execute("sleep", "100", timeout=0.2)).exit_code == 124
+    assert time.monotonic() - begin < 5
+    big = await execute("sh", "-c", "head -c 3000000 /dev/zero")
+    assert (big.exit_code, len(big.output)) == (0, 1 << 20)
+    await node.runtime.kill("pod", state.id, signal.SIGKILL)
+    await node.ended(state)
+    assert (await execute("true")).exit_code == 127
+
+
+async def _exec_ok(node, name):
+    return (await node.runtime.exec("pod", name, ("test", "-e", "/tmp/pid"))).exit_code == 0
