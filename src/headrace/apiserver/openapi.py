@@ -38,6 +38,9 @@ LIST_PARAMETERS = (
     "sendInitialEvents",
     "timeoutSeconds",
 )
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_PROTOBUF_SENT = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""What is asked for has a character that a content type must not have; the answer is named without it."""
 INTEGERS = frozenset({"limit", "timeoutSeconds", "gracePeriodSeconds"})
 BOOLEANS = frozenset({"watch", "allowWatchBookmarks", "sendInitialEvents"})
 DELETE_PARAMETERS = ("dryRun", "gracePeriodSeconds", "propagationPolicy")
@@ -86,6 +89,16 @@ class OpenAPI:
             document = {"swagger": "2.0", "info": self._info(), "paths": {}, "definitions": definitions}
             self._documents["v2"] = _wire.encode(document)
         return self._documents["v2"]
+
+    def v2_protobuf(self) -> bytes:
+        """/openapi/v2 for kubectl, which takes it in protobuf only: a document without definitions.
+
+        kubectl asks for it after v3 did not know a kind, or to see whether it knows more of a type than kubectl does
+        itself; finding nothing there, it goes on as it should.
+        """
+        info = self._info()
+        title, version = info["title"].encode(), info["version"].encode()
+        return _field(1, b"2.0") + _field(2, _field(1, title) + _field(2, version))
 
     def _info(self) -> Json:
         return {"title": "Headrace", "version": self._version}
@@ -146,6 +159,11 @@ class OpenAPI:
             yield info.path(), {"get": operation("list", LIST_PARAMETERS)}
         if "status" in info.subresources:
             yield f"{collection}/{{name}}/status", {k: item[k] for k in ("get", "put", "patch")}
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited protobuf field; values here are short."""
+    return bytes((number << 3 | 2, len(value))) + value
 
 
 def parameter(name: str) -> Json:

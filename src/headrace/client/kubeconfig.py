@@ -95,7 +95,10 @@ class ExecPlugin(Credentials):
             raise NoCluster(
                 f"{spec['command']} failed with {process.returncode}: {err.decode(errors='replace')[-500:]}"
             )
-        status = json.loads(out).get("status") or {}
+        try:
+            status = json.loads(out)["status"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise NoCluster(f"{spec['command']} printed no ExecCredential") from error
         if not status.get("token"):
             raise NoCluster(
                 f"{spec['command']} gave no token: credentials by certificate from plugins are not supported"

@@ -23,7 +23,7 @@ from headrace.apiserver.http.proxy import Proxy
 from headrace.apiserver.http.representation import Representations
 from headrace.apiserver.http.resources import Resources, not_allowed
 from headrace.apiserver.http.subresources import Subresources
-from headrace.apiserver.openapi import OpenAPI
+from headrace.apiserver.openapi import V2_PROTOBUF, V2_PROTOBUF_SENT, OpenAPI
 from headrace.apiserver.registry.core import forbidden
 
 if TYPE_CHECKING:
@@ -223,6 +223,8 @@ class ApiApp:
     def _describe(self, request: Request, path: str) -> Response:
         accept = request.header(b"accept")
         takes_json = not accept or any(c.media in {"application/json", "application/*", "*/*"} for c in clauses(accept))
+        if not takes_json and path == "/openapi/v2" and any(c.media == V2_PROTOBUF for c in clauses(accept)):
+            return cacheable(request, self._openapi.v2_protobuf(), V2_PROTOBUF_SENT.encode())
         if not takes_json:
             raise NotAcceptable("only the following media types are accepted: application/json")
         if path == "/openapi/v3":

@@ -116,8 +116,7 @@ class Reviews:
             asked = Attributes(
                 found["verb"], found["group"], found["resource"], found["subresource"], where, found["name"]
             )
-        allowed = self._registry.authorizer.allows(who, asked)
-        return {"allowed": allowed, "reason": "" if allowed else "no RBAC rule allows it"}
+        return {"allowed": self._registry.authorizer.allows(who, asked)}
 
     def _rules(self, user: User, namespace: str) -> dict[str, Any]:
         if not namespace:

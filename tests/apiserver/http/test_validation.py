@@ -1,0 +1,21 @@
+"""What the registry finds, as HTTP says it: warnings, causes."""
+
+CMS = "/api/v1/namespaces/default/configmaps"
+
+
+async def test_warnings_become_headers(api):
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "nonsense": 1}
+    answer = await api("POST", CMS, body)
+    assert answer.status == 201
+    assert 'unknown field "nonsense"' in answer.headers["Warning"].replace("\\", "")
+
+
+async def test_strict_validation_and_wrong_types_name_the_field(api):
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "nonsense": 1}
+    strict = await api("POST", f"{CMS}?fieldValidation=Strict", body)
+    assert strict.status == 400
+    assert 'unknown field "nonsense"' in strict.json["message"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}}
+    invalid = await api("POST", "/api/v1/namespaces/default/pods", pod)
+    assert (invalid.status, invalid.json["reason"]) == (422, "Invalid")
+    assert "spec.containers" in {c["field"] for c in invalid.json["details"]["causes"]}
