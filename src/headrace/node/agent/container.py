@@ -51,6 +51,11 @@ class ContainerRunner:
         """Whether a process of it is there."""
         return self.status.state.running is not None
 
+    def redefine(self, container: Container) -> None:
+        """The container's definition changed (its image may); the next start follows it."""
+        self.container = container
+        self._launcher.redefine(container)
+
     @property
     def attempt(self) -> int | None:
         """The number of the start that has not ended; None when there is none."""
@@ -174,7 +179,7 @@ class ContainerRunner:
         if held.state.terminated is not None:
             held.last_state = ContainerState(terminated=held.state.terminated)
         held.state = ContainerState(waiting=ContainerStateWaiting(reason=status.CREATING))
-        held.restart_count, held.image_id = attempt, environment.id
+        held.restart_count, held.image, held.image_id = attempt, self.container.image, environment.id
         self.id = spec.id
         held.container_id = self._full_id()
         self._ended.clear()

@@ -46,18 +46,22 @@ class Launcher:
         self._waiting_for = ""
         self._warned = False
 
+    def redefine(self, container: Container) -> None:
+        """The container's definition changed; its next start follows the new one."""
+        self._container = container
+
     async def environment(self) -> Environment:
         """The image's environment, as soon as there is one."""
-        host, image = self._host, self._container.image
+        host = self._host
         pulled = False
 
         def on_pull() -> None:
             nonlocal pulled
             pulled = True
-            host.reporter.normal(self._owner.pod, "Pulling", f'Pulling image "{image}"')
+            host.reporter.normal(self._owner.pod, "Pulling", f'Pulling image "{self._container.image}"')
 
         while True:
-            pod, touched = self._owner.pod, self._owner.touched
+            pod, touched, image = self._owner.pod, self._owner.touched, self._container.image
             began, pulled = host.clock.monotonic(), False
             try:
                 found = await host.images.resolve(image, pod.metadata.annotations.get(ANNOTATION, ""), on_pull=on_pull)

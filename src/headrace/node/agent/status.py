@@ -88,11 +88,16 @@ def initialized(spec: PodSpec, statuses: Sequence[ContainerStatus]) -> bool:
 
 
 def phase(pod: Pod, facts: Facts) -> str:
-    """Pending, Running, Succeeded or Failed."""
-    if facts.verdict is not None:
-        return facts.verdict.phase
+    """Pending, Running, Succeeded or Failed. A pod is not over while anything of it runs, sidecars included."""
     if pod.status.phase in FINISHED:
         return pod.status.phase
+    found = facts.verdict.phase if facts.verdict is not None else _by_containers(pod, facts)
+    if found in FINISHED and any(s.state.running for s in (*facts.init, *facts.main)):
+        return "Running"
+    return found
+
+
+def _by_containers(pod: Pod, facts: Facts) -> str:
     policy = pod.spec.restart_policy
     by_name = {s.name: s for s in facts.init}
     for container in pod.spec.init_containers:
@@ -128,7 +133,7 @@ def pod_status(pod: Pod, facts: Facts, now: Time) -> PodStatus:
         result.start_time = facts.start_time
     if facts.ip:
         result.pod_ip, result.pod_ips = facts.ip, [PodIP(ip=facts.ip)]
-    if facts.verdict is not None:
+    if facts.verdict is not None and result.phase == facts.verdict.phase:
         result.reason, result.message = facts.verdict.reason, facts.verdict.message
     found = {c.type: c for c in pod.status.conditions}
     others = [c for c in pod.status.conditions if c.type not in _OWN_CONDITIONS]

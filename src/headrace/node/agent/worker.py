@@ -111,6 +111,8 @@ class PodWorker:
         mine, theirs = old.metadata, pod.metadata
         if (old.spec, mine.annotations, mine.labels) != (pod.spec, theirs.annotations, theirs.labels):
             self.references = references(pod)
+            for runner, container in zip(self._main, pod.spec.containers, strict=False):
+                runner.redefine(container)
             self._touched.beat()
         if pod.spec.readiness_gates and old.status.conditions != pod.status.conditions:
             self.changed()

@@ -57,6 +57,8 @@ class StatusWriter:
 
     def changed(self, *, soon: bool = False) -> None:
         """The status may have changed. With `soon`, others wait for it; otherwise what starts now goes first."""
+        if self.gone.is_set():
+            return
         self._settled.clear()
         self._dirty.set()
         if soon:
@@ -94,8 +96,8 @@ class StatusWriter:
     def leave(self) -> None:
         """The watch says that the pod is gone."""
         self._leave()
-        self.changed(soon=True)
-        self._settled.set()
+        self._dirty.set()
+        self._urgent.set()
 
     async def _write(self) -> None:
         meta = self.pod.metadata
