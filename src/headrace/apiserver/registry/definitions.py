@@ -101,7 +101,14 @@ class Definitions:
         if "deletionTimestamp" in obj["metadata"] and waiting and name not in self._cleaning:
             task = asyncio.create_task(self._clean_up(name, group, plural), name=f"clean up {name}")
             self._cleaning[name] = task
-            task.add_done_callback(lambda _: self._cleaning.pop(name, None))
+            task.add_done_callback(lambda done: self._cleaned(name, done))
+
+    def _cleaned(self, name: str, task: asyncio.Task[None]) -> None:
+        self._cleaning.pop(name, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error(
+                "the objects of %s could not be deleted; the next start tries again", name, exc_info=task.exception()
+            )
 
     async def _clean_up(self, name: str, group: str, plural: str) -> None:
         versions = self._core.kinds.versions(group, plural)
@@ -110,9 +117,9 @@ class Definitions:
         served = self._core.served(CustomResourceDefinition.INFO)
 
         def let_go(old: Json) -> Json:
-            old["metadata"]["finalizers"] = [f for f in old["metadata"].get("finalizers") or () if f != CLEANUP]
-            old["metadata"].pop("resourceVersion")
-            return old
+            meta = {k: v for k, v in old["metadata"].items() if k != "resourceVersion"}
+            meta["finalizers"] = [f for f in meta.get("finalizers") or () if f != CLEANUP]
+            return {**old, "metadata": meta}
 
         try:
             await self._writes.modify(ADMIN, served, name, "", let_go)

@@ -178,7 +178,10 @@ class Writes:
         subresource: str = "",
         dry_run: bool = False,
     ) -> bytes:
-        """Change the current object, admit the result, write it; again when somebody else was faster."""
+        """Change the current object, admit the result, write it; again when somebody else was faster.
+
+        `change` gets the current object, must leave it as it is, and returns a new one.
+        """
         core, info = self._core, served.info
         while True:
             record = core.record(served, namespace, name)
