@@ -706,9 +706,10 @@ class Event(Object):
     involved_object: ObjectReference = msgspec.field(default_factory=ObjectReference)
     reason: str = ""
     message: str = ""
-    type: str = "Normal"
+    type: str = ""
+    """Normal or Warning; no default, because what is at its default is not sent."""
     source: EventSource = msgspec.field(default_factory=EventSource)
-    count: int = 1
+    count: int = 0
     first_timestamp: Time | None = None
     last_timestamp: Time | None = None
     event_time: Time | None = None

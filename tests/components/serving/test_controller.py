@@ -9,7 +9,7 @@ import pytest
 
 from headrace.api import conditions
 from headrace.api.apps import Deployment
-from headrace.api.core import Event, Pod, PodTemplateSpec, Secret, Service, ServiceAccount
+from headrace.api.core import Container, Event, Pod, PodTemplateSpec, Secret, Service, ServiceAccount
 from headrace.api.errors import NotFound
 from headrace.api.meta import ObjectMeta
 from headrace.components.serving.component import COMPONENT
@@ -192,6 +192,7 @@ async def test_somebody_elses_deployment_is_not_taken_over(
     foreign = Deployment(metadata=ObjectMeta(name=NAME, namespace=NS, labels={"whose": "mine"}))
     foreign.spec.selector.match_labels = {"a": "b"}
     foreign.spec.template.metadata.labels = {"a": "b"}
+    foreign.spec.template.spec.containers = [Container(name="c", image="python:3.11")]
     await cluster.client.create(foreign)
     await cluster.client.create(make())
     refused = await node.service("False", "NameConflict")

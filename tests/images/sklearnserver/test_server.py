@@ -261,7 +261,7 @@ def test_strings_and_tables(sklearn_python: str, images: Path, models: Path, dig
         ("two", "More than one model file"),
         ("missing", "cannot be read: No such file or directory"),
         ("empty", "it is empty"),
-        ("broken", "Model file model.joblib does not load: "),
+        ("broken", "(is this a file that joblib or pickle wrote?)"),
         ("foreign", "it needs the Python module 'xgb_absent'"),
     ],
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 EXTENSIONS = (".joblib", ".pkl", ".pickle")
+_NO_PICKLE = (pickle.UnpicklingError, EOFError, IndexError, KeyError, UnicodeDecodeError)
+"""What reading a file of another kind usually ends in."""
 
 
 class LoadFailed(Exception):
@@ -44,7 +47,8 @@ def load(model_dir: Path) -> Any:
         ) from error
     except Exception as error:  # a pickle may raise anything
         words = " ".join(str(error).split()) or "no message"
-        raise LoadFailed(f"Model file {path.name} does not load: {type(error).__name__}: {words}") from error
+        hint = " (is this a file that joblib or pickle wrote?)" if isinstance(error, _NO_PICKLE) else ""
+        raise LoadFailed(f"Model file {path.name} does not load: {type(error).__name__}: {words}{hint}") from error
     if not callable(getattr(model, "predict", None)):
         raise LoadFailed(f"Model file {path.name} holds a {type(model).__name__}, which has no predict method.")
     return model
