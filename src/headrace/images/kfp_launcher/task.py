@@ -40,6 +40,15 @@ class Task:
         self.module: str = document.get("module", "")
         """kfp's executor, when the command is that of a lightweight component whose source is the last word of it."""
         self.scratch = scratch
+        if scratch:
+            self._move_output_files(scratch)
+
+    def _move_output_files(self, scratch: str) -> None:
+        """Where steps share one file system, each has its output files below its own scratch folder."""
+        outputs = self.executor_input.get("outputs", {})
+        for parameter in [outputs, *(outputs.get("parameters") or {}).values()]:
+            if parameter.get("outputFile"):
+                parameter["outputFile"] = scratch + parameter["outputFile"]
 
     @classmethod
     def load(cls, argv: list[str], env: Mapping[str, str]) -> Task:

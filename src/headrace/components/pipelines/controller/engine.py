@@ -60,6 +60,7 @@ class Engine:
         """Let go of everything; pods go on."""
         if self._unsubscribe is not None:
             self._unsubscribe()
+            self._unsubscribe = None
         tasks = [*self._tasks.values(), *self._background]
         for task in tasks:
             task.cancel()

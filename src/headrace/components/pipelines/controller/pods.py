@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 KEEP_FINISHED = 200
 """Finished pods that stay to be looked at; the oldest go first."""
 SLACK = 20
+"""How many more there may be before some go."""
 FINISHED = frozenset({"Succeeded", "Failed"})
 
 
 class StepPods:
     """Every pod that is a step of a run."""
 
-    def __init__(self, client: Client, clock: Clock, *, keep_finished: int = KEEP_FINISHED) -> None:
-        self._client, self._keep = client, keep_finished
+    def __init__(self, client: Client, clock: Clock, *, keep_finished: int = KEEP_FINISHED, slack: int = SLACK) -> None:
+        self._client, self._keep, self._slack = client, keep_finished, slack
         self._informer: Informer[Pod] = Informer(client, clock, Pod, labels=f"{COMPONENT_LABEL}=true")
         self._task: asyncio.Task[None] | None = None
-        self._finished = 0
 
     def on_change(self, handler: Callable[[Pod | None, Pod | None], None]) -> None:
         """Call `handler(old, new)` on every change."""
@@ -98,7 +98,7 @@ class StepPods:
     async def prune(self, may_go: Callable[[Pod], bool]) -> None:
         """Delete the oldest finished pods beyond the bound, those that `may_go` allows."""
         finished = [p for p in self._informer.all() if p.status.phase in FINISHED]
-        if len(finished) <= self._keep + SLACK:
+        if len(finished) <= self._keep + self._slack:
             return
         finished.sort(key=lambda p: (p.metadata.creation_timestamp is not None, str(p.metadata.creation_timestamp)))
         for pod in finished[: len(finished) - self._keep]:
