@@ -16,7 +16,6 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import inspect as mi
 
 from headrace.api import _wire
@@ -25,11 +24,14 @@ from headrace.apiserver.schema.structural import INT_OR_STRING, PRESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from headrace.api.apiextensions import PrinterColumn
 
 Json = dict[str, Any]
 _ANYTHING: Json = {PRESERVE: True}
+_WITHOUT_FIELD_DOCS = ("builtins", "msgspec", "headrace.api.")
+"""Modules whose source is not read: it takes a while at every start and says little of fields."""
 
 
 def crd_for(kind: type[Object], *, columns: Sequence[Json | PrinterColumn] = (), served: bool = True) -> Json:
@@ -177,28 +179,31 @@ def field_docs(cls: type) -> dict[str, str]:
     """The string that stands below each field of a class, by field name; base classes included."""
     out: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if base not in (object, msgspec.Struct):
-            out.update(_documented(base.__module__).get(base.__name__, {}))
+        module = sys.modules.get(base.__module__)
+        if module is not None and not base.__module__.startswith(_WITHOUT_FIELD_DOCS):
+            out |= _docs_of_module(module).get(base.__name__, {})
     return out
 
 
 @cache
-def _documented(module: str) -> dict[str, dict[str, str]]:
-    """Field docs of every class of a module. Parsed once: inspect.getsource of each class would parse it each time."""
+def _docs_of_module(module: ModuleType) -> dict[str, dict[str, str]]:
+    """Field docs of every class at the top of a module, read from its source once."""
     try:
-        source = inspect.getsource(sys.modules[module])
-    except (OSError, TypeError, KeyError):
+        source = inspect.getsource(module)
+    except (OSError, TypeError):
         return {}
-    return {node.name: _field_docs(node.body) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)}
+    return {node.name: _docs_of_class(node) for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
 
 
-def _field_docs(body: list[ast.stmt]) -> dict[str, str]:
-    return {
-        statement.target.id: inspect.cleandoc(following.value.value)
-        for statement, following in pairwise(body)
-        if isinstance(statement, ast.AnnAssign)
-        and isinstance(statement.target, ast.Name)
-        and isinstance(following, ast.Expr)
-        and isinstance(following.value, ast.Constant)
-        and isinstance(following.value.value, str)
-    }
+def _docs_of_class(node: ast.ClassDef) -> dict[str, str]:
+    out = {}
+    for statement, following in pairwise(node.body):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+            and isinstance(following.value.value, str)
+        ):
+            out[statement.target.id] = inspect.cleandoc(following.value.value)
+    return out
