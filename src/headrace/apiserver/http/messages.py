@@ -29,6 +29,7 @@ Send = "Callable[[dict[str, Any]], Awaitable[None]]"
 Header = tuple[bytes, bytes]
 
 MAX_BODY = 3 * 1024 * 1024
+MAX_YAML_VALUES = 1_000_000
 JSON = b"application/json"
 YAML = b"application/yaml"
 TEXT = b"text/plain; charset=utf-8"
@@ -194,10 +195,24 @@ def decode(body: bytes, content_type: str) -> Any:
 def decode_yaml(body: bytes) -> Any:
     """Plain JSON values out of one YAML document. Raises BadRequest."""
     try:
-        # the loader descends from SafeLoader; going through JSON refuses what JSON cannot say
-        return _wire.decode_any(_wire.encode(yaml.load(body, _Loader)))  # noqa: S506
+        loaded = yaml.load(body, _Loader)  # noqa: S506 - it descends from SafeLoader
+        if _expanded(loaded, {}) > MAX_YAML_VALUES:
+            raise BadRequest(f"the body has aliases that expand to more than {MAX_YAML_VALUES} values")
+        return _wire.decode_any(_wire.encode(loaded))  # refuses what JSON cannot say
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not YAML that JSON can express: {error}") from error
+
+
+def _expanded(value: Any, known: dict[int, int]) -> int:
+    """How many values there are when every alias is written out; a value that contains itself counts as endless."""
+    if not isinstance(value, dict | list):
+        return 1
+    found = known.get(id(value))
+    if found is None:
+        known[id(value)] = MAX_YAML_VALUES + 1
+        inner = value.values() if isinstance(value, dict) else value
+        found = known[id(value)] = 1 + sum(_expanded(v, known) for v in inner)
+    return found
 
 
 class Sendable(Protocol):
