@@ -111,3 +111,4 @@ async def world(tmp_path):
             cluster.manager.add(controller, cluster.client)
         await cluster.manager.start()
         yield World(cluster)
+        await cluster.manager.stop()  # a test may have put another one there

@@ -667,7 +667,7 @@ class PersistentVolumeSpec(Struct):
 
     capacity: ResourceList = {}
     access_modes: list[str] = []
-    persistent_volume_reclaim_policy: str = "Delete"
+    persistent_volume_reclaim_policy: str = ""
     storage_class_name: str = ""
     host_path: HostPathVolumeSource | None = None
     claim_ref: ObjectReference | None = None

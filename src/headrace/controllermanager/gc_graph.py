@@ -102,7 +102,9 @@ class Graph:
 
     def dependents(self, uid: str) -> list[Node]:
         """Those that name this owner."""
-        return [self._nodes[d] for d in self._dependents_of(uid) if d in self._nodes]
+        node = self._nodes.get(uid)
+        found = node.dependents if node is not None else self._waiting.get(uid, ())
+        return [self._nodes[d] for d in found if d in self._nodes]
 
     def blocking(self, node: Node) -> list[Node]:
         """Dependents that hold up a deletion in the foreground."""
