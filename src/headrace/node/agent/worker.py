@@ -14,22 +14,19 @@ import asyncio
 import contextlib
 import copy
 import datetime as dt
-import ipaddress
 import logging
 from typing import TYPE_CHECKING
 
 from headrace.api.errors import Conflict, NotFound, StatusError
-from headrace.machinery.settings import CLUSTER_DOMAIN
 from headrace.node.agent import admission, status
 from headrace.node.agent.container import DEFAULT_GRACE_SECONDS, ContainerRunner
+from headrace.node.agent.preparation import RETRY_SECONDS, Preparation
 from headrace.node.agent.status import Facts, Verdict
-from headrace.node.agent.waiting import Pulse, first
+from headrace.node.agent.waiting import Pulse
 from headrace.node.agent.writer import StatusWriter
 from headrace.node.images.requirements import ANNOTATION
 from headrace.node.images.service import ImageError
-from headrace.node.runtime.base import PodSandbox
-from headrace.node.volumes import content
-from headrace.node.volumes.pod import MountFailed, PodVolumes, references
+from headrace.node.volumes.pod import PodVolumes, references
 from headrace.node.volumes.tokens import PodTokens
 
 if TYPE_CHECKING:
@@ -41,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (0.5, 60.0)
-"""First and longest pause before something that failed is tried again."""
 DEADLINE = "DeadlineExceeded"
 
 
@@ -70,6 +65,7 @@ class PodWorker:
         self.volumes = PodVolumes(self.uid, host.folders, host.caches, tokens)
         self.references = references(pod)
         self._writer = StatusWriter(host.client, host.clock, pod, self._compute)
+        self._preparation = Preparation(self, self.facts)
         self._init = [self._runner(c, s) for c, s in zip(spec.init_containers, self.facts.init, strict=True)]
         self._main = [self._runner(c, s) for c, s in zip(spec.containers, self.facts.main, strict=True)]
         self._touched, self._grace_changed = Pulse(), Pulse()
@@ -192,7 +188,7 @@ class PodWorker:
     async def _live(self) -> None:
         await self._admit()
         await self._prepare()
-        upkeep = asyncio.create_task(self._keep_files_fresh())
+        upkeep = asyncio.create_task(self._preparation.keep_files_fresh())
         sidecars: list[asyncio.Task[None]] = []
         ahead = asyncio.create_task(self._build_ahead())
         try:
@@ -235,78 +231,16 @@ class PodWorker:
         self.changed()
 
     async def _prepare(self) -> None:
-        """Address, volumes and network; tried until all of them are there."""
-        self.facts.ip = self._address()
-        # The sandbox first: while its network is made elsewhere, the files are written here.
-        await asyncio.gather(self._create_sandbox(), self._set_up_volumes())
+        await self._preparation.run(self._show_mount_problem)
         self.facts.sandboxed = True
         self.changed()
 
-    def _address(self) -> str:
-        host, pod = self.host, self.pod
-        if pod.spec.host_network:
-            return host.settings.node_ip
-        note = host.folders.small(self.uid) / "ip"
-        held = pod.status.pod_ip
-        if not held:
-            with contextlib.suppress(OSError):
-                held = note.read_text()
-        if held and ipaddress.ip_address(held) in ipaddress.ip_network(host.settings.pod_cidr):
-            host.addresses.hold(held)
-            return held
-        found = host.addresses.take()
-        # On disk before the sandbox exists, so that a restarted agent knows the address of what it adopts.
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(found)
-        return found
-
-    async def _set_up_volumes(self) -> None:
-        host = self.host
-        pause, longest = RETRY_SECONDS
-        while True:
-            touched = self.touched
-            try:
-                await self.volumes.set_up(self._source())
-            except MountFailed as error:
-                host.reporter.warning(self.pod, "FailedMount", str(error))
-                for runner in (*self._init, *self._main):
-                    waiting = runner.status.state.waiting
-                    if waiting is not None:
-                        waiting.message = str(error)
-                self.changed()
-                await first(host.clock, pause, touched)
-                pause = min(pause * 2, longest)
-            else:
-                return
-
-    async def _create_sandbox(self) -> None:
-        host, pod = self.host, self.pod
-        spec, meta = pod.spec, pod.metadata
-        hostname = spec.hostname or meta.name[:63].rstrip("-.")
-        domain = f"{meta.namespace}.svc.{CLUSTER_DOMAIN}"
-        aliases = [(alias.ip, tuple(alias.hostnames)) for alias in spec.host_aliases]
-        if spec.subdomain and not spec.host_network:
-            aliases.append((self.facts.ip, (f"{hostname}.{spec.subdomain}.{domain}",)))
-        sandbox = PodSandbox(
-            uid=self.uid,
-            namespace=meta.namespace,
-            name=meta.name,
-            hostname=hostname,
-            ip=self.facts.ip,
-            host_network=spec.host_network,
-            host_aliases=tuple(aliases),
-            dns_search=(domain, f"svc.{CLUSTER_DOMAIN}", CLUSTER_DOMAIN),
-        )
-        pause, longest = RETRY_SECONDS
-        while True:
-            try:
-                await host.runtime.create_pod(sandbox)
-            except Exception as error:  # noqa: BLE001  # whatever the runtime says goes to the pod's events
-                host.reporter.warning(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
-                await host.clock.sleep(pause)
-                pause = min(pause * 2, longest)
-            else:
-                return
+    def _show_mount_problem(self, message: str) -> None:
+        for runner in (*self._init, *self._main):
+            waiting = runner.status.state.waiting
+            if waiting is not None:
+                waiting.message = message
+        self.changed()
 
     async def _build_ahead(self) -> None:
         """Begin to build the containers' environments while init containers run."""
@@ -316,15 +250,6 @@ class PodWorker:
         for image in {c.image for c in self.pod.spec.containers}:
             with contextlib.suppress(ImageError):
                 await self.host.images.resolve(image, requirements)
-
-    async def _keep_files_fresh(self) -> None:
-        """Files follow their objects at once, and their tokens before they run out."""
-        touched = self.touched
-        while True:
-            due = self.volumes.tokens.renew_in
-            await first(self.host.clock, None if due is None else max(due, 1.0), touched)
-            touched = self.touched
-            await self.volumes.refresh(self._source())
 
     async def _watch_deadline(self) -> None:
         seconds, clock = self.pod.spec.active_deadline_seconds, self.host.clock
@@ -430,18 +355,6 @@ class PodWorker:
             # An init container that fails is tried again unless the pod's policy is Never; one that succeeds is done.
             policy = "Always" if status.is_sidecar(container) else "Never" if policy == "Never" else "OnFailure"
         return ContainerRunner(self, container, held, policy)
-
-    def _source(self) -> content.Source:
-        host = self.host
-        return content.Source(
-            pod=self.pod,
-            lookup=host.caches,
-            tokens=self.volumes.tokens,
-            pod_ip=self.facts.ip,
-            host_ip=host.settings.node_ip,
-            node_name=host.settings.node_name,
-            allocatable=host.node().status.allocatable,
-        )
 
     def _compute(self, pod: Pod) -> PodStatus:
         return status.pod_status(pod, self.facts, self.host.clock.now())
