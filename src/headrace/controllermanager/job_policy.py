@@ -28,6 +28,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 BACKOFF_BASE = 10.0
 BACKOFF_MAX = 360.0
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_STRIDE = 6_700_417
 
 
 @dataclass
@@ -91,9 +92,10 @@ def index_of(pod: Pod) -> int | None:
 
 
 def pod_name(job: Job, attempt: int, index: int | None) -> str:
-    """The attempt's pod: deterministic."""
-    digest = hashlib.sha256(f"{job.metadata.uid}/{attempt}".encode()).digest()
-    number = int.from_bytes(digest[:8], "big")
+    """The attempt's pod: deterministic, and different for each attempt of a job."""
+    start = int.from_bytes(hashlib.sha256(job.metadata.uid.encode()).digest()[:8], "big")
+    size = len(_ALPHABET) ** 5
+    number = (start + attempt * _STRIDE) % size  # no two alike: the stride and the size have no common factor
     suffix = ""
     for _ in range(5):
         number, rest = divmod(number, len(_ALPHABET))

@@ -40,9 +40,6 @@ def _objects(_settings: Settings) -> list[dict[str, Any]]:
 
     administrator = policy.ADMINISTRATOR
     values = {"accesskey": administrator.access_key, "secretkey": administrator.secret_key}
-    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
-    name = "headrace-objectstore"
-    rbac = "rbac.authorization.k8s.io"
     return [
         {
             "apiVersion": "v1",
@@ -50,14 +47,6 @@ def _objects(_settings: Settings) -> list[dict[str, Any]]:
             "metadata": {"name": policy.SECRET_NAME, "namespace": SYSTEM_NAMESPACE},
             "type": "Opaque",
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
-        },
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": [rule]},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "objectstore", "namespace": SYSTEM_NAMESPACE}],
         },
     ]
 
