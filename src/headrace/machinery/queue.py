@@ -1,6 +1,7 @@
 """A work queue of keys: a key is in it once, is never worked on twice at a time, and failures come back later.
 
-After client-go's workqueue: a key added while it is being processed is processed again afterwards.
+After client-go's workqueue: a key added while it is being processed is processed again afterwards. An idle queue
+costs nothing: getters wait for futures, and one timer waits for the earliest delayed key.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 BASE_DELAY = 0.005
 MAX_DELAY = 60.0
+MAX_DOUBLINGS = 64
+"""More would overflow a float long before anybody looks at a key that has failed for days."""
 
 
 class WorkQueue:
@@ -23,14 +27,17 @@ class WorkQueue:
     def __init__(self, clock: Clock, *, base_delay: float = BASE_DELAY, max_delay: float = MAX_DELAY) -> None:
         self._clock = clock
         self._base, self._max = base_delay, max_delay
-        self._ready: dict[str, None] = {}
+        self._ready: deque[str] = deque()
+        self._queued: set[str] = set()
         self._processing: set[str] = set()
         self._dirty: set[str] = set()
         self._failures: dict[str, int] = {}
         self._delayed: list[tuple[float, int, str]] = []
         self._due: dict[str, float] = {}
         self._counter = itertools.count()
-        self._wake = asyncio.Event()
+        self._getters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_due = 0.0
         self._closed = False
 
     def __len__(self) -> int:
@@ -45,9 +52,10 @@ class WorkQueue:
         """Process this key soon."""
         if key in self._processing:
             self._dirty.add(key)
-        elif key not in self._ready:
-            self._ready[key] = None
-            self._wake.set()
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.append(key)
+            self._wake_one()
 
     def add_after(self, key: str, seconds: float) -> None:
         """Process this key after a delay; an earlier pending delay wins."""
@@ -59,13 +67,14 @@ class WorkQueue:
             return
         self._due[key] = due
         heapq.heappush(self._delayed, (due, next(self._counter), key))
-        self._wake.set()
+        if self._getters:
+            self._arm()
 
     def retry(self, key: str) -> float:
         """Process again after this key's backoff, which doubles each time; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(self._base * 2.0**failures, self._max)
+        delay = min(self._base * 2.0 ** min(failures, MAX_DOUBLINGS), self._max)
         self.add_after(key, delay)
         return delay
 
@@ -74,20 +83,20 @@ class WorkQueue:
         self._failures.pop(key, None)
 
     async def get(self) -> str | None:
-        """The next key, marked as being processed; None when the queue is closed."""
+        """The next key, marked as being processed; None when the queue is closed.
+
+        Everything else that is ready to run goes first: a queue of ten thousand keys does not freeze the event loop,
+        and informers in the same process have seen what the last key's worker wrote.
+        """
+        await asyncio.sleep(0)
         while not self._closed:
-            self._promote()
+            self._promote(self._clock.monotonic())
             if self._ready:
-                key = next(iter(self._ready))
-                del self._ready[key]
+                key = self._ready.popleft()
+                self._queued.discard(key)
                 self._processing.add(key)
                 return key
-            self._wake.clear()
-            timeout = self._delayed[0][0] - self._clock.monotonic() if self._delayed else None
-            if timeout is None:
-                await self._wake.wait()
-            else:
-                await self._wait(max(timeout, 0.0))
+            await self._wait()
         return None
 
     def done(self, key: str) -> None:
@@ -100,21 +109,62 @@ class WorkQueue:
     def close(self) -> None:
         """Wake every waiter; `get` returns None from now on."""
         self._closed = True
-        self._wake.set()
+        self._disarm()
+        while self._getters:
+            self._wake_one()
 
-    def _promote(self) -> None:
-        now = self._clock.monotonic()
+    async def _wait(self) -> None:
+        """Until there is something to take, or the queue is closed; sometimes in vain."""
+        getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._getters.append(getter)
+        self._arm()
+        try:
+            await getter
+        except asyncio.CancelledError:
+            if getter in self._getters:
+                self._getters.remove(getter)
+            elif self._ready:
+                self._wake_one()  # a key woke this getter, which is going away: another one must take the key
+            raise
+        finally:
+            if not self._getters:
+                self._disarm()  # whoever takes a key looks at the delayed ones first
+
+    def _wake_one(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
+
+    def _promote(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
             due, _, key = heapq.heappop(self._delayed)
             if self._due.get(key) == due:
                 del self._due[key]
                 self.add(key)
 
-    async def _wait(self, seconds: float) -> None:
-        waiter = asyncio.ensure_future(self._wake.wait())
-        sleeper = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiter.cancel()
-            sleeper.cancel()
+    def _arm(self) -> None:
+        """One sleeper, until the earliest delayed key is due."""
+        if not self._delayed:
+            return
+        due = self._delayed[0][0]
+        if self._timer is not None and not self._timer.done():
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = asyncio.get_running_loop().create_task(self._sleep_until(due), name="work queue timer")
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _sleep_until(self, due: float) -> None:
+        await self._clock.sleep(due - self._clock.monotonic())
+        self._timer = None
+        # Some event loops wake a little early: the clock that was slept on decides, or this would spin until `due`.
+        self._promote(max(due, self._clock.monotonic()))
+        if self._getters:
+            self._arm()

@@ -8,6 +8,8 @@ import heapq
 import itertools
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+DIGITS = 9
+"""Nanoseconds: without rounding, 0.1 + 0.2 would not reach a sleeper of 0.3."""
 
 
 class FakeClock:
@@ -33,16 +35,17 @@ class FakeClock:
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the clock has been stepped this far."""
-        if seconds <= 0:
+        due = round(self._elapsed + seconds, DIGITS)
+        if due <= self._elapsed:
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._counter), future))
+        heapq.heappush(self._sleepers, (due, next(self._counter), future))
         await future
 
     def step(self, seconds: float) -> None:
         """Move time forward and wake everyone whose time has come, in order."""
-        self._elapsed += seconds
+        self._elapsed = round(self._elapsed + seconds, DIGITS)
         while self._sleepers and self._sleepers[0][0] <= self._elapsed:
             _, _, future = heapq.heappop(self._sleepers)
             if not future.done():
