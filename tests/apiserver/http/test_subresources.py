@@ -5,6 +5,7 @@ import contextlib
 
 import aiohttp
 import pytest
+import yarl
 from aiohttp import web
 
 from headrace.api.core import Container, Pod, PodSpec, Service, ServiceAccount, ServicePort, ServiceSpec
@@ -232,6 +233,24 @@ async def test_proxy_passes_redirects_and_streams(api, service):
         assert moved.headers["Location"] == f"{SERVICES}/web:http/proxy/elsewhere"
     assert (await api.get(f"{SERVICES}/web:http/proxy/stream")).body == b"0\n1\n2\n"
     assert (await api.get(f"{SERVICES}/web:http/proxy")).body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrives"),
+    [
+        ("", "/"),
+        ("/", "/"),
+        ("//a//b/", "/a/b/"),
+        ("/a/../../b", "/b"),
+        ("/a%2Fb%20", "/a%2Fb%20"),
+        ("/x/proxy/y", "/x/proxy/y"),
+    ],
+)
+async def test_paths_behind_the_proxy(api, service, sent, arrives):
+    request = api._session.get(yarl.URL(f"{api.url}{SERVICES}/web:http/proxy{sent}", encoded=True))
+    async with request as response:
+        assert response.status == 200
+    assert service[0][1] == arrives
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ on whose behalf the request is made. aiohttp is imported with the first request,
 from __future__ import annotations
 
 import logging
+import posixpath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -108,12 +109,16 @@ class Proxy:
 
 
 def split_path(request: Request) -> tuple[str, str]:
-    """(the URL up to and with `/proxy`, the path behind it), percent-encoding kept."""
+    """(the URL up to and with `/proxy`, the path behind it).
+
+    Percent-encoding is kept; empty and dot segments go, as in Kubernetes (kfp.Client sends `proxy//apis/…`).
+    """
     raw: str = (request.scope.get("raw_path") or quote(request.path).encode()).decode("latin-1")
     before, _, behind = raw.partition("/proxy/")
     if not behind and raw.endswith("/proxy"):
         return raw, "/"
-    return f"{before}/proxy", f"/{behind}"
+    path = posixpath.normpath(f"/{behind.lstrip('/')}")
+    return f"{before}/proxy", f"{path}/" if behind.endswith("/") and path != "/" else path
 
 
 def request_body(request: Request) -> AsyncIterator[bytes] | None:
