@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,17 @@ class Server:
             connection.request(method, path, data, headers or {})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def raw(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, int]:
+        """A binary answer and how much of it is JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            assert answer.headers["content-type"] == "application/octet-stream"
+            return answer.read(), int(answer.headers["inference-header-content-length"])
         finally:
             connection.close()
 
@@ -193,6 +205,7 @@ def test_it_says_that_it_is_well(server: Server, path: str, answer: Any) -> None
         ("POST", "/v2/models/digits/infer", {"inputs": [{**tensor([[1, 2]]), "data": None}]}, 400, "'data' field"),
         ("POST", "/v2/models/digits/infer", {"inputs": [tensor([["a"]], "FP32")]}, 400, "is not FP32"),
         ("POST", "/v2/models/digits/infer", {"inputs": [tensor([[1]]), tensor([[1]])]}, 400, "takes one"),
+        ("POST", "/v2/models/digits/infer", {"inputs": [tensor([[0] * 64])], "outputs": [{"name": "x"}]}, 400, "'x'"),
         ("POST", "/v2/models/digits/versions/2/infer", {}, 501, "versioning"),
         ("GET", "/nowhere", None, 404, "/v1/models/digits:predict"),
     ],
@@ -204,6 +217,48 @@ def test_bad_requests_get_a_sentence(
     assert (code, list(answer)) == (status, ["error"])
     assert words in answer["error"]
     assert server.ask("GET", "/v2/health/ready")[0] == 200
+
+
+def packed(rows: list[Any], **request: Any) -> tuple[bytes, dict[str, str]]:
+    """A V2 request with FP32 tensors in binary form, and its headers."""
+    data = b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
+    given = {**tensor(rows, "FP32"), "parameters": {"binary_data_size": len(data)}}
+    del given["data"]
+    head = json.dumps({"inputs": [given], **request}).encode()
+    return head + data, {"Inference-Header-Content-Length": str(len(head))}
+
+
+def test_v2_binary_tensors(server: Server, digits: dict[str, Any]) -> None:
+    body, headers = packed(digits["rows"][:3])
+    status, answer = server.ask("POST", "/v2/models/digits/infer", body, headers)
+    assert (status, answer["outputs"][0]["data"]) == (200, digits["said"][:3])
+    for request in (
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": "output-0", "parameters": {"binary_data": True}}]},
+    ):
+        body, headers = packed(digits["rows"][:3], **request)
+        said, length = server.raw("/v2/models/digits/infer", body, headers)
+        answer = json.loads(said[:length])
+        assert answer["outputs"][0]["parameters"] == {"binary_data_size": 24}
+        assert list(struct.unpack("<3q", said[length:])) == digits["said"][:3]
+
+
+@pytest.mark.parametrize(
+    ("cut", "length", "words"),
+    [
+        (4, None, "but the request ends before"),
+        (0, "9999999", "is not the length of the JSON part"),
+        (0, "x", "is not the length of the JSON part"),
+    ],
+)
+def test_binary_tensors_that_do_not_fit(
+    server: Server, digits: dict[str, Any], cut: int, length: str | None, words: str
+) -> None:
+    body, headers = packed(digits["rows"][:1])
+    given = {**headers, **({"Inference-Header-Content-Length": length} if length else {})}
+    status, answer = server.ask("POST", "/v2/models/digits/infer", body[: len(body) - cut], given)
+    assert status == 400
+    assert words in answer["error"]
 
 
 def test_a_large_request_arrives_whole(server: Server, digits: dict[str, Any]) -> None:

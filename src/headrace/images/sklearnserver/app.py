@@ -15,7 +15,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from . import codec
+from . import binary, codec
 from .codec import BadInput
 
 if TYPE_CHECKING:
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
     from .model import Model
 
-    Answer = tuple[int, bytes]
-    Handler = Callable[[bytes], Any]
+    Answer = tuple[int, bytes, int | None]
+    """Status, body, and how much of the body is JSON when some of it is binary."""
+    Handler = Callable[[dict[str, Any], bytes], Any]
 
 MAX_BODY = 1 << 30
 SLOW_SECONDS = 0.02
 """Predictions that take longer than this on average leave the event loop."""
 
 _JSON = (b"content-type", b"application/json")
+_BYTES = (b"content-type", b"application/octet-stream")
 
 
 class App:
@@ -53,7 +55,7 @@ class App:
                 "/": {"status": "alive"},
                 "/v1/models": {"models": [name]},
                 f"/v1/models/{name}": ready,
-                "/v2": {"name": "headrace-sklearnserver", "version": "0.1.0", "extensions": []},
+                "/v2": {"name": "headrace-sklearnserver", "version": "0.1.0", "extensions": ["binary_tensor_data"]},
                 "/v2/health/live": {"live": True},
                 "/v2/health/ready": {"ready": True},
                 "/v2/models": {"models": [name]},
@@ -66,12 +68,15 @@ class App:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served here")
-        status, body = await self._answer(scope["method"], scope["path"], receive)
+        status, body, json_length = await self._answer(scope, receive)
         headers = [_JSON, (b"content-length", b"%d" % len(body))]
+        if json_length is not None:
+            headers = [_BYTES, headers[1], (binary.HEADER, b"%d" % json_length)]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, method: str, path: str, receive: Any) -> Answer:
+    async def _answer(self, scope: dict[str, Any], receive: Any) -> Answer:
+        method, path = scope["method"], scope["path"]
         try:
             handler = self._posts.get(path)
             if handler is not None and method == "POST":
@@ -79,18 +84,19 @@ class App:
                 body = message.get("body", b"")
                 if message.get("more_body"):
                     body = await _rest(body, receive)
-                return 200, await handler(body)
+                return (200, *await handler(scope, body))
             if method in {"GET", "HEAD"} and path in self._gets:
-                return 200, self._gets[path]
+                return 200, self._gets[path], None
             raise self._unknown(method, path)
         except BadInput as error:
-            return error.status, _error(str(error))
+            return error.status, _error(str(error)), None
 
-    async def _predict_v1(self, body: bytes) -> bytes:
-        return codec.encode_v1(await self._ask(codec.decode_v1(body)))
+    async def _predict_v1(self, _scope: dict[str, Any], body: bytes) -> tuple[bytes, None]:
+        return codec.encode_v1(await self._ask(codec.decode_v1(body))), None
 
-    async def _infer_v2(self, body: bytes) -> bytes:
-        request, rows = codec.decode_v2(body)
+    async def _infer_v2(self, scope: dict[str, Any], body: bytes) -> tuple[bytes, int | None]:
+        json_length = next((value for name, value in scope["headers"] if name == binary.HEADER), None)
+        request, rows = codec.decode_v2(body, json_length)
         return codec.encode_v2(self._model.name, request, await self._ask(rows), next(self._ids))
 
     async def _ask(self, rows: Any) -> Any:

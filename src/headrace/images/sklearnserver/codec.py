@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from . import binary
+
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     "INT8": np.int8,
@@ -133,51 +135,59 @@ def encode_v1(result: Any) -> bytes:
     return encode({"predictions": result.tolist() if isinstance(result, np.ndarray) else result})
 
 
-def decode_v2(body: bytes) -> tuple[InferRequest, Any]:
+def decode_v2(body: bytes, json_length: bytes | None = None) -> tuple[InferRequest, Any]:
     """A V2 request and what the model is asked. Raises BadInput (422 where upstream's schema check fails)."""
     try:
-        request = _v2.decode(body)
+        text, raw = binary.split(body, json_length)
+        request = _v2.decode(text)
+        tensors = _arrays(request, raw)
     except msgspec.ValidationError as error:
         raise BadInput(f"The inference request is invalid: {error}", 422) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"The inference request is not valid JSON: {error}", 422) from error
-    if not request.inputs:
+    except binary.Malformed as error:
+        raise BadInput(str(error)) from error
+    if not tensors:
         raise BadInput('The inference request is invalid: "inputs" holds no tensor.')
     if (request.parameters or {}).get("content_type") == "pd":
         import pandas as pd
 
-        columns = {t.name: _array(t) for t in request.inputs}
         try:
-            return request, pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+            return request, pd.DataFrame({name: values.ravel() for name, values in tensors})
         except ValueError as error:
             raise BadInput(f"The tensors do not form a table: {error}") from error
-    if len(request.inputs) > 1:
+    if len(tensors) > 1:
         raise BadInput(
-            f"{len(request.inputs)} tensors were sent, but this model takes one; to send a table with one tensor for "
+            f"{len(tensors)} tensors were sent, but this model takes one; to send a table with one tensor for "
             'each column, set "parameters": {"content_type": "pd"}.'
         )
-    tensor = request.inputs[0]
-    if tensor.datatype == "BYTES" and len(tensor.shape) == 1 and tensor.data and isinstance(tensor.data[0], str):
-        return request, tensor.data
-    return request, _array(tensor)
+    array = tensors[0][1]
+    if array.dtype == np.object_ and array.ndim == 1:
+        return request, array.tolist()
+    return request, array
 
 
-def _array(tensor: Tensor) -> Any:
+def _arrays(request: InferRequest, raw: memoryview) -> list[tuple[str, Any]]:
+    found, at = [], 0
+    for tensor in request.inputs:
+        size = (tensor.parameters or {}).get("binary_data_size")
+        if tensor.data is None and isinstance(size, int):
+            if size < 0 or at + size > len(raw):
+                raise BadInput(f"Input {tensor.name!r} should have {size} bytes, but the request ends before.")
+            found.append((tensor.name, _array(tensor, raw[at : at + size])))
+            at += size
+        else:
+            found.append((tensor.name, _array(tensor, None)))
+    return found
+
+
+def _array(tensor: Tensor, raw: memoryview | None) -> Any:
     kind = DTYPES.get(tensor.datatype)
     if kind is None:
         raise BadInput(f"invalid datatype {tensor.datatype} in the input: expected one of {', '.join(DTYPES)}.")
-    if tensor.data is None:
-        if "binary_data_size" in (tensor.parameters or {}):
-            raise BadInput(f"Input {tensor.name!r} is in binary form, which this server does not read: send JSON data.")
-        raise BadInput(f"'data' field is missing for input '{tensor.name}'")
-    if tensor.datatype == "FP16":
-        raise BadInput(f"FP16 data has no JSON form: send input {tensor.name!r} as FP32.")
-    try:
-        array = np.array(tensor.data, dtype=kind)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadInput(f"The data of input {tensor.name!r} is not {tensor.datatype}: {error}") from error
     if any(n < 0 for n in tensor.shape):
         raise BadInput(f"The shape {tensor.shape} of input {tensor.name!r} has a negative dimension.")
+    array = binary.read(raw, kind, tensor.name) if raw is not None else _from_json(tensor, kind)
     try:
         return array.reshape(tensor.shape)
     except ValueError as error:
@@ -186,33 +196,61 @@ def _array(tensor: Tensor) -> Any:
         ) from error
 
 
-def encode_v2(name: str, request: InferRequest, result: Any, response_id: str) -> bytes:
-    """The V2 response body: tensor `output-0`, or one tensor for each column of a table."""
+def _from_json(tensor: Tensor, kind: Any) -> Any:
+    if tensor.data is None:
+        raise BadInput(f"'data' field is missing for input '{tensor.name}'")
+    if tensor.datatype == "FP16":
+        raise BadInput(f"FP16 data has no JSON form: send input {tensor.name!r} as FP32 or as binary data.")
+    try:
+        return np.array(tensor.data, dtype=kind)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadInput(f"The data of input {tensor.name!r} is not {tensor.datatype}: {error}") from error
+
+
+def encode_v2(name: str, request: InferRequest, result: Any, response_id: str) -> tuple[bytes, int | None]:
+    """The V2 response body (tensor `output-0`, or one for each column of a table), and how much of it is JSON when
+    some of it is binary. Raises BadInput when an output is asked for that does not exist.
+    """
     if hasattr(result, "columns"):
-        tensors = [_tensor(str(column), result[column].to_numpy()) for column in result.columns]
+        made = {str(column): result[column].to_numpy() for column in result.columns}
     else:
-        tensors = [_tensor("output-0", np.asarray(result))]
-    wanted = {o.get("name") for o in request.outputs or ()}
-    if wanted:
-        tensors = [t for t in tensors if t["name"] in wanted]
-    return encode(
-        {
-            "model_name": name,
-            "model_version": None,
-            "id": request.id or response_id,
-            "parameters": None,
-            "outputs": tensors,
+        made = {"output-0": np.asarray(result)}
+    everywhere = bool((request.parameters or {}).get("binary_data_output"))
+    wanted = dict.fromkeys(made, everywhere)
+    if request.outputs:
+        wanted = {
+            str(o.get("name")): bool((o.get("parameters") or {}).get("binary_data", everywhere))
+            for o in request.outputs
         }
-    )
+    tensors, raw = [], []
+    for output, as_bytes in wanted.items():
+        if output not in made:
+            raise BadInput(f"Unexpected inference output {output!r}: there is {', '.join(made)}.")
+        tensor, data = _tensor(output, made[output], as_bytes=as_bytes)
+        tensors.append(tensor)
+        raw += [data] if as_bytes else []
+    answer = {
+        "model_name": name,
+        "model_version": None,
+        "id": request.id or response_id,
+        "parameters": None,
+        "outputs": tensors,
+    }
+    body = encode(answer)
+    return (b"".join([body, *raw]), len(body)) if raw else (body, None)
 
 
-def _tensor(name: str, array: Any) -> dict[str, Any]:
+def _tensor(name: str, array: Any, *, as_bytes: bool) -> tuple[dict[str, Any], bytes]:
     datatype = _NAMES.get(array.dtype, "BYTES")
+    head: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype, "parameters": None}
+    if as_bytes:
+        data = binary.write(array)
+        return {**head, "parameters": {"binary_data_size": len(data)}}, data
     if datatype == "FP16":
-        array, datatype = array.astype(np.float32), "FP32"
+        array, head["datatype"] = array.astype(np.float32), "FP32"
     flat = array.ravel()
-    data = flat.tolist() if datatype != "BYTES" else [v if isinstance(v, str) else _plain(v) for v in flat]
-    return {"name": name, "shape": list(array.shape), "datatype": datatype, "parameters": None, "data": data}
+    values = flat.tolist() if datatype != "BYTES" else [v if isinstance(v, str) else _plain(v) for v in flat]
+    return {**head, "data": values}, b""
 
 
 def _kind(value: Any) -> str:
