@@ -47,10 +47,12 @@ def version_rank(version: str) -> tuple[int, int, int, str]:
 
 
 class Discovery:
-    """The discovery documents. `questions` are kinds that are created only (reviews)."""
+    """The discovery documents. `questions` are kinds that are created only (reviews), `views` are read only."""
 
-    def __init__(self, kinds: KindCatalog, questions: Sequence[KindInfo] = (), address: str = "") -> None:
-        self._kinds, self._questions = kinds, tuple(questions)
+    def __init__(
+        self, kinds: KindCatalog, questions: Sequence[KindInfo], views: Sequence[KindInfo], address: str
+    ) -> None:
+        self._kinds, self._questions, self._views = kinds, tuple(questions), tuple(views)
         self.address = address
         self._documents: dict[str, bytes | None] = {}
         kinds.on_change(self._documents.clear)
@@ -144,7 +146,7 @@ class Discovery:
 
     def _groups(self) -> dict[str, dict[str, list[KindInfo]]]:
         found: dict[str, dict[str, list[KindInfo]]] = {}
-        for info in (*self._kinds.all(), *self._questions):
+        for info in (*self._kinds.all(), *self._questions, *self._views):
             found.setdefault(info.group, {}).setdefault(info.version, []).append(info)
         return {group: dict(sorted(v.items(), key=lambda kv: version_rank(kv[0]))) for group, v in found.items()}
 
@@ -154,7 +156,9 @@ class Discovery:
         return {"name": name, "versions": listed, "preferredVersion": listed[0]}
 
     def _verbs(self, info: KindInfo) -> list[str]:
-        return ["create"] if info in self._questions else VERBS
+        if info in self._questions:
+            return ["create"]
+        return ["get", "list"] if info in self._views else VERBS
 
     def _parts(self, info: KindInfo) -> list[tuple[str, tuple[str, str, str], list[str]]]:
         """(name, kind that answers, verbs) of each part."""

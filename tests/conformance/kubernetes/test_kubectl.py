@@ -167,6 +167,16 @@ def test_describe(kubectl, namespace):
     assert "Unschedulable" in kubectl("-n", namespace, "get", "events")
     assert "Unschedulable" in kubectl("-n", namespace, "events", "--for", "pod/one")
     assert "Active" in kubectl("describe", "namespace", namespace)
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "web"},
+        "subsets": [{"addresses": [{"ip": "10.199.0.9"}], "ports": [{"name": "80-8080", "port": 8080}]}],
+    }
+    kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(endpoints))
+    kubectl("-n", namespace, "create", "service", "clusterip", "web", "--tcp=80:8080")
+    service = kubectl("-n", namespace, "describe", "service", "web")
+    assert ["Endpoints:", "10.199.0.9:8080"] in [line.split() for line in service.splitlines()]
 
 
 def test_apply_again_and_again(kubectl, namespace):

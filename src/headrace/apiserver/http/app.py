@@ -15,7 +15,7 @@ from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
 from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
-from headrace.apiserver.http import reviews, targets
+from headrace.apiserver.http import endpointslices, reviews, targets
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SLICES = (endpointslices.INFO.group, endpointslices.INFO.version, endpointslices.INFO.plural)
 UNKNOWN_PATH = "the server could not find the requested resource"
 
 
@@ -67,7 +68,8 @@ class ApiApp:
         self._proxy = Proxy(dialer, self.stopping) if dialer else None
         self._parts = Subresources(registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy)
         self._reviews = reviews.Reviews(registry, tokens)
-        self._discovery = Discovery(registry.kinds, reviews.KINDS, address)
+        self._slices = endpointslices.EndpointSlices(registry, self._shapes)
+        self._discovery = Discovery(registry.kinds, reviews.KINDS, (endpointslices.INFO,), address)
         self._documents: OpenAPI | None = None
         self._health = Health({}, {"store": lambda: registry.store.revision >= 0, **(ready or {})})
         self._metrics = Metrics()
@@ -124,6 +126,8 @@ class ApiApp:
         if UNAUTHENTICATED in user.groups:
             raise Unauthorized("Unauthorized")
         info = self._registry.kinds.lookup(target.group, target.version, target.plural)
+        if info is None and (target.group, target.version, target.plural) == SLICES:
+            return await self._slices.handle(request, user, target)
         if info is None:
             question = reviews.BY_PATH.get((target.group, target.version, target.plural))
             if question is None or question.namespaced != bool(target.namespace):

@@ -101,6 +101,18 @@ def _endpoints(obj: JSON, now: dt.datetime) -> list[Any]:
 ENDPOINTS = Printer((NAME, Column("Endpoints"), AGE), _endpoints)
 
 
+def _endpoint_slice(obj: JSON, now: dt.datetime) -> list[Any]:
+    addresses = [a for e in obj.get("endpoints") or [] for a in e.get("addresses") or []]
+    shown = joined(addresses[:MAX_ENDPOINTS])
+    if len(addresses) > MAX_ENDPOINTS:
+        shown += f" + {len(addresses) - MAX_ENDPOINTS} more..."
+    ports = joined(p.get("port", "") for p in obj.get("ports") or [])
+    return [name(obj), obj.get("addressType", ""), ports if ports != NONE else "<unset>", shown, age(obj, now)]
+
+
+ENDPOINT_SLICE = Printer((NAME, Column("AddressType"), Column("Ports"), Column("Endpoints"), AGE), _endpoint_slice)
+
+
 def _node_status(obj: JSON) -> str:
     words = [
         "Ready" if c.get("status") == "True" else "NotReady"

@@ -23,6 +23,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "pods"): pods.POD,
     ("", "services"): core.SERVICE,
     ("", "endpoints"): core.ENDPOINTS,
+    ("discovery.k8s.io", "endpointslices"): core.ENDPOINT_SLICE,
     ("", "nodes"): core.NODE,
     ("", "events"): core.EVENT,
     ("", "namespaces"): core.NAMESPACE,
