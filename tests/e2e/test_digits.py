@@ -12,7 +12,12 @@ import pytest
 
 NAMESPACE = "kubeflow-user-example-com"
 
-pytestmark = [pytest.mark.node, pytest.mark.clients, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.node,
+    pytest.mark.clients,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore:This client only works:FutureWarning"),  # of every kfp.Client
+]
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict]:
