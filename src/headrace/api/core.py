@@ -739,12 +739,23 @@ class NodeSystemInfo(Struct, omit_defaults=False):
     architecture: str = ""
 
 
+class NodeCondition(Struct):
+    """Ready, MemoryPressure, DiskPressure …."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_heartbeat_time: Time | None = None
+    last_transition_time: Time | None = None
+
+
 class NodeStatus(Struct):
     """Capacity, health and addresses of the machine."""
 
     capacity: ResourceList = {}
     allocatable: ResourceList = {}
-    conditions: list[PodCondition] = []
+    conditions: list[NodeCondition] = []
     addresses: list[NodeAddress] = []
     node_info: NodeSystemInfo | None = None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from headrace.api.core import Node, NodeAddress, NodeSpec, NodeStatus, NodeSystemInfo, PodCondition
+from headrace.api.core import Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo
 from headrace.api.meta import ObjectMeta
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _capacity(settings: Settings) -> dict[str, Quantity]:
     }
 
 
-def _conditions(settings: Settings, isolation: Isolation, held: list[PodCondition], now: Time) -> list[PodCondition]:
+def _conditions(settings: Settings, isolation: Isolation, held: list[NodeCondition], now: Time) -> list[NodeCondition]:
     disk = shutil.disk_usage(_existing(settings.home))
     full = disk.free < disk.total * DISK_PRESSURE
     how = "rootless" if isolation.rootless else "as root"
@@ -122,8 +122,13 @@ def _conditions(settings: Settings, isolation: Isolation, held: list[PodConditio
     for type_, value, reason, message in found:
         old = before.get(type_)
         moved = old.last_transition_time if old is not None and old.status == str(value) else now
-        condition = PodCondition(
-            type=type_, status=str(value), reason=reason, message=message, last_transition_time=moved
+        condition = NodeCondition(
+            type=type_,
+            status=str(value),
+            reason=reason,
+            message=message,
+            last_heartbeat_time=now,
+            last_transition_time=moved,
         )
         result.append(condition)
     return result
