@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
 
-Receive = "Callable[[], Awaitable[dict[str, Any]]]"
-Send = "Callable[[dict[str, Any]], Awaitable[None]]"
 Header = tuple[bytes, bytes]
 
 MAX_BODY = 3 * 1024 * 1024

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Send = "Callable[[dict[str, Any]], Awaitable[None]]"
 LOG_FIRST_WAIT = 0.25
 """How long the head of a log response waits for the first line, so that an early refusal is still a Status."""
 

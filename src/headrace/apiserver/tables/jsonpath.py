@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Step = "Callable[[Any], Iterator[Any]]"
 
 _FIELD = re.compile(r"\.((?:\\.|[^.\[\\])+)")
 _INDEX = re.compile(r"\[\s*(-?\d+)\s*\]")
