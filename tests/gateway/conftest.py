@@ -167,18 +167,23 @@ class World:
             await self.client.create(_wire.convert(Endpoints, body))
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    key = tmp_path / "key.pem"
+@pytest.fixture(scope="session")
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    key = tmp_path_factory.mktemp("pki") / "key.pem"
     key.write_bytes(
         rsa.generate_private_key(65537, 2048).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
+    return key
+
+
+@pytest.fixture
+async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
     settings = Settings(home=tmp_path, ports=Ports(api=0, gateway=0, objectstore=0))
     async with embedded_cluster((InferenceService,), settings=settings) as cluster:
         client = EmbeddedClient(
-            cluster.registry, cluster.client.user, TokenIssuer(key, cluster.registry, cluster.clock)
+            cluster.registry, cluster.client.user, TokenIssuer(signing_key, cluster.registry, cluster.clock)
         )
         for body in (*PROFILES.objects(settings), *SERVING.objects(settings)):
             await client.apply(_wire.convert(KINDS[body["kind"]], body))

@@ -17,6 +17,7 @@ from headrace.components.serving.types import InferenceService
 from headrace.gateway import Gateway, models
 from headrace.gateway.upstream import Pool
 from headrace.machinery.component import ConfigurationError
+from headrace.machinery.manager import Manager
 from headrace.machinery.settings import Settings
 from headrace.testing import embedded_cluster, eventually
 
@@ -309,6 +310,23 @@ async def test_what_is_not_http_is_a_bad_gateway(world: Any) -> None:
         status, said, _ = await ask(world, "GET", f"/serving/{NS}/digits/x", headers=headers)
         assert status == 502
         assert "InferenceService 'digits'" in said["error"]
+
+
+async def test_before_the_models_are_known_nothing_is_called_absent(world: Any) -> None:
+    headers = await serve(world)
+    manager = Manager(world.client, world.cluster.clock)
+    gateway = Gateway(world.gateway._settings, world.client, world.dialer, manager=manager)
+    await gateway.start()
+    try:
+        url = "http://{}:{}".format(*gateway.address) + f"/serving/{NS}/digits/x"
+        async with world.session.get(url, headers=headers) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        await manager.start()
+        async with world.session.get(url, headers=headers) as answer:
+            assert answer.status == 200
+    finally:
+        await gateway.stop()
+        await manager.stop()
 
 
 # How bodies travel

@@ -126,6 +126,11 @@ class Gateway:
 
     async def _route(self, call: _Call, host: str, model: Model | None) -> None:
         path = call.scope["path"]
+        if not self._models.complete and (models.looks_like_model(host) or path.startswith(models.PATH)):
+            await pages.error(
+                call.send, 503, "The gateway is starting and does not know all models yet.", [RETRY_AFTER]
+            )
+            return
         if model is not None:
             await self._predict(call, model.namespace, model.name, "")
             return

@@ -91,9 +91,16 @@ class Models:
         self._hosts: dict[str, Model] = {}
         self._addresses: dict[str, tuple[Address, ...]] = {}
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._sources: tuple[Informer[Any], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the tables hold everything that exists; not in the first moments after a start."""
+        return all(source.synced.is_set() for source in self._sources)
 
     def follow(self, services: Informer[Any], endpoints: Informer[Any]) -> None:
         """Keep the tables from now on."""
+        self._sources = (services, endpoints)
         services.on_change(self._on_service)
         endpoints.on_change(self._on_endpoints)
 
