@@ -1,7 +1,7 @@
 """What lies on disk of every pod: written by supervisors and this module, read again after a restart.
 
 <run>/pods/<uid>/  pod.json hosts resolv.conf hostname
-                   containers/<id>/  spec.json state.json exit.json scratch/
+                   containers/<id>/  state.json exit.json scratch/ layers/
 """
 
 from __future__ import annotations

@@ -115,8 +115,7 @@ class SandboxRuntime:
     async def stop(self, *, pods: bool) -> None:
         """See Runtime."""
         if pods:
-            for uid in self._records.all_pods():
-                await self.remove_pod(uid)
+            await asyncio.gather(*(self.remove_pod(uid) for uid in self._records.all_pods()))
             with contextlib.suppress(HelperGone):
                 await self._spawner.call("shutdown", network=True)
         for watch in self._watched.values():

@@ -22,8 +22,11 @@ class LogFile:
 
     def __init__(self, path: str, limit: int = MAX_FILE) -> None:
         self._path, self._limit = path, limit
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        self._open()
+        try:
+            self._open()
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._open()
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)

@@ -9,7 +9,7 @@ import signal
 import time
 
 from . import limits, linux, wire
-from .supervisor import CannotExecute, execute, restore_signals
+from .supervisor import CannotExecute, execute
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _CHUNK = 32 << 10
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 
 
-def enter(client: socket.socket, request: Message, state: Message, spec: Message, cgroup: limits.Cgroup | None) -> None:
+def enter(client: socket.socket, request: Message, state: Message, cgroup: limits.Cgroup | None) -> None:
     """In a fresh fork: run the command, send `{"out": base64}` as it comes and `{"code": n}` at the end, or
     `{"error": …}`. Ends the command when the client goes away. Never returns.
     """
@@ -30,7 +30,7 @@ def enter(client: socket.socket, request: Message, state: Message, spec: Message
         client.setblocking(True)
         out, out_w = os.pipe()
         ready, ready_w = os.pipe()
-        pid = _start(request, state, spec, cgroup, (out_w, ready_w), outer=(client.fileno(), out, ready))
+        pid = _start(request, state, cgroup, (out_w, ready_w), outer=(client.fileno(), out, ready))
         os.close(out_w)
         os.close(ready_w)
         problem = b""
@@ -50,7 +50,6 @@ def enter(client: socket.socket, request: Message, state: Message, spec: Message
 def _start(
     request: Message,
     state: Message,
-    spec: Message,
     cgroup: limits.Cgroup | None,
     inner: tuple[int, int],
     *,
@@ -78,12 +77,11 @@ def _start(
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            linux.drop_privileges(*((None, None) if isolated else (spec["uid"], spec["gid"])))
+            linux.drop_privileges(*((None, None) if isolated else (state["uid"], state["gid"])))
             linux.die_with_parent(signal.SIGKILL)
-            os.chdir(spec["cwd"])
+            os.chdir(state["cwd"])
             linux.close_all_but([ready])
-            restore_signals()
-            execute(request["argv"], spec["env"])
+            execute(request["argv"], state["env"])
         except CannotExecute as error:
             os.write(ready, str(error).encode())
         except OSError as error:

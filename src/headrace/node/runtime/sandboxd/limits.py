@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from . import linux
+
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +30,10 @@ def discover(name: str) -> tuple[str, str]:
 
 
 def _candidates(name: str) -> Iterator[tuple[str, str]]:
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        lines = [line.rstrip("\n").split(":", 2) for line in file]
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        mounts = [line.split(" ") for line in file]
+    with open("/proc/self/cgroup", "rb") as file:
+        lines = [os.fsdecode(line).rstrip("\n").split(":", 2) for line in file]
+    with open("/proc/self/mounts", "rb") as file:
+        mounts = [os.fsdecode(line).split(" ") for line in file]
     unified = next((m[1] for m in mounts if m[2] == "cgroup2"), None)
     memory = next((m[1] for m in mounts if m[2] == "cgroup" and "memory" in m[3].split(",")), None)
     for _, controllers, path in lines:
@@ -50,15 +52,13 @@ def _candidates(name: str) -> Iterator[tuple[str, str]]:
 def _prepare(kind: str, base: str) -> None:
     if kind == CGROUP2:
         parent = os.path.dirname(base)
-        with open(parent + "/cgroup.subtree_control", encoding="ascii") as file:
-            enabled = file.read().split()
-        if "memory" not in enabled:
-            _write(parent + "/cgroup.subtree_control", "+memory")
+        if b"memory" not in linux.read_control(parent + "/cgroup.subtree_control").split():
+            linux.write_control(parent + "/cgroup.subtree_control", "+memory")
     made = not os.path.isdir(base)
     os.makedirs(base, exist_ok=True)
     try:
         if kind == CGROUP2:
-            _write(base + "/cgroup.subtree_control", "+memory")
+            linux.write_control(base + "/cgroup.subtree_control", "+memory")
         _attempt(Cgroup(kind, base, "probe"))
     except OSError:
         if made:
@@ -83,11 +83,6 @@ def _attempt(cgroup: Cgroup) -> None:
         cgroup.remove()
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
-
-
 class Cgroup:
     """One container's memory cgroup."""
 
@@ -98,28 +93,28 @@ class Cgroup:
         """Make it, with a limit in bytes for memory and swap together."""
         os.makedirs(self.path, exist_ok=True)
         if self.kind == CGROUP2:
-            _write(self.path + "/memory.max", str(limit))
+            linux.write_control(self.path + "/memory.max", str(limit))
             if os.path.exists(self.path + "/memory.swap.max"):
-                _write(self.path + "/memory.swap.max", "0")
+                linux.write_control(self.path + "/memory.swap.max", "0")
             if os.path.exists(self.path + "/memory.oom.group"):
-                _write(self.path + "/memory.oom.group", "1")
+                linux.write_control(self.path + "/memory.oom.group", "1")
         else:
-            _write(self.path + "/memory.limit_in_bytes", str(limit))
+            linux.write_control(self.path + "/memory.limit_in_bytes", str(limit))
             if os.path.exists(self.path + "/memory.memsw.limit_in_bytes"):
-                _write(self.path + "/memory.memsw.limit_in_bytes", str(limit))
+                linux.write_control(self.path + "/memory.memsw.limit_in_bytes", str(limit))
 
     def add(self, pid: int) -> None:
         """Move a process in (0: the caller); its children follow."""
-        _write(self.path + "/cgroup.procs", str(pid))
+        linux.write_control(self.path + "/cgroup.procs", str(pid))
 
     def oom_killed(self) -> bool:
         """Whether the kernel has killed a process for the limit."""
         name = "memory.events" if self.kind == CGROUP2 else "memory.oom_control"
         try:
-            with open(f"{self.path}/{name}", encoding="ascii") as file:
-                return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in file)
+            lines = linux.read_control(f"{self.path}/{name}").splitlines()
         except OSError:
             return False
+        return any(line.startswith(b"oom_kill ") and int(line.split()[1]) > 0 for line in lines)
 
     def remove(self) -> None:
         """Remove the cgroup; its processes must be gone."""
@@ -137,8 +132,7 @@ def descendants(pid: int) -> list[int]:
         found.append(current)
         try:
             for task in os.listdir(f"/proc/{current}/task"):
-                with open(f"/proc/{current}/task/{task}/children", "rb") as file:
-                    todo += [int(child) for child in file.read().split()]
+                todo += [int(child) for child in linux.read_control(f"/proc/{current}/task/{task}/children").split()]
         except OSError:
             continue
     return found
@@ -149,8 +143,7 @@ def resident(pids: list[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/statm", "rb") as file:
-                total += int(file.read().split()[1]) * PAGE
+            total += int(linux.read_control(f"/proc/{pid}/statm").split()[1]) * PAGE
         except (OSError, IndexError):
             continue
     return total
@@ -161,9 +154,9 @@ def proportional(pids: list[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-                total += next((int(line.split()[1]) for line in file if line.startswith(b"Pss:")), 0) << 10
-        except OSError:
+            lines = linux.read_control(f"/proc/{pid}/smaps_rollup").splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith(b"Pss:")) << 10
+        except (OSError, StopIteration):
             continue
     return total
 

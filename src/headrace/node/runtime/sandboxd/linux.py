@@ -44,31 +44,34 @@ _SECBIT_NOROOT_AND_LOCKED = 3
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Looked up once, here: in a fresh fork every lookup would copy pages, and there a page costs microseconds.
+_mount, _umount2, _pivot_root = _libc.mount, _libc.umount2, _libc.pivot_root
+_unshare, _setns, _sethostname = _libc.unshare, _libc.setns, _libc.sethostname
+_prctl_call, _capset, _syscall = _libc.prctl, _libc.capset, _libc.syscall
+_c_ulong, _c_uint, _c_size_t, _get_errno = ctypes.c_ulong, ctypes.c_uint, ctypes.c_size_t, ctypes.get_errno
 
 
 def _check(result: int, what: str) -> int:
     if result < 0:
-        code = ctypes.get_errno()
+        code = _get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
     return result
 
 
 def unshare(flags: int) -> None:
     """Move into new namespaces (for PID: the next child)."""
-    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+    _check(_unshare(flags), "unshare")
 
 
 def setns(fd: int, flags: int) -> None:
     """Join the namespaces behind a namespace descriptor, or several behind a pidfd."""
-    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
+    _check(_setns(fd, flags), "setns")
 
 
 def mount(source: str | None, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
     """Mount a file system or change a mount, as the system call does."""
     args = [os.fsencode(value) if value is not None else None for value in (source, target, fstype, data)]
-    _check(
-        _libc.mount(args[0], args[1], args[2], ctypes.c_ulong(flags), args[3]), f"mount {fstype or source} on {target}"
-    )
+    _check(_mount(args[0], args[1], args[2], _c_ulong(flags), args[3]), f"mount {fstype or source} on {target}")
 
 
 def bind(source: str, target: str, *, read_only: bool = False) -> None:
@@ -82,7 +85,7 @@ def set_read_only(path: str, *, recursive: bool = True, on: bool = True) -> None
     """Make the mount at `path` read-only, with all below it; or writable again."""
     attributes = struct.pack("QQQQ", MOUNT_ATTR_RDONLY if on else 0, 0 if on else MOUNT_ATTR_RDONLY, 0, 0)
     _check(
-        _libc.syscall(
+        _syscall(
             _SYS_MOUNT_SETATTR,
             _AT_FDCWD,
             os.fsencode(path),
@@ -97,30 +100,30 @@ def set_read_only(path: str, *, recursive: bool = True, on: bool = True) -> None
 def pivot_root(new: str) -> None:
     """Make `new` the root of this mount namespace and let go of the old one."""
     os.chdir(new)
-    _check(_libc.pivot_root(b".", b"."), "pivot_root")
-    _check(_libc.umount2(b".", _MNT_DETACH), "umount2")
+    _check(_pivot_root(b".", b"."), "pivot_root")
+    _check(_umount2(b".", _MNT_DETACH), "umount2")
     os.chdir("/")
 
 
 def open_beneath(root: int, path: str, flags: int) -> int:
     """Open `path` below the directory `root`, following no symlink at all."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
-    return _check(_libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how)), f"open {path}")
+    return _check(_syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how)), f"open {path}")
 
 
 def pidfd_open(pid: int) -> int:
     """A descriptor of a process; it becomes readable when the process ends."""
-    return _check(_libc.syscall(_SYS_PIDFD_OPEN, pid, 0), "pidfd_open")
+    return _check(_syscall(_SYS_PIDFD_OPEN, pid, 0), "pidfd_open")
 
 
 def set_hostname(name: str) -> None:
     """The hostname of this UTS namespace."""
     raw = name.encode()
-    _check(_libc.sethostname(raw, ctypes.c_size_t(len(raw))), "sethostname")
+    _check(_sethostname(raw, _c_size_t(len(raw))), "sethostname")
 
 
 def _prctl(option: int, argument: int) -> int:
-    return int(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0))
+    return int(_prctl_call(option, _c_ulong(argument), 0, 0, 0))
 
 
 def die_with_parent(signal: int) -> None:
@@ -135,7 +138,7 @@ def adopt_orphans() -> None:
 
 def set_process_name(name: str) -> None:
     """What `ps -o comm` shows."""
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    _prctl_call(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def drop_privileges(uid: int | None, gid: int | None) -> None:
@@ -149,7 +152,7 @@ def drop_privileges(uid: int | None, gid: int | None) -> None:
             os.setgroups([])
         os.setresuid(uid, uid, uid)
     header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(header, bytes(24)), "capset")
+    _check(_capset(header, bytes(24)), "capset")
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl")
 
 
@@ -157,16 +160,33 @@ def close_all_but(keep: Iterable[int]) -> None:
     """Close every descriptor from 3 on but these."""
     low = 3
     for fd in [*sorted(k for k in keep if k >= low), 1 << 31]:
-        if fd > low and _libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(low), ctypes.c_uint(fd - 1), 0) < 0:
+        if fd > low and _syscall(_SYS_CLOSE_RANGE, _c_uint(low), _c_uint(fd - 1), 0) < 0:
             os.closerange(low, min(fd, 65536))
         low = fd + 1
+
+
+def write_control(path: str, text: str) -> None:
+    """Write to a file of /proc or /sys. A text file object would import a codec in every child: milliseconds."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def read_control(path: str) -> bytes:
+    """Read a small file of /proc or /sys."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 65536)
+    finally:
+        os.close(fd)
 
 
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot: with the pid, a name for it. None when it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rsplit(b")", 1)[1].split()
+        fields = read_control(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()
     except (OSError, IndexError):
         return None
     return None if fields[0] in {b"Z", b"X"} else int(fields[19])

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 
-_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
+_NEWLINK, _NEWADDR, _NEWROUTE = 16, 20, 24
 _REQUEST, _ACK, _EXCLUSIVE, _CREATE = 1, 4, 0x200, 0x400
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
@@ -84,10 +84,6 @@ class Netlink:
             + _attribute(_IFLA_MASTER, _number(master))
             + _attribute(_IFLA_LINKINFO, info),
         )
-
-    def remove_link(self, name: str) -> None:
-        """Remove an interface (a cable: both of its ends)."""
-        self._request(_DELLINK, 0, _link() + _attribute(_IFLA_IFNAME, _text(name)))
 
     def up(self, index: int) -> None:
         """Switch an interface on."""

@@ -87,7 +87,6 @@ def _answer(client: socket.socket, holder: _Holder, message: Message) -> None:
     wire.send(client, reply, fds)
     for fd in close:
         os.close(fd)
-    holder.clean()
     if message.get("op") == "shutdown":
         os._exit(0)
 
@@ -103,8 +102,7 @@ class _Holder:
         self._user_ns = -1
         if uid:
             for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-                with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                    file.write(text)
+                linux.write_control(f"/proc/self/{name}", text)
             self._user_ns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         self._node_ns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._link = Netlink()
@@ -118,8 +116,7 @@ class _Holder:
         # With forwarding on and nowhere to forward to, connections to the outside fail at once, not after minutes.
         _sysctl("net/ipv4/ip_forward", "1")
         _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-        self._pods: dict[str, tuple[str, int, str]] = {}
-        self._stale: list[str] = []
+        self._pods: dict[str, tuple[str, int]] = {}
         self._count = 0
 
     def handle(self, message: Message) -> tuple[Message, Sequence[int], Sequence[int]]:
@@ -178,21 +175,14 @@ class _Holder:
             raise
         finally:
             inner.close()
-        self._pods[uid] = (ip, pod_ns, name)
+        self._pods[uid] = (ip, pod_ns)
 
     def _drop(self, uid: str) -> None:
         pod = self._pods.pop(uid, None)
         if pod is not None:
+            # The last process has gone, so this ends the namespace, and with it the cable. The kernel takes some
+            # 20 ms for that, in the background; removing the cable here would keep the next pod waiting.
             os.close(pod[1])
-            self._stale.append(pod[2])
-
-    def clean(self) -> None:
-        """Unplug the cables of dropped pods: slow in the kernel, so done after the answer."""
-        while self._stale:
-            try:
-                self._link.remove_link(self._stale.pop())
-            except OSError:
-                continue  # went away with the pod's namespace
 
 
 def _listen(ip: str, port: int, kind: int) -> int:
@@ -209,8 +199,7 @@ def _listen(ip: str, port: int, kind: int) -> int:
 
 
 def _sysctl(name: str, value: str) -> None:
-    with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
-        file.write(value)
+    linux.write_control(f"/proc/sys/{name}", value)
 
 
 class HolderClient:

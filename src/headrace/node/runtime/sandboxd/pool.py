@@ -17,7 +17,7 @@ import socket
 import time
 
 from . import linux, wire
-from .supervisor import DEFAULT_PATH, CannotExecute, find_program
+from .supervisor import DEFAULT_PATH, CannotExecute, find_program, restore_signals
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -226,8 +226,7 @@ def _first_word(server: _Server) -> str:
 def _execute(program: str, preload: list[str], env: dict[str, str], control: int) -> None:
     """Become a fork server: output goes into a pipe of its own, which must stay empty."""
     signal.set_wakeup_fd(-1)
-    for kind in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(kind, signal.SIG_DFL)
+    restore_signals()
     os.setsid()
     linux.die_with_parent(signal.SIGKILL)
     output, output_w = os.pipe()

@@ -48,6 +48,7 @@ class Root:
     def __init__(self, path: str, *, user_namespace: bool) -> None:
         self.path = path
         self._user_namespace = user_namespace
+        self._layers = 0
         self._own: list[str] = []
         """Writable mounts that belong to the image, not to a volume."""
 
@@ -116,11 +117,11 @@ class Root:
         linux.mount("tmpfs", dev + "/shm", "tmpfs", _TMPFS, "mode=1777")
 
     def _scratch(self, spec: Message) -> None:
-        """Own folders for temporary files, on disk: training data does not belong into memory."""
+        """A folder of its own for temporary files, on disk: training data does not belong into memory."""
+        source = spec["dir"] + "/scratch"
+        os.mkdir(source)
+        os.chmod(source, 0o1777)  # noqa: S103 - what /tmp is
         for name in ("tmp", "var/tmp"):
-            source = f"{spec['dir']}/scratch/{name.replace('/', '-')}"
-            os.makedirs(source)
-            os.chmod(source, 0o1777)  # noqa: S103 - what /tmp is
             target = f"{self.path}/{name}"
             if os.path.isdir(target) and not os.path.islink(target):
                 linux.mount(source, target, None, linux.MS_BIND)
@@ -169,9 +170,9 @@ class Root:
         if any(mark in lower for mark in ":,\\"):
             raise MountFailed(f"{path} cannot get a writable layer: its path has a colon, a comma or a backslash")
         kind = os.stat(lower)
-        number = len(os.listdir(spec["dir"] + "/scratch"))
+        self._layers += 1
         errors = []
-        for place in (f"{spec['dir']}/scratch/layer-{number}", f"{self.path}/.layers/{number}"):
+        for place in (f"{spec['dir']}/layers/{self._layers}", f"{self.path}/.layers/{self._layers}"):
             os.makedirs(place + "/upper")
             os.makedirs(place + "/work")
             if not self._user_namespace:

@@ -26,7 +26,7 @@ import time
 
 from . import enter, limits, linux, network, wire
 from .pool import ForkServers
-from .supervisor import EXIT, SPEC, STATE, supervise
+from .supervisor import EXIT, STATE, restore_signals, supervise
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -256,7 +256,8 @@ class Spawner:
             warm = allow_warm and self._servers.fork(spec, namespaces, report_w)
             if not warm and os.fork() == 0:
                 try:
-                    _forget_signals()
+                    signal.set_wakeup_fd(-1)
+                    restore_signals()
                     linux.close_all_but([report_w, *namespaces])
                     pod_ns, user_ns = [*namespaces, -1, -1][:2]
                     supervise(spec, report_w, user_ns, pod_ns)
@@ -309,19 +310,20 @@ class Spawner:
 
     def _exec(self, connection: _Connection, message: Message) -> None:
         folder = message["dir"]
-        state, spec = wire.read_file(f"{folder}/{STATE}"), wire.read_file(f"{folder}/{SPEC}")
-        if state is None or spec is None or os.path.exists(f"{folder}/{EXIT}"):
+        state = wire.read_file(f"{folder}/{STATE}")
+        if state is None or os.path.exists(f"{folder}/{EXIT}"):
             self._reply(connection, message["id"], {"error": "cannot enter the container: it is not running"})
             self._close(connection)
             return
         cgroup = None
         if self._limits[0] != limits.WATCHDOG:
-            cgroup = limits.Cgroup(*self._limits, spec["cgroup"])
+            cgroup = limits.Cgroup(*self._limits, state["cgroup"])
             cgroup = cgroup if os.path.isdir(cgroup.path) else None
         if os.fork() == 0:
-            _forget_signals()
+            signal.set_wakeup_fd(-1)
+            restore_signals()
             linux.close_all_but([connection.socket.fileno()])
-            enter.enter(connection.socket, message, state, spec, cgroup)
+            enter.enter(connection.socket, message, state, cgroup)
         self._close(connection)
 
     def _shutdown(self, *, network_too: bool) -> None:
@@ -338,10 +340,3 @@ class Spawner:
             except OSError:
                 continue
         os._exit(0)
-
-
-def _forget_signals() -> None:
-    """In a fork: what the loop's signal handling must not do there."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)

@@ -26,7 +26,7 @@ TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
     from .wire import Message
 
-STATE, EXIT, SPEC = "state.json", "exit.json", "spec.json"
+STATE, EXIT = "state.json", "exit.json"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DRAIN_SECONDS = 2.0
 _CHUNK = 64 << 10
@@ -64,7 +64,6 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
             linux.close_all_but([ready_w])
             if not spec["argv"]:
                 os._exit(0)  # a probe: everything but a program
-            restore_signals()
             execute(spec["argv"], spec["env"])
         except (MountFailed, CannotExecute) as error:
             os.write(ready_w, str(error).encode())
@@ -111,8 +110,7 @@ def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
             ("uid_map", f"{inside_uid} {uid} 1"),
             ("gid_map", f"{inside_gid} {gid} 1"),
         ):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+            linux.write_control(f"/proc/self/{name}", text)
     linux.set_hostname(spec["hostname"])
     return isolated
 
@@ -136,8 +134,7 @@ def _become_first_process(spec: Message, cgroup: limits.Cgroup | None, out: int,
     root.build(spec)
     root.enter()
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(_OOM_SCORE))
+        linux.write_control("/proc/self/oom_score_adj", str(_OOM_SCORE))
     except OSError:
         pass  # /proc of a container around us may be read-only
     if spec["affinity"]:
@@ -155,7 +152,7 @@ def _become_first_process(spec: Message, cgroup: limits.Cgroup | None, out: int,
 
 
 def restore_signals() -> None:
-    """What a program expects that was not started by Python."""
+    """In a fork of Python: what a program expects that was not started by Python."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -207,7 +204,7 @@ def _keep(
         os.waitpid(pid, 0)
         if cgroup is not None:
             cgroup.remove()
-        remove_tree(folder + "/scratch")
+        _clean(folder)
         _tell(status, {"error": problem.decode(errors="replace")})
         os._exit(1)
     started = linux.start_time(pid)
@@ -218,8 +215,10 @@ def _keep(
         "supervisor_start": linux.start_time(os.getpid()),
         "started_at": time.time_ns(),
     }
-    wire.write_file(f"{folder}/{SPEC}", {key: spec[key] for key in ("env", "cwd", "uid", "gid", "cgroup")})
-    wire.write_file(f"{folder}/{STATE}", state)
+    # For commands that are to be run in the container later, the environment is kept too.
+    wire.write_file(
+        f"{folder}/{STATE}", {**state, **{key: spec[key] for key in ("env", "cwd", "uid", "gid", "cgroup")}}
+    )
     linux.die_with_parent(0)
     _tell(status, state)
     os.close(status)
@@ -231,7 +230,6 @@ def _keep(
     if cgroup is not None:
         killed = number == signal.SIGKILL and cgroup.oom_killed()
         cgroup.remove()
-    remove_tree(folder + "/scratch")
     wire.write_file(
         f"{folder}/{EXIT}",
         {
@@ -242,7 +240,21 @@ def _keep(
             "finished_at": finished,
         },
     )
+    _clean(folder)
     os._exit(0)
+
+
+def _clean(folder: str) -> None:
+    """Remove temporary files; in a process of its own when that takes longer, as the end is waited for."""
+    try:
+        os.rmdir(folder + "/scratch")
+    except OSError:
+        if os.path.isdir(folder + "/scratch") and os.fork() == 0:
+            remove_tree(folder + "/scratch")
+            os._exit(0)
+    if os.path.isdir(folder + "/layers") and os.fork() == 0:
+        remove_tree(folder + "/layers")
+        os._exit(0)
 
 
 def _follow(pid: int, streams: dict[int, Stream], limit: int | None) -> tuple[int, bool]:
