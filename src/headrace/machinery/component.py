@@ -99,8 +99,6 @@ class Mount:
 
     path: str
     app: ASGIApp
-    host_suffix: str = ""
-    """Set for apps that are chosen by Host header instead of path (serving)."""
 
 
 @dataclass(frozen=True, slots=True)
