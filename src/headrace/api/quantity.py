@@ -1,11 +1,15 @@
-"""Resource quantities (k8s.io/apimachinery/pkg/api/resource): `500m`, `2`, `1.5Gi`, `1e3`."""
+"""Resource quantities (k8s.io/apimachinery/pkg/api/resource): `500m`, `2`, `1.5Gi`, `1e3`.
+
+As upstream: nothing is finer than a nano, what is finer is rounded away from zero; binary quantities end at
+2^63 - 1. Stricter than upstream: a number has a digit, and an exponent is one that somebody could mean.
+"""
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_UP, Context, Decimal
 
-_PATTERN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+_PATTERN = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,18})?")
 _SUFFIX = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -18,18 +22,29 @@ _SUFFIX = {
     "E": Decimal(10**18),
     **{f"{letter}i": Decimal(1024 ** (i + 1)) for i, letter in enumerate("KMGTPE")},
 }
+_NANO = Decimal("1e-9")
+_MAX_BINARY = Decimal(2**63 - 1)
+_MAX_EXPONENT = 99
+_MAX_DIGITS = 100
+_EXACT = Context(prec=2 * (_MAX_DIGITS + _MAX_EXPONENT))
 
 
+@lru_cache(maxsize=2048, typed=True)
 def parse(value: str | float) -> Decimal:
     """The quantity's number: cores for cpu, bytes for memory. Raises ValueError with a sentence."""
-    if isinstance(value, int | float):
-        return Decimal(str(value))
-    match = _PATTERN.fullmatch(value.strip())
-    if match is None:
+    text = value if isinstance(value, str) else str(value)
+    match = _PATTERN.fullmatch(text)
+    if match is None or isinstance(value, bool) or len(text) > _MAX_DIGITS:
         raise ValueError(f"{value!r} is not a quantity: expected a number with an optional suffix such as m, Ki or G")
-    number, suffix = match.groups()
-    if not suffix:
-        return Decimal(number)
-    if suffix[0] in "eE" and len(suffix) > 1:
-        return Decimal(number + suffix)
-    return Decimal(number) * _SUFFIX[suffix]
+    number, suffix = match.groups(default="")
+    if suffix[:1] in {"e", "E"} and len(suffix) > 1 and suffix != "Ei":
+        exponent = int(suffix[1:])
+        if abs(exponent) > _MAX_EXPONENT:
+            raise ValueError(f"{value!r} is not a quantity: its exponent is beyond {_MAX_EXPONENT}")
+        amount = Decimal(number).scaleb(exponent, _EXACT)
+    else:
+        amount = _EXACT.multiply(Decimal(number), _SUFFIX.get(suffix, Decimal(1)))
+    if suffix.endswith("i"):
+        amount = max(min(amount, _MAX_BINARY), -_MAX_BINARY)
+    places = amount.as_tuple().exponent
+    return amount.quantize(_NANO, ROUND_UP, _EXACT) if isinstance(places, int) and places < -9 else amount

@@ -6,9 +6,9 @@ together, as the causes of one Invalid.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
+from headrace.api import _wire
 from headrace.api.apiextensions import CustomResourceDefinition
 from headrace.api.core import Namespace
 from headrace.api.errors import BadRequest, Cause, Forbidden, MethodNotAllowed, NotFound
@@ -53,7 +53,7 @@ class Admission:
         if not self._schemas.flawless(info, obj):
             obj, report = decode(obj, node)
             _complain(info, report, field_validation, warnings)
-        obj = copy.deepcopy(obj)
+        obj = _wire.clone(obj)
         defaults.fill(info, obj)
         return obj
 
@@ -68,7 +68,7 @@ class Admission:
         report.wrong += [(f"metadata.{p}", why) for p, why in meta_report.wrong]
         _complain(info, report, field_validation, warnings)
         obj = {**obj, "metadata": meta}
-        return schema.default(obj) if schema is not None else copy.deepcopy(obj)
+        return schema.default(obj) if schema is not None else _wire.clone(obj)
 
     def create(self, user: User, served: Served, obj: Json) -> Json:
         """A new object, named, ready to be stored. Raises Invalid, Forbidden, NotFound."""

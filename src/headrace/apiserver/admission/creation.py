@@ -4,11 +4,11 @@ real API server (ServiceAccount, Priority, DefaultTolerationSeconds, DefaultStor
 
 from __future__ import annotations
 
-import copy
 import ipaddress
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from headrace.api import _wire
 from headrace.api.core import Service, ServiceAccount
 from headrace.api.errors import Cause, Forbidden, InternalError, Invalid
 from headrace.api.storage import StorageClass
@@ -50,7 +50,7 @@ def pod(obj: Json, info: KindInfo, lookup: Lookup) -> None:
 
 def _service_account(spec: Json, account: Json) -> None:
     if account.get("imagePullSecrets") and not spec.get("imagePullSecrets"):
-        spec["imagePullSecrets"] = copy.deepcopy(account["imagePullSecrets"])
+        spec["imagePullSecrets"] = _wire.clone(account["imagePullSecrets"])
     mount = spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True))
     if mount is False:
         return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+from headrace.api import _wire
 from headrace.api.errors import BadRequest, Invalid
 
 Json = dict[str, Any]
@@ -20,7 +20,7 @@ def apply_json(document: Json, steps: list[Any]) -> Json:
     """The document after every step. Raises BadRequest (malformed patch), Invalid (a step does not apply)."""
     if len(steps) > _LIMIT:
         raise BadRequest(f"the allowed maximum operations in a JSON patch is {_LIMIT}, got {len(steps)}")
-    out: Any = copy.deepcopy(document)
+    out: Any = _wire.clone(document)
     for step in steps:
         if not isinstance(step, dict) or not isinstance(step.get("op"), str) or not isinstance(step.get("path"), str):
             raise BadRequest("every operation of a JSON patch is an object with op and path")
@@ -37,17 +37,17 @@ def _apply(document: Any, step: Json) -> Any:
     path = step["path"]
     match step["op"]:
         case "add":
-            return _add(document, path, copy.deepcopy(_value(step)))
+            return _add(document, path, _wire.clone(_value(step)))
         case "replace":
             _get(document, path)
-            return _add(_remove(document, path), path, copy.deepcopy(_value(step))) if path else _value(step)
+            return _add(_remove(document, path), path, _wire.clone(_value(step))) if path else _value(step)
         case "remove":
             return _remove(document, path)
         case "move":
             moved = _get(document, _source(step))
             return _add(_remove(document, _source(step)), path, moved)
         case "copy":
-            return _add(document, path, copy.deepcopy(_get(document, _source(step))))
+            return _add(document, path, _wire.clone(_get(document, _source(step))))
         case "test":
             if not _same(_get(document, path, missing_is_null=True), _value(step)):
                 raise _DoesNotApply(f"testing value {path} failed")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.api import _wire
 from headrace.api.errors import BadRequest, Cause, Invalid
 from headrace.api.meta import KindInfo
 
@@ -78,7 +78,7 @@ def with_replicas(obj: Json, scale: Json, paths: ScalePaths) -> Json:
     if replicas < 0:
         why = f"Invalid value: {replicas}: must be greater than or equal to 0"
         raise Invalid.of(SCALE, name, [Cause("spec.replicas", why)])
-    out = copy.deepcopy(obj)
+    out = _wire.clone(obj)
     *parents, leaf = paths.spec.strip(".").split(".")
     place = out
     for part in parents:

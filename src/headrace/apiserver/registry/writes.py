@@ -6,7 +6,6 @@ that changes nothing is not written. `status` and the other subresources each re
 
 from __future__ import annotations
 
-import copy
 import uuid
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ class Writes:
         meta = obj["metadata"]
         base = meta.get("generateName") if not meta.get("name") else None
         for attempt in range(GENERATE_ATTEMPTS):
-            candidate = copy.deepcopy(obj) if base else obj
+            candidate = _wire.clone(obj) if base else obj
             if base:
                 candidate["metadata"]["name"] = metadata.generate_name(base)
             candidate = core.admission.create(user, served, candidate)
@@ -99,7 +98,7 @@ class Writes:
     ) -> bytes:
         """Replace; with metadata.resourceVersion only if that is the current one."""
         if subresource == "scale":
-            return await self._scale(user, served, name, namespace, lambda _: copy.deepcopy(body), dry_run=dry_run)
+            return await self._scale(user, served, name, namespace, lambda _: _wire.clone(body), dry_run=dry_run)
         info = served.info
         sent = metadata.normalise(body, info)
         metadata.check_request_names(sent, name, namespace, info)
@@ -110,7 +109,7 @@ class Writes:
             raise Invalid.of(info, name, [why])
 
         def change(_old: Json) -> Json:
-            return copy.deepcopy(sent)
+            return _wire.clone(sent)
 
         return await self.modify(user, served, name, namespace, change, subresource=subresource, dry_run=dry_run)
 
@@ -133,7 +132,7 @@ class Writes:
         info = served.info
 
         def patched(old: Json) -> Json:
-            new = metadata.normalise(change(copy.deepcopy(old)), info)
+            new = metadata.normalise(change(old), info)
             if new["metadata"].get("resourceVersion") == old["metadata"]["resourceVersion"]:
                 del new["metadata"]["resourceVersion"]
             metadata.check_request_names(new, name, namespace, info)
@@ -156,7 +155,7 @@ class Writes:
 
         def scaled(old: Json) -> Json:
             before = scale_of(old, paths)
-            after = metadata.normalise(change(copy.deepcopy(before)), SCALE)
+            after = metadata.normalise(change(before), SCALE)
             version = after["metadata"].get("resourceVersion", "")
             if version and version != before["metadata"]["resourceVersion"]:
                 raise metadata.modified(served.info, name)
@@ -230,7 +229,7 @@ def merge_subresource(served: Served, sent: Json, old: Json, subresource: str) -
         if info.kind == "Namespace" and not info.group:
             new["spec"] = {**(sent.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers", [])}
         return new
-    new = copy.deepcopy(old)
+    new = _wire.clone(old)
     if subresource == "finalize":
         new["spec"] = {**(old.get("spec") or {}), "finalizers": (sent.get("spec") or {}).get("finalizers", [])}
     else:

@@ -5,11 +5,11 @@ Pruning and defaulting walk the object; validation is jsonschema-rs, its errors 
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from headrace.api import _wire
 from headrace.api.errors import Cause
 from headrace.apiserver.schema.document import Report, is_base64
 
@@ -68,7 +68,7 @@ class CustomSchema:
         """The object with the schema's defaults filled in."""
         if not self._has_defaults:
             return obj
-        out = copy.deepcopy(obj)
+        out = _wire.clone(obj)
         _default(out, self._schema)
         return out
 
@@ -170,7 +170,7 @@ def _default(value: Any, schema: Json) -> None:
         properties: Json = schema.get("properties") or {}
         for key, known in properties.items():
             if key not in value and "default" in known:
-                value[key] = copy.deepcopy(known["default"])
+                value[key] = _wire.clone(known["default"])
             if key in value:
                 _default(value[key], known)
         extra = schema.get("additionalProperties")
