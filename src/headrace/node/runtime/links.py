@@ -41,6 +41,7 @@ class SpawnerLink:
 
     async def connect(self) -> None:
         """Connect. Raises OSError when no spawner listens."""
+        await self.close()
         reader, writer = await _open(self._path)
         self._writer = writer
         self._reader_task = asyncio.create_task(self._read(reader, writer), name="spawner link")
@@ -72,7 +73,10 @@ class SpawnerLink:
             self._writer.write(wire.encode({"id": number, "op": op, **fields}))
             await self._writer.drain()
             return await future
+        except HelperGone:
+            raise
         except ConnectionError as error:
+            await self.close()
             raise HelperGone(str(error)) from error
         finally:
             self._waiting.pop(number, None)
@@ -126,7 +130,8 @@ class HolderLink:
                 if self._socket is None:
                     self._socket = self._connect()
                 wire.send(self._socket, {"op": op, **fields})
-                await _readable(self._socket)
+                async with asyncio.timeout(_HOLDER_SECONDS):
+                    await readable(self._socket.fileno())
                 reply, fds = wire.receive(self._socket)
             except (EOFError, ConnectionError, FileNotFoundError) as error:
                 self._drop()
@@ -176,14 +181,13 @@ def _checked(reply: Message, fds: list[int]) -> tuple[Message, list[int]]:
     return reply, fds
 
 
-async def _readable(sock: socket.socket) -> None:
+async def readable(fd: int) -> None:
+    """Wait until a descriptor can be read: a socket has data, a process has ended."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    fd = sock.fileno()
     loop.add_reader(fd, _resolve, future)
     try:
-        async with asyncio.timeout(_HOLDER_SECONDS):
-            await future
+        await future
     finally:
         loop.remove_reader(fd)
 

@@ -32,7 +32,7 @@ from headrace.node.runtime.base import (
     RuntimeUnavailable,
     StartFailed,
 )
-from headrace.node.runtime.links import HelperGone, HolderLink, SpawnerLink
+from headrace.node.runtime.links import HelperGone, HolderLink, SpawnerLink, readable
 from headrace.node.runtime.records import Records
 from headrace.node.runtime.sandboxd import linux, network, spawner
 from headrace.node.runtime.sandboxd.limits import WATCHDOG
@@ -71,6 +71,7 @@ class SandboxRuntime:
         self._pods: dict[str, PodSandbox] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._launching = asyncio.Lock()
+        self._tidying: set[asyncio.Task[None]] = set()
         self._hidden: list[str] = []
         self._exposed: list[str] = []
 
@@ -116,16 +117,30 @@ class SandboxRuntime:
         """See Runtime."""
         if pods:
             await asyncio.gather(*(self.remove_pod(uid) for uid in self._records.all_pods()))
-            with contextlib.suppress(HelperGone):
-                await self._spawner.call("shutdown", network=True)
+            await self._end_helpers()
         for watch in self._watched.values():
             asyncio.get_running_loop().remove_reader(watch.fd)
             os.close(watch.fd)
         self._watched.clear()
         self._states.clear()
         self._pods.clear()
+        await asyncio.gather(*self._tidying, return_exceptions=True)
         await self._spawner.close()
         self._holder.close()
+
+    async def _end_helpers(self) -> None:
+        """Ask the helper processes to end, and wait until they have."""
+        watched = [fd for record in self._records.helpers() if (fd := _handle(record["pid"], record["start"])) >= 0]
+        try:
+            with contextlib.suppress(HelperGone):
+                await self._spawner.call("shutdown", network=True)
+            async with asyncio.timeout(_KILL_SECONDS):
+                await asyncio.gather(*(readable(fd) for fd in watched))
+        except TimeoutError:
+            log.warning("the node's helper processes do not end")
+        finally:
+            for fd in watched:
+                os.close(fd)
 
     async def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """A request to the spawner, which is started (again) when it is not there. Raises StartFailed."""
@@ -340,13 +355,8 @@ class SandboxRuntime:
         if state.phase is ContainerPhase.EXITED:
             self._report(state)
             return state
-        try:
-            fd = linux.pidfd_open(started["supervisor"])
-        except ProcessLookupError:
-            fd = -1
-        if fd < 0 or linux.start_time(started["supervisor"]) != started["supervisor_start"]:
-            if fd >= 0:
-                os.close(fd)
+        fd = _handle(started["supervisor"], started["supervisor_start"])
+        if fd < 0:
             state = self._states[key] = self._records.state(*key, started)
             self._report(state)
             return state
@@ -363,7 +373,13 @@ class SandboxRuntime:
         self._report(state)
 
     def _report(self, state: ContainerState) -> None:
+        """What is to be done when a container is known to have ended."""
         key = (state.pod_uid, state.id)
+        left = [str(path) for path in self._records.leftovers(*key)]
+        if left:
+            task = asyncio.create_task(asyncio.to_thread(_remove_trees, left))
+            self._tidying.add(task)
+            task.add_done_callback(self._tidying.discard)
         if state.pod_uid == _PROBE or key in self._reported:
             return
         self._reported.add(key)
@@ -378,11 +394,10 @@ class SandboxRuntime:
         watch = self._watched.get(key)
         if watch is None:
             return
-        pid = watch.started["pid"]
-        with contextlib.suppress(ProcessLookupError):
-            handle = linux.pidfd_open(pid)
+        handle = _handle(watch.started["pid"], watch.started["pid_start"])
+        if handle >= 0:
             try:
-                if linux.start_time(pid) == watch.started["pid_start"]:
+                with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)
@@ -433,6 +448,23 @@ class SandboxRuntime:
         """See Runtime."""
         _, fds = await self._hold("listen", ip=ip, port=port, kind=int(kind))
         return _socket_of(fds)
+
+
+def _handle(pid: int, started: int) -> int:
+    """A descriptor of exactly this process; -1 when it has ended, whoever has its number now."""
+    try:
+        fd = linux.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    if linux.start_time(pid) == started:
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _remove_trees(paths: list[str]) -> None:
+    for path in paths:
+        remove_tree(path)
 
 
 class _Watch:

@@ -245,16 +245,13 @@ def _keep(
 
 
 def _clean(folder: str) -> None:
-    """Remove temporary files; in a process of its own when that takes longer, as the end is waited for."""
+    """Remove the folder for temporary files if it is empty, as it mostly is; the rest is the control plane's work,
+    because the end is waited for.
+    """
     try:
         os.rmdir(folder + "/scratch")
     except OSError:
-        if os.path.isdir(folder + "/scratch") and os.fork() == 0:
-            remove_tree(folder + "/scratch")
-            os._exit(0)
-    if os.path.isdir(folder + "/layers") and os.fork() == 0:
-        remove_tree(folder + "/layers")
-        os._exit(0)
+        return
 
 
 def _follow(pid: int, streams: dict[int, Stream], limit: int | None) -> tuple[int, bool]:
