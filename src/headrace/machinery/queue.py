@@ -85,8 +85,7 @@ class WorkQueue:
     async def get(self) -> str | None:
         """The next key, marked as being processed; None when the queue is closed.
 
-        Everything else that is ready to run goes first: a queue of ten thousand keys does not freeze the event loop,
-        and informers in the same process have seen what the last key's worker wrote.
+        Everything else that is ready to run goes first: ten thousand keys do not freeze the event loop.
         """
         await asyncio.sleep(0)
         while not self._closed:
