@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ class SandboxRuntime:
         self._reported: set[tuple[str, str]] = set()
         self._watched: dict[tuple[str, str], _Watch] = {}
         self._pods: dict[str, PodSandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._launching = asyncio.Lock()
         self._tidying: set[asyncio.Task[None]] = set()
         self._hidden: list[str] = []
@@ -225,7 +226,10 @@ class SandboxRuntime:
     # -- pods ---------------------------------------------------------------------------------------------------
 
     def _lock(self, uid: str) -> asyncio.Lock:
-        return self._locks.setdefault(uid, asyncio.Lock())
+        lock = self._locks.get(uid)
+        if lock is None:
+            lock = self._locks[uid] = asyncio.Lock()
+        return lock
 
     async def create_pod(self, pod: PodSandbox) -> None:
         """See Runtime."""
@@ -254,7 +258,6 @@ class SandboxRuntime:
         """See Runtime."""
         async with self._lock(uid):
             await self._remove(uid)
-        self._locks.pop(uid, None)
 
     async def _remove(self, uid: str) -> None:
         self._rescan(uid)
@@ -286,6 +289,8 @@ class SandboxRuntime:
 
     async def start_container(self, spec: ContainerSpec) -> ContainerState:
         """See Runtime."""
+        if not spec.argv:
+            raise StartFailed("no command specified")
         key = (spec.pod_uid, spec.id)
         async with self._lock(spec.pod_uid):
             pod = self._pods.get(spec.pod_uid)

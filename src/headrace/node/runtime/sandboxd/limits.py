@@ -124,6 +124,14 @@ class Cgroup:
             return  # a zombie lingers: the empty folder costs nothing
 
 
+def forget(base: str) -> None:
+    """Remove the folder that `discover` made, unless a container is still in it."""
+    try:
+        os.rmdir(base)
+    except OSError:
+        return
+
+
 def descendants(pid: int) -> list[int]:
     """A process and all that it has started, transitively."""
     found, todo = [], [pid]

@@ -173,7 +173,8 @@ class Spawner:
                         return
         except BlockingIOError:
             return
-        except (OSError, ValueError, wire.ProtocolError):
+        except (OSError, ValueError, KeyError, TypeError, wire.ProtocolError) as error:
+            os.write(2, f"spawner: dropping a connection: {error!r}\n".encode())
             self._close(connection)
 
     def _reply(self, connection: _Connection, request: int, message: Message) -> None:
@@ -334,6 +335,8 @@ class Spawner:
                 client.call(op="shutdown")
             except (OSError, EOFError):
                 pass
+        if self._limits[0] != limits.WATCHDOG:
+            limits.forget(self._limits[1])
         for name in (SOCKET, RECORD):
             try:
                 os.unlink(f"{self._folder}/{name}")
