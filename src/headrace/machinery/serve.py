@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import ssl
 
 DRAIN_SECONDS = 2.0
+NOTICE_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 90
 """As long as Go's clients keep an idle connection, so that they close first and never send into a closing one."""
 BACKLOG = 1024
@@ -33,8 +34,12 @@ def bind(host: str, port: int) -> socket.socket:
         bound.setblocking(False)
     except OSError as error:
         bound.close()
-        raise ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror}") from error
+        raise _taken(host, port, error) from error
     return bound
+
+
+def _taken(host: str, port: int, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror or error}")
 
 
 class Server:
@@ -84,26 +89,35 @@ class Server:
         state = self._state = ServerState()
         loop = asyncio.get_running_loop()
         bound = bind(self._host, self._port)
+        try:
+            self._listener = await loop.create_server(
+                lambda: protocol(config, state, {}, loop), sock=bound, ssl=self._tls, backlog=BACKLOG
+            )
+        except OSError as error:
+            # Between bind and listen another process may have begun to listen on the same address.
+            bound.close()
+            raise _taken(self._host, self._port, error) from error
         self.address = bound.getsockname()[:2]
-        self._listener = await loop.create_server(
-            lambda: protocol(config, state, {}, loop), sock=bound, ssl=self._tls, backlog=BACKLOG
-        )
 
     async def stop(self) -> None:
-        """Stop accepting, let answers in progress finish for a moment, then close every connection."""
+        """Stop accepting, let answers in progress finish for a moment, then close every connection.
+
+        An app that streams without end learns that its client is gone, and is cancelled only if it does not care.
+        """
         if self._listener is None:
             return
         self._listener.close()
         for connection in list(self._state.connections):
             connection.shutdown()
-        tasks = set(self._state.tasks)
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+        if self._state.tasks:
+            await asyncio.wait(set(self._state.tasks), timeout=DRAIN_SECONDS)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        if self._state.tasks:
+            _, pending = await asyncio.wait(set(self._state.tasks), timeout=NOTICE_SECONDS)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
-        for connection in list(self._state.connections):
-            connection.transport.abort()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._listener.wait_closed(), DRAIN_SECONDS)
         self._listener = None
