@@ -84,16 +84,20 @@ def _merge_field(out: Json, field: str, value: list[Any], patch: Json, node: Nod
             if field in patch:
                 out[field] = []
             return
-    samples = [*value, *present]
-    if samples and all(isinstance(item, dict) for item in samples):
+    if strategy.key:
         merged = _merge_maps(present, value, strategy.key, _below(node, field))
         out[field] = _ordered(merged, order, present, strategy.key)
     else:
-        merged = [item for item in dict.fromkeys([*present, *value]) if item not in deleted]
+        merged = []
+        for item in (*present, *value):
+            if item not in deleted and item not in merged:
+                merged.append(item)
         out[field] = _ordered(merged, order, present, "")
 
 
 def _merge_maps(present: list[Json], patch: list[Json], key: str, node: Node | None) -> list[Json]:
+    if not all(isinstance(item, dict) for item in patch):
+        raise BadRequest(f"a list that is merged by {key} must hold objects")
     if any(item.get(DIRECTIVE) == "replace" for item in patch):
         return [_plain(i) for i in patch if DIRECTIVE not in i]
     out = list(present)
