@@ -25,9 +25,10 @@ _VENV = re.compile(
     r"\s*(?:export )?PIP_DISABLE_PIP_VERSION_CHECK=1\s+tmp=\$\(mktemp -d\)\s+"
     r'python3 -m venv "\$tmp/venv" --system-site-packages\s+\. "\$tmp/venv/bin/activate"\s+'
 )
-_WORD = r"""(?:"[^"$`\\]*"|'[^']*'|[^\s;&|<>$`"'()\\*?\#~]+)"""
+# Possessive (`++`): the command is an author's, and a pattern that tried again would need exponential time on some.
+_WORD = r"""(?:"[^"$`\\]*"|'[^']*'|[^\s;&|<>$`"'()\\*?\#~]++)"""
 _INSTALL = re.compile(
-    rf"\s*(?:PIP_DISABLE_PIP_VERSION_CHECK=1\s+)?python3 -m pip install(?P<arguments>(?:[ \t]+(?:{_WORD})+)+)\s*&&\s*"
+    rf"\s*(?:PIP_DISABLE_PIP_VERSION_CHECK=1\s+)?python3 -m pip install(?P<arguments>(?:[ \t]++(?:{_WORD})++)++)\s*&&\s*"
 )
 _CONTINUE = re.compile(r'"\$0" "\$@"\s*')
 _RUN = re.compile(
