@@ -79,7 +79,7 @@ async def test_success(node: Node) -> None:
         }
 
     await eventually(told)
-    assert not list(node.agent._host.folders.all()), "nothing is left but the object and the logs"
+    await eventually(lambda: not node.agent._host.folders.all())
 
 
 async def test_failure(node: Node) -> None:

@@ -90,9 +90,9 @@ class ContainerRunner:
             self.started.set()
 
     def exited(self, observed: Observed) -> None:
-        """The runtime reports the end of a start."""
+        """The runtime reports the end of a start; also by the answer to the start itself, when it is that short."""
         held = self.status
-        if observed.id != self.id or held.state.terminated is not None:
+        if observed.id != self.id or self._ended.is_set():
             return
         log = self._launcher.log(held.restart_count)
         message = self._launcher.message(self.id).read(log, failed=observed.exit_code != 0)

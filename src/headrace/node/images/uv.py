@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 from headrace.node.images import pip_config
@@ -72,17 +73,9 @@ class Uv:
         await self._run(*args, "--requirements", str(source), *(str(w) for w in wheels))
 
     async def _run(self, *args: str) -> str:
-        import uv  # noqa: PLC0415  # only needed when something is built
-
         self.cache.mkdir(parents=True, exist_ok=True)
-        try:
-            program = uv.find_uv_bin()
-        except FileNotFoundError as error:
-            raise UvFailed(
-                "uv is not installed beside the platform: run pip install uv in its environment", unsatisfiable=False
-            ) from error
         process = await asyncio.create_subprocess_exec(
-            program,
+            _program(),
             *args,
             cwd=self.cache,
             env=self._env,
@@ -99,6 +92,19 @@ class Uv:
         if process.returncode:
             raise failure(errors.decode(errors="replace"))
         return output.decode()
+
+
+def _program() -> str:
+    import uv  # noqa: PLC0415  # only needed when something is built
+
+    try:
+        return uv.find_uv_bin()
+    except FileNotFoundError as error:
+        found = shutil.which("uv")
+        if found is None:
+            message = "uv is not installed beside the platform: run pip install uv in its environment"
+            raise UvFailed(message, unsatisfiable=False) from error
+        return found
 
 
 def failure(stderr: str) -> UvFailed:
