@@ -21,6 +21,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
 
 MOUNT_ATTR_RDONLY = 1
+_READ_ONLY = struct.pack("QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
+_WRITABLE = struct.pack("QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _AT_EMPTY_PATH = 0x1000
@@ -51,10 +53,14 @@ _prctl_call, _capset, _syscall = _libc.prctl, _libc.capset, _libc.syscall
 _c_ulong, _c_uint, _c_size_t, _get_errno = ctypes.c_ulong, ctypes.c_uint, ctypes.c_size_t, ctypes.get_errno
 
 
+def _fail(what: str) -> None:
+    code = _get_errno()
+    raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
 def _check(result: int, what: str) -> int:
     if result < 0:
-        code = _get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
+        _fail(what)
     return result
 
 
@@ -68,10 +74,14 @@ def setns(fd: int, flags: int) -> None:
     _check(_setns(fd, flags), "setns")
 
 
+def _raw(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("utf-8", "surrogateescape")
+
+
 def mount(source: str | None, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
     """Mount a file system or change a mount, as the system call does."""
-    args = [os.fsencode(value) if value is not None else None for value in (source, target, fstype, data)]
-    _check(_mount(args[0], args[1], args[2], _c_ulong(flags), args[3]), f"mount {fstype or source} on {target}")
+    if _mount(_raw(source), _raw(target), _raw(fstype), _c_ulong(flags), _raw(data)) < 0:
+        _fail(f"mount {fstype or source} on {target}")
 
 
 def bind(source: str, target: str, *, read_only: bool = False) -> None:
@@ -83,18 +93,10 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
 
 def set_read_only(path: str, *, recursive: bool = True, on: bool = True) -> None:
     """Make the mount at `path` read-only, with all below it; or writable again."""
-    attributes = struct.pack("QQQQ", MOUNT_ATTR_RDONLY if on else 0, 0 if on else MOUNT_ATTR_RDONLY, 0, 0)
-    _check(
-        _syscall(
-            _SYS_MOUNT_SETATTR,
-            _AT_FDCWD,
-            os.fsencode(path),
-            _AT_RECURSIVE if recursive else 0,
-            attributes,
-            len(attributes),
-        ),
-        f"mount_setattr {path}",
-    )
+    flags = _AT_RECURSIVE if recursive else 0
+    attributes = _READ_ONLY if on else _WRITABLE
+    if _syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, _raw(path), flags, attributes, len(attributes)) < 0:
+        _fail(f"mount_setattr {path}")
 
 
 def pivot_root(new: str) -> None:
