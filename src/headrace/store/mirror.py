@@ -90,7 +90,8 @@ class Mirror:
         self._keys: list[str] = []
         self._log: deque[Change] = deque()
         self._keep, self._limit = keep, limit
-        self._watchers: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._watchers: dict[str, weakref.WeakSet[Subscription]] = {}
+        """By prefix: many watchers share few prefixes, so a change looks at few of them."""
 
     def load(self, records: Iterable[Record], revision: int) -> None:
         """Begin with these live records; the log is empty and begins after `revision`."""
@@ -138,9 +139,13 @@ class Mirror:
             self._log.popleft()
         for listener in self.listeners:
             listener(change)
-        for watcher in list(self._watchers):
-            if key.startswith(watcher.prefix) and not watcher.offer(change):
-                self._watchers.discard(watcher)
+        for prefix in [p for p in self._watchers if key.startswith(p)]:
+            watchers = self._watchers[prefix]
+            for watcher in list(watchers):
+                if not watcher.offer(change):
+                    watchers.discard(watcher)
+            if not watchers:
+                del self._watchers[prefix]
 
     def remember(self, changes: Iterable[Change]) -> None:
         """Older log entries, read back at start-up, so that watchers may resume from before it."""
@@ -160,13 +165,14 @@ class Mirror:
         """Changes after a revision, from now on. Raises Compacted."""
         backlog = [c for c in self._since(after) if c.record.key.startswith(prefix)]
         subscription = Subscription(prefix, backlog, self._limit)
-        self._watchers.add(subscription)
+        self._watchers.setdefault(prefix, weakref.WeakSet()).add(subscription)
         return subscription
 
     def close(self) -> None:
         """End every watch."""
-        for watcher in list(self._watchers):
-            watcher.close()
+        for watchers in self._watchers.values():
+            for watcher in list(watchers):
+                watcher.close()
         self._watchers.clear()
 
     def _since(self, after: int) -> Iterator[Change]:

@@ -173,6 +173,24 @@ async def test_versions_share_objects(cluster, info, create):
         await cluster.registry.create(ADMIN, v2, thing("b"), NS)
 
 
+async def test_the_storage_version_moves(cluster, info, create):
+    """What was stored before is shown, watched and changed in any version."""
+    await create(thing("old"))
+    body = definition()
+    first = body["spec"]["versions"][0]
+    second = copy.deepcopy(first) | {"name": "v2", "storage": True}
+    patch = {"spec": {"versions": [first | {"storage": False}, second]}}
+    changed = _wire.decode_any(await cluster.registry.patch(ADMIN, CRD, "things.test.dev", patch))
+    assert changed["status"]["storedVersions"] == ["v1", "v2"]
+    await create(thing("new"))
+    for version in ("v1", "v2"):
+        kind = cluster.registry.kinds.lookup("test.dev", version, "things")
+        page = await cluster.registry.list(ADMIN, kind, NS)
+        assert {_wire.decode_any(i)["apiVersion"] for i in page.items} == {f"test.dev/{version}"}
+        found = _wire.decode_any(await cluster.registry.get(ADMIN, kind, "old", NS))
+        assert (found["apiVersion"], found["kind"], found["spec"]["size"]) == (f"test.dev/{version}", "Thing", 1)
+
+
 async def test_a_version_that_held_objects_may_not_vanish(cluster, info):
     versions = definition()["spec"]["versions"]
     versions[0]["name"] = "v2"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.store.base import Record, Store
 
 Json = dict[str, Any]
+_HEAD = '{"apiVersion":"'
 
 
 @dataclass(slots=True)
@@ -58,9 +59,7 @@ class Core:
 
     def present(self, served: Served, raw: bytes) -> bytes:
         """Stored JSON as the requested version shows it."""
-        if served.storage_version == served.info.version:
-            return raw
-        return relabel(raw, served.info.group, served.storage_version, served.info.version)
+        return relabel(raw, served.info.api_version) if served.custom else raw
 
     def load(self, served: Served, record: Record) -> Json:
         """The stored object, decoded, in the requested version."""
@@ -115,14 +114,12 @@ def not_stored(info: KindInfo, name: str, error: StoreError) -> InternalError:
     )
 
 
-def relabel(raw: bytes, group: str, stored: str, wanted: str) -> bytes:
-    """Change the version in the apiVersion with which every stored object begins."""
-    old = f'{{"apiVersion":"{group}/{stored}"'.encode()
-    if not raw.startswith(old):
-        obj = _wire.decode_any(raw)
-        obj["apiVersion"] = f"{group}/{wanted}"
-        return _wire.encode(obj)
-    return f'{{"apiVersion":"{group}/{wanted}"'.encode() + raw[len(old) :]
+def relabel(raw: bytes, api_version: str) -> bytes:
+    """Change the apiVersion with which every stored object begins, unless it is the wanted one."""
+    wanted = f'{_HEAD}{api_version}"'.encode()
+    if raw.startswith(wanted):
+        return raw
+    return wanted + raw[raw.index(b'"', len(_HEAD)) + 1 :]
 
 
 def forbidden(user: User, asked: Attributes) -> Forbidden:
