@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import weakref
 
 import pytest
 
@@ -331,14 +332,24 @@ async def test_an_informer_without_changes_sleeps():
             assert clock.asked == asked
 
 
-async def test_cancelling_ends_it_and_its_subscription(cluster, informer, caplog):
+async def test_cancelling_ends_it_and_its_subscription(cluster, informer, caplog, monkeypatch):
+    subscriptions = []
+    original = cluster.store.watch
+
+    def watch(prefix, *, after):
+        found = original(prefix, after=after)
+        subscriptions.append(weakref.ref(found))
+        return found
+
     async def once():
         async with running(informer) as task:
-            assert len(list(cluster.store._mirror._watchers)) == 1
+            assert not task.done()
         assert task.cancelled()
 
+    monkeypatch.setattr(cluster.store, "watch", watch)
     await once()
     await asyncio.sleep(0)
     gc.collect()
-    assert not list(cluster.store._mirror._watchers)
+    (subscription,) = subscriptions
+    assert subscription() is None
     assert caplog.text == ""

@@ -48,7 +48,7 @@ def upsert(
             )
         )
         return
-    if found.status != word:
+    if found.status != word or found.last_transition_time is None:
         found.status = word
         found.last_transition_time = now
     found.reason, found.message, found.observed_generation = reason, message, generation

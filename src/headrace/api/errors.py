@@ -234,15 +234,16 @@ _BY_REASON: dict[str, type[StatusError]] = {
 def from_status(status: dict[str, Any]) -> StatusError:
     """The error that a server's `Status` object stands for; unknown reasons become InternalError."""
     details = status.get("details") or {}
-    cls = _BY_REASON.get(status.get("reason", ""), InternalError)
+    cls = _BY_REASON.get(status.get("reason") or "", InternalError)
     return cls(
-        status.get("message", "unknown error"),
+        status.get("message") or "unknown error",
         causes=[
-            Cause(c.get("field", ""), c.get("message", ""), c.get("reason", "")) for c in details.get("causes") or ()
+            Cause(c.get("field") or "", c.get("message") or "", c.get("reason") or "")
+            for c in details.get("causes") or ()
         ],
-        kind=details.get("kind", ""),
-        group=details.get("group", ""),
-        name=details.get("name", ""),
-        uid=details.get("uid", ""),
+        kind=details.get("kind") or "",
+        group=details.get("group") or "",
+        name=details.get("name") or "",
+        uid=details.get("uid") or "",
         retry_after=details.get("retryAfterSeconds"),
     )
