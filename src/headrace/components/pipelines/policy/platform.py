@@ -40,13 +40,15 @@ _APPLIED = frozenset(
         "enabledSharedMemory",
         "emptyDirMounts",
         "securityContext",
+        "nodeAffinity",
     }
 )
 _REFUSED = {
-    "nodeAffinity": "node affinity",
     "podAffinity": "pod affinity",
     "initContainers": "init containers",
 }
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _PULL_POLICIES = ("Always", "Never", "IfNotPresent")
 _NAMED = {
     "secretAsVolume": "secretName",
@@ -77,6 +79,8 @@ def resolve_config(config: Mapping[str, Json], around: Surroundings) -> dict[str
         resolved["pvcMount"] = [_claim(entry, around) for entry in config["pvcMount"]]
     if "nodeSelector" in config:
         resolved["nodeSelector"] = _node_selector(config["nodeSelector"], around)
+    if "nodeAffinity" in config:
+        resolved["nodeAffinity"] = _node_affinity(config["nodeAffinity"], around)
     if "tolerations" in config:
         resolved["tolerations"] = _tolerations(config["tolerations"], around)
     policy = config.get("imagePullPolicy", "")
@@ -124,6 +128,30 @@ def _node_selector(entry: dict[str, Json], around: Surroundings) -> dict[str, Js
     if not isinstance(value, dict):
         raise ResolveError("The task's node selector must be a mapping of labels.")
     return value
+
+
+def _node_affinity(entries: list[dict[str, Json]], around: Surroundings) -> dict[str, Json]:
+    """All terms as one Kubernetes NodeAffinity: those with a weight are preferences."""
+    required: list[Json] = []
+    preferred: list[Json] = []
+    for entry in entries:
+        if "nodeAffinityJson" in entry:
+            try:
+                value = _value("nodeAffinity", entry["nodeAffinityJson"], around)
+            except AbsentError:
+                continue
+            if not isinstance(value, dict):
+                raise ResolveError("The task's node affinity must be a mapping.")
+            required += (value.get(_REQUIRED) or {}).get("nodeSelectorTerms") or []
+            preferred += value.get(_PREFERRED) or []
+            continue
+        term = {key: entry[key] for key in ("matchExpressions", "matchFields") if entry.get(key)}
+        if term and "weight" in entry:
+            preferred.append({"weight": int(entry["weight"]), "preference": term})
+        elif term:
+            required.append(term)
+    found: dict[str, Json] = {_REQUIRED: {"nodeSelectorTerms": required}} if required else {}
+    return {**found, _PREFERRED: preferred} if preferred else found
 
 
 def _tolerations(entries: list[dict[str, Json]], around: Surroundings) -> list[Json]:

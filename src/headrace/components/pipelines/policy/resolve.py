@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     )
 
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+?)'\]\}\}")
-WORKSPACE_PATH = "/kfp-workspace"
 SUCCESS_WORD = "COMPLETE"
 """What a task final status says of a task that succeeded (upstream hands on the word of ML Metadata)."""
 
@@ -99,22 +98,25 @@ def root_inputs(spec: PipelineSpec, parameters: Mapping[str, Any]) -> Values:
 def task_inputs(component: ComponentSpec, task: TaskSpec, around: Surroundings) -> Values:
     """The inputs of a task. Raises ResolveError with a sentence."""
     definitions = component.input_definitions
+    for name, definition in definitions.parameters.items():
+        if definition.kind == "TASK_CONFIG":
+            raise ResolveError(
+                f"Input parameter {name!r} is a dsl.TaskConfig, which pipelines do not support here yet."
+            )
     parameters: dict[str, Any] = {}
     null_allowed: set[str] = set()
     for name, source in task.inputs.parameters.items():
-        definition = definitions.parameters.get(name)
-        if definition is not None and definition.kind == "TASK_CONFIG":
-            continue
+        wanted = definitions.parameters.get(name)
         try:
             value = parameter(name, source, around)
         except AbsentError:
-            if definition is None or definition.required:
+            if wanted is None or wanted.required:
                 raise
             continue
         if source.parameter_expression_selector:
             value = expressions.select(source.parameter_expression_selector, value)
-        if definition is not None:
-            check_literals(name, value, definition)
+        if wanted is not None:
+            check_literals(name, value, wanted)
         parameters[name] = value
     if component.dag is not None:
         for name, definition in definitions.parameters.items():
@@ -140,12 +142,11 @@ def loop_items(task: TaskSpec, inputs: Values) -> list[Any]:
 
 
 def iteration_inputs(component: ComponentSpec, task: TaskSpec, loop: Values, item: Any) -> Values:
-    """The inputs of one iteration: those of the loop with the item instead of the items."""
+    """The inputs of one iteration: those of the loop, and the item."""
     iterator = task.parameter_iterator
     if iterator is None:
         raise ResolveError("The task is not a loop.")
-    parameters = {name: value for name, value in loop.parameters.items() if name != iterator.items.input_parameter}
-    parameters[iterator.item_input] = item
+    parameters = {**loop.parameters, iterator.item_input: item}
     nulls = {name for name, value in loop.parameters.items() if value is None}
     absent = {iterator.items.input_parameter}
     return Values(
@@ -221,7 +222,7 @@ def _typed(
     result = dict(given)
     for name, definition in definitions.items():
         if name not in given:
-            if definition.required and name not in absent and definition.kind != "TASK_CONFIG":
+            if definition.required and name not in absent:
                 raise ResolveError(f"The required input parameter {name!r} has no value.")
         elif given[name] is not None or name not in null_allowed:
             result[name] = convert(name, given[name], definition.kind)
@@ -252,7 +253,7 @@ def parameter(name: str, source: ParameterSource, around: Surroundings) -> Any:
 def _constant(value: Any, around: Surroundings) -> Any:
     if isinstance(value, str):
         if "{{$.workspace_path}}" in value:
-            return value.replace("{{$.workspace_path}}", WORKSPACE_PATH)
+            raise ResolveError("The task uses the run's workspace, which pipelines do not support here yet.")
         return around.constants.get(value, value)
     return canonical(value)
 

@@ -59,6 +59,8 @@ def apply_config(pod: Pod, config: Mapping[str, Json]) -> None:
         main.image_pull_policy = config["imagePullPolicy"]
     spec.image_pull_secrets += [{"name": entry["secretName"]} for entry in config.get("imagePullSecret", [])]
     spec.node_selector |= config.get("nodeSelector", {})
+    if "nodeAffinity" in config:
+        spec.affinity = {**(spec.affinity or {}), "nodeAffinity": config["nodeAffinity"]}
     spec.tolerations += [_toleration(entry) for entry in config.get("tolerations", [])]
     deadline = int(config.get("activeDeadlineSeconds") or 0)
     if deadline > 0:

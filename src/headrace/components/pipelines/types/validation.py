@@ -58,7 +58,9 @@ def check(spec: PipelineSpec) -> None:
             "or digit, and be at most 128 characters long."
         )
     if spec.root.dag is None:
-        raise SpecError("The pipeline spec has no root.dag with tasks; is it a component instead of a pipeline?")
+        raise SpecError(
+            "The pipeline spec has no root.dag with tasks; compile a function that is decorated with @dsl.pipeline."
+        )
     _check_component(spec, "root", spec.root)
     for name, component in spec.components.items():
         _check_component(spec, name, component)
