@@ -101,6 +101,8 @@ def serve(preload: str) -> Message:
 
 def _prepare(preload: list[str]) -> set[str]:
     """Import; the environment variables that this has read."""
+    if not hasattr(os, "waitstatus_to_exitcode"):
+        raise Unfit("it needs Python 3.9 or newer")
     if site.ENABLE_USER_SITE and os.path.isdir(site.getusersitepackages()):
         raise Unfit("the user's own site-packages would be imported from")
     plain = type(os.environ)
@@ -248,5 +250,6 @@ def _report(error: BaseException) -> None:
     while traceback is not None and os.path.dirname(traceback.tb_frame.f_code.co_filename) == here:
         traceback = traceback.tb_next
     error.__traceback__ = traceback
+    vars(sys)["last_exc"] = error  # read by debuggers from Python 3.12 on
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
     sys.excepthook(type(error), error, traceback)
