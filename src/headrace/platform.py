@@ -161,6 +161,7 @@ class Platform:
         self._stack.push_async_callback(store.close)
         registry = Registry(store, clock=clock, settings=settings)
         await registry.start()
+        self._stack.push_async_callback(registry.stop)
         mark("store")
 
         pki = ensure_pki(settings)
