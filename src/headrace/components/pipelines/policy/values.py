@@ -12,7 +12,6 @@ import decimal
 import math
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 
 from headrace.api import _wire
 
@@ -27,7 +26,6 @@ _KINDS: dict[str, frozenset[str]] = {
     "struct": frozenset({"STRUCT", "TASK_FINAL_STATUS", "TASK_CONFIG"}),
     "string": frozenset({"STRING"}),
 }
-_encoder = msgspec.json.Encoder(order="sorted")
 
 
 class ResolveError(ValueError):
@@ -66,7 +64,7 @@ def to_text(value: Any) -> str:
 
 def to_json(value: Any) -> str:
     """Compact JSON with sorted keys."""
-    return _encoder.encode(canonical(value)).decode()
+    return _wire.encode_sorted(canonical(value)).decode()
 
 
 def kind_of(value: Any) -> str:
