@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from decimal import Decimal
 from pathlib import Path
@@ -436,6 +437,7 @@ def test_warm(words: tuple[str, ...], warm: bool) -> None:
     assert (found is not None) is warm
     if found is not None:
         assert (found.interpreter, found.preload) == ("/env/bin/python3", ("numpy",))
+        assert command.warm(words, dataclasses.replace(PYTHON, packages=("pip",)), {}) is None
 
 
 def test_addresses() -> None:

@@ -44,15 +44,17 @@ def argv(container: Container, environment: Environment, variables: Mapping[str,
 
 
 def warm(words: tuple[str, ...], environment: Environment, variables: Mapping[str, str]) -> WarmStart | None:
-    """How a warm interpreter may run this: `python /SCRIPT ARGS`; None for anything else.
+    """How a warm interpreter may run this: `python /SCRIPT ARGS`; None for anything else, and where there is
+    nothing slow to import, since a warm interpreter takes memory.
 
     Whether the container's variables allow it is for the runtime to say.
     """
     if environment.python is None or len(words) < 2 or words[0] != str(environment.python):
         return None
-    if not words[1].startswith("/"):
+    preload = modules(environment.packages, variables)
+    if not words[1].startswith("/") or not preload:
         return None
-    return WarmStart(str(environment.python), modules(environment.packages, variables))
+    return WarmStart(str(environment.python), preload)
 
 
 def _interpreter(word: str, environment: Environment) -> str:

@@ -142,7 +142,8 @@ class Launcher:
             writable=environment.writable,
             memory_bytes=int(parse(limits["memory"])) if "memory" in limits else None,
             cpus=float(parse(limits["cpu"])) if "cpu" in limits else None,
-            warm=command.warm(words, environment, found),
+            # What is meant to run for ever starts too seldom to keep an interpreter warm for it.
+            warm=None if pod.spec.restart_policy == "Always" else command.warm(words, environment, found),
         )
 
     def _variables(self, environment: Environment, uid: int | None) -> dict[str, str]:
