@@ -28,7 +28,8 @@ _VENV = re.compile(
 # Possessive (`++`): the command is an author's, and a pattern that tried again would need exponential time on some.
 _WORD = r"""(?:"[^"$`\\]*"|'[^']*'|[^\s;&|<>$`"'()\\*?\#~]++)"""
 _INSTALL = re.compile(
-    rf"\s*(?:PIP_DISABLE_PIP_VERSION_CHECK=1\s+)?python3 -m pip install(?P<arguments>(?:[ \t]++(?:{_WORD})++)++)\s*&&\s*"
+    r"\s*(?:PIP_DISABLE_PIP_VERSION_CHECK=1\s+)?python3 -m pip install"
+    rf"(?P<arguments>(?:[ \t]++(?:{_WORD})++)++)\s*&&\s*"
 )
 _CONTINUE = re.compile(r'"\$0" "\$@"\s*')
 _RUN = re.compile(

@@ -12,7 +12,6 @@ import decimal
 import math
 from typing import TYPE_CHECKING, Any
 
-
 from headrace.api import _wire
 
 if TYPE_CHECKING:
