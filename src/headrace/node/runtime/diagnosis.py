@@ -57,13 +57,13 @@ def impossible(facts: Facts) -> str | None:
 
 def explain(problem: str, facts: Facts) -> str:
     """What went wrong when it was tried, with the most likely remedy."""
-    return f"This machine cannot run sandboxed pods ({problem}). {_remedy(facts)}"
+    return f"This machine cannot run sandboxed pods ({problem}). {_remedy(problem, facts)}"
 
 
-def _remedy(facts: Facts) -> str:
+def _remedy(problem: str, facts: Facts) -> str:
     if not facts.root:
-        if facts.max_user_namespaces == 0:
-            return "User namespaces are switched off: `sudo sysctl -w user.max_user_namespaces=15000` allows them."
+        if facts.max_user_namespaces == 0 or "No space left" in problem:
+            return "User namespaces are used up or off: `sudo sysctl -w user.max_user_namespaces=15000` allows more."
         if facts.unprivileged_userns_clone == 0:
             return (
                 "User namespaces are for root only here: `sudo sysctl -w kernel.unprivileged_userns_clone=1` "

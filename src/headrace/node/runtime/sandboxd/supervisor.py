@@ -30,6 +30,7 @@ STATE, EXIT = "state.json", "exit.json"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DRAIN_SECONDS = 2.0
 _CHUNK = 64 << 10
+_PATIENCE = 600
 _OOM_SCORE = 500
 """When the machine runs out of memory, pods go before the platform."""
 
@@ -53,7 +54,7 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
         cgroup = _make_cgroup(spec)
         pid = os.fork()
     except OSError as error:
-        _tell(status, {"error": f"cannot make the container's namespaces: {error.strerror}"})
+        _tell(status, {"error": f"cannot make the container's supervisor: {error.strerror}"})
         os._exit(1)
     if pid == 0:
         try:
@@ -230,16 +231,21 @@ def _keep(
     if cgroup is not None:
         killed = number == signal.SIGKILL and cgroup.oom_killed()
         cgroup.remove()
-    wire.write_file(
-        f"{folder}/{EXIT}",
-        {
-            "code": code if code >= 0 else 128 + number,
-            "signal": number,
-            "oom_killed": killed,
-            "started_at": state["started_at"],
-            "finished_at": finished,
-        },
-    )
+    record = {
+        "code": code if code >= 0 else 128 + number,
+        "signal": number,
+        "oom_killed": killed,
+        "started_at": state["started_at"],
+        "finished_at": finished,
+    }
+    for _ in range(_PATIENCE):
+        try:
+            wire.write_file(f"{folder}/{EXIT}", record)
+            break
+        except FileNotFoundError:
+            break  # the pod has been removed
+        except OSError:
+            time.sleep(1)  # a full disk: how the container ended must not be lost for that
     _clean(folder)
     os._exit(0)
 
