@@ -80,6 +80,12 @@ def test_unknown_says_what_to_do() -> None:
 
 def test_preload_follows_the_packages() -> None:
     packages = ("kfp", "numpy", "something")
-    assert preload.modules(packages, {"_KFP_RUNTIME": "true"}) == ("numpy", "kfp.dsl.executor_main")
+    assert preload.modules(packages, {"_KFP_RUNTIME": "true"}) == (
+        "numpy",
+        "kfp.dsl.executor_main",
+        "http.client",
+        "tempfile",
+        "runpy",
+    )
     assert preload.modules(packages, {}) == ("numpy",), "the whole SDK is slow, and needs more packages than are there"
     assert preload.modules(("something",), {}) == ()

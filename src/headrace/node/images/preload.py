@@ -36,7 +36,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
     "matplotlib": ("matplotlib",),
-    "kfp": ("kfp.dsl.executor_main",),
+    # The launcher of steps imports the rest, whatever the step does.
+    "kfp": ("kfp.dsl.executor_main", "http.client", "tempfile", "runpy"),
 }
 
 

@@ -91,6 +91,8 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
         mounts.append(VolumeMount(name="task", mount_path=DOCUMENT_FOLDER, read_only=True))
     else:
         variables.append(EnvVar(name="HEADRACE_TASK", value=document))
+    if known is not None:
+        variables.append(EnvVar(name="_KFP_RUNTIME", value="true"))  # an interpreter that has kfp imported may be used
     variables += _own_variables(uses_store=uses_store)
     main = Container(
         name=MAIN,
