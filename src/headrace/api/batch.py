@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from headrace.api.core import PodCondition, PodTemplateSpec
+from headrace.api.core import ObjectReference, PodCondition, PodTemplateSpec
 from headrace.api.meta import KindInfo, LabelSelector, Object, Struct, Time
 
 
@@ -46,4 +46,33 @@ class Job(Object):
     status: JobStatus = msgspec.field(default_factory=JobStatus)
 
 
-KINDS: tuple[type[Object], ...] = (Job,)
+class CronJobSpec(Struct):
+    """Jobs at the times of a schedule; the template of the jobs stays plain JSON, so that no field of it is lost."""
+
+    schedule: str = ""
+    job_template: dict[str, Any] = {}
+    time_zone: str | None = None
+    starting_deadline_seconds: int | None = None
+    concurrency_policy: str = "Allow"
+    suspend: bool = False
+    successful_jobs_history_limit: int | None = None
+    failed_jobs_history_limit: int | None = None
+
+
+class CronJobStatus(Struct):
+    """The jobs that run, and when the last was due and when one last succeeded."""
+
+    active: list[ObjectReference] = []
+    last_schedule_time: Time | None = None
+    last_successful_time: Time | None = None
+
+
+class CronJob(Object):
+    """A job that comes again and again."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("batch", "v1", "CronJob", "cronjobs", short_names=("cj",), categories=("all",))
+    spec: CronJobSpec = msgspec.field(default_factory=CronJobSpec)
+    status: CronJobStatus = msgspec.field(default_factory=CronJobStatus)
+
+
+KINDS: tuple[type[Object], ...] = (Job, CronJob)

@@ -136,6 +136,13 @@ class Job(Object):
     status: JobStatus = msgspec.field(default_factory=JobStatus)
 
 
+class JobManifest(Object):
+    """A job to be created."""
+
+    INFO: ClassVar[KindInfo] = batch.Job.INFO
+    spec: dict[str, Any] = {}
+
+
 class EventStub(Object):
     """What expiry must know of an event."""
 

@@ -46,6 +46,13 @@ GOOD = {
     "Deployment": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "ReplicaSet": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "Job": {"spec": {"template": {"spec": {**POD, "restartPolicy": "Never"}}}},
+    "CronJob": {
+        "spec": {
+            "schedule": "*/5 * * * *",
+            "timeZone": "Europe/Berlin",
+            "jobTemplate": {"spec": {"template": {"spec": {**POD, "restartPolicy": "Never"}}}},
+        }
+    },
     "Role": {"rules": RULES},
     "ClusterRole": {"rules": RULES, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}},
     "RoleBinding": {"roleRef": REF, "subjects": [{"kind": "User", "name": "u"}]},

@@ -214,7 +214,7 @@ def _cron_job(obj: JSON, now: dt.datetime) -> list[Any]:
         name(obj),
         wanted.get("schedule", ""),
         wanted.get("timeZone") or NONE,
-        bool(wanted.get("suspend")),
+        str(bool(wanted.get("suspend"))),
         len(state.get("active") or []),
         since(last, now) if last else NONE,
         age(obj, now),

@@ -23,6 +23,7 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "ReplicaSet"): workloads.replica_set,
     ("batch", "Job"): workloads.job,
+    ("batch", "CronJob"): workloads.cron_job,
     ("storage.k8s.io", "StorageClass"): others.storage_class,
     ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding,

@@ -1,4 +1,4 @@
-"""Defaults of Deployments, ReplicaSets and Jobs (pkg/apis/apps/v1, pkg/apis/batch/v1)."""
+"""Defaults of the controllers of pods (pkg/apis/apps/v1, pkg/apis/batch/v1)."""
 
 from __future__ import annotations
 
@@ -53,3 +53,16 @@ def job(obj: Json) -> None:
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
     if labels and not obj["metadata"].get("labels"):
         obj["metadata"]["labels"] = dict(labels)
+
+
+def cron_job(obj: Json) -> None:
+    """A CronJob; the template of its jobs gets the defaults of pods alone, as upstream."""
+    spec = obj.setdefault("spec", {})
+    template = spec.get("jobTemplate")
+    if isinstance(template, dict) and isinstance(template.get("spec"), dict):
+        _template(template["spec"])
+    if not spec.get("concurrencyPolicy"):
+        spec["concurrencyPolicy"] = "Allow"
+    spec.setdefault("suspend", False)
+    spec.setdefault("successfulJobsHistoryLimit", 3)
+    spec.setdefault("failedJobsHistoryLimit", 1)

@@ -24,6 +24,7 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "ReplicaSet"): workloads.replica_set,
     ("batch", "Job"): workloads.job,
+    ("batch", "CronJob"): workloads.cron_job,
     ("storage.k8s.io", "StorageClass"): others.storage_class,
     ("rbac.authorization.k8s.io", "Role"): others.role,
     ("rbac.authorization.k8s.io", "ClusterRole"): others.cluster_role,

@@ -1,4 +1,4 @@
-"""Rules of Deployments, ReplicaSets and Jobs."""
+"""Rules of the controllers of pods."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from headrace.api import _wire
 from headrace.api.meta import LabelSelector
 from headrace.apiserver.admission.rules import fields as f
 from headrace.apiserver.admission.rules import pods
+from headrace.machinery import cron
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from headrace.api.errors import Cause
 
 Json = dict[str, Any]
+
+CRON_JOB_NAME = 52
+"""Eleven characters are left for what is added to the names of its jobs."""
 
 
 def _template_of(spec: Json) -> Json:
@@ -98,7 +102,10 @@ def selector_update(new: Json, old: Json) -> Iterator[Cause]:
 
 def job(obj: Json) -> Iterator[Cause]:
     """A Job."""
-    spec = obj.get("spec") or {}
+    yield from _job_spec(obj.get("spec") or {}, "spec")
+
+
+def _job_spec(spec: Json, path: str) -> Iterator[Cause]:
     for key in (
         "parallelism",
         "completions",
@@ -107,14 +114,53 @@ def job(obj: Json) -> Iterator[Cause]:
         "backoffLimitPerIndex",
         "ttlSecondsAfterFinished",
     ):
-        yield from f.non_negative(f"spec.{key}", spec.get(key))
-    yield from f.one_of("spec.completionMode", spec.get("completionMode"), ("NonIndexed", "Indexed"))
+        yield from f.non_negative(f"{path}.{key}", spec.get(key))
+    if "completionMode" in spec or path == "spec":
+        yield from f.one_of(f"{path}.completionMode", spec.get("completionMode"), ("NonIndexed", "Indexed"))
     if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
-        yield f.required("spec.completions", "when completion mode is Indexed")
-    yield from pods.template(_template_of(spec), "spec.template")
+        yield f.required(f"{path}.completions", "when completion mode is Indexed")
+    yield from pods.template(_template_of(spec), f"{path}.template")
     policy = (_template_of(spec).get("spec") or {}).get("restartPolicy")
     if policy == "Always":
-        yield f.unsupported("spec.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
+        yield f.unsupported(f"{path}.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
+
+
+def cron_job(obj: Json) -> Iterator[Cause]:
+    """A CronJob."""
+    spec = obj.get("spec") or {}
+    if len(obj["metadata"].get("name") or "") > CRON_JOB_NAME:
+        yield f.invalid("metadata.name", obj["metadata"]["name"], f"must be no more than {CRON_JOB_NAME} characters")
+    yield from _schedule(spec)
+    yield from f.one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
+    for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
+        yield from f.non_negative(f"spec.{key}", spec.get(key))
+    job_spec = (spec.get("jobTemplate") or {}).get("spec") or {}
+    for key in ("selector", "manualSelector"):
+        if job_spec.get(key):
+            yield f.invalid(f"spec.jobTemplate.spec.{key}", job_spec[key], f"`{key}` will be auto-generated")
+    yield from _job_spec(job_spec, "spec.jobTemplate.spec")
+
+
+def _schedule(spec: Json) -> Iterator[Cause]:
+    text, zone = spec.get("schedule") or "", spec.get("timeZone")
+    if not text:
+        yield f.required("spec.schedule")
+    elif "TZ" in text:
+        yield f.invalid(
+            "spec.schedule", text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead to set a time zone"
+        )
+    else:
+        try:
+            cron.parse(text)
+        except ValueError as error:
+            yield f.invalid("spec.schedule", text, str(error))
+    if zone == "":
+        yield f.invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string")
+    elif zone is not None:
+        try:
+            cron.zone_of(zone)
+        except ValueError as error:
+            yield f.invalid("spec.timeZone", zone, str(error))
 
 
 def job_update(new: Json, old: Json) -> Iterator[Cause]:
