@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,3 +101,15 @@ async def test_refusals(home: Home) -> None:
     home.pod = Pod(metadata=POD.metadata, spec=PodSpec(containers=[Container(name="a"), Container(name="b")]))
     with pytest.raises(BadRequest, match=r"a container name must be specified for pod p, choose one of: \[a b\]"):
         _ = [c async for c in home.logs.stream("ns", "p", "")]
+
+
+async def test_old_logs_of_pods_that_are_gone_are_removed(home: Home) -> None:
+    home.write("0.log", entry(1, "a"))
+    home.logs.prune(set())
+    assert await home.read() == "a\n", "it is not old"
+    for path in (home.folder / "0.log", home.folder):
+        os.utime(path, (1, 1))
+    home.logs.prune({"u"})
+    assert await home.read() == "a\n", "its pod is there"
+    home.logs.prune(set())
+    assert not home.folder.exists()

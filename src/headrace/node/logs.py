@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import shutil
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = (0.05, 0.25)
 """A follower looks again after the first; the pause grows to the second while nothing comes."""
+KEEP_DAYS = 30
 _CHUNK = 64 * 1024
 _MAX_ROTATED = 9
 
@@ -98,6 +100,16 @@ class NodeLogs:
             left -= len(chunk)
             if left <= 0:
                 return
+
+    def prune(self, known: set[str]) -> None:
+        """Delete logs of pods that are gone (not in `known`, by uid) and have not written for KEEP_DAYS."""
+        oldest = self._clock.precise().timestamp() - KEEP_DAYS * 86400
+        for folder in self._folder.glob("*_*_*"):
+            if folder.name.rpartition("_")[2] in known:
+                continue
+            newest = max((p.stat().st_mtime for p in folder.rglob("*")), default=folder.stat().st_mtime)
+            if newest < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _since(self, seconds: float | None) -> bytes:
         if seconds is None:

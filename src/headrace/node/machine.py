@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from headrace.api.core import Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo
 from headrace.api.meta import ObjectMeta
 
@@ -79,7 +77,7 @@ def cpus() -> float:
 
 def memory() -> int:
     """Bytes of memory that this process may use."""
-    total = psutil.virtual_memory().total
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read(_MEMORY_MAX)
     return min(total, int(limit)) if limit.isdigit() else total
 

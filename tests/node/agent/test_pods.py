@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.node.agent.conftest import shell
@@ -15,6 +15,7 @@ from headrace.api.core import (
     ContainerStatus,
     EmptyDirVolumeSource,
     ExecAction,
+    HostPathVolumeSource,
     HTTPGetAction,
     Lifecycle,
     LifecycleHandler,
@@ -26,12 +27,16 @@ from headrace.api.core import (
     Volume,
     VolumeMount,
 )
-from headrace.api.errors import BadRequest, NotFound
+from headrace.api.errors import BadRequest, NotFound, ServiceUnavailable
 from headrace.api.meta import ObjectMeta
 from headrace.testing import eventually
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.node.agent.conftest import Node
+
+    from headrace.client.base import Client
 
 pytestmark = pytest.mark.node
 
@@ -350,6 +355,42 @@ async def test_adoption_restarts_nothing(node: Node) -> None:
     assert await node.log("runs") == "up\n"
     await node.client.delete(Pod, "runs", "default")
     await node.gone("runs")
+
+
+async def test_a_crash_before_any_write_starts_nothing_twice(node: Node, tmp_path: Path) -> None:
+    class Mute:
+        """A client whose writes to pods do not arrive."""
+
+        def __init__(self, real: Client) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+        async def patch(self, kind: type[Any], *args: Any, **options: Any) -> Any:
+            if kind is Pod:
+                raise ServiceUnavailable("not now")
+            return await self._real.patch(kind, *args, **options)
+
+    real = node.client
+    await node.down()
+    node.client = Mute(real)  # type: ignore[assignment]
+    await node.up()
+    count = tmp_path / "count"
+    count.mkdir()
+    volume = Volume(name="count", host_path=HostPathVolumeSource(path=str(count)))
+    mount = VolumeMount(name="count", mount_path="/count")
+    script = "echo x >> /count/starts; sleep 1"
+    await node.run("one", shell(script, volume_mounts=[mount]), volumes=[volume])
+    await eventually((count / "starts").exists)
+    assert (await node.pod("one")).status.container_statuses == [], "the process did not wait for the API server"
+    await node.down()
+    node.client = real
+    await node.up()
+    pod = await node.phase("one", "Succeeded")
+    assert (count / "starts").read_text() == "x\n"
+    assert pod.spec.node_name == "headrace"
+    assert pod.status.container_statuses[0].restart_count == 0
 
 
 async def test_what_vanished_fails_or_comes_back(node: Node) -> None:

@@ -31,6 +31,7 @@ from headrace.api.core import (
     PersistentVolumeClaimVolumeSource,
     PersistentVolumeSpec,
     Pod,
+    PodSecurityContext,
     ResourceFieldSelector,
     ResourceRequirements,
     Secret,
@@ -290,6 +291,12 @@ async def test_users(node: Node) -> None:
     await node.run("one", shell("id -u; id -g", security_context=SecurityContext(run_as_user=1234, run_as_group=55)))
     await node.phase("one", "Succeeded")
     assert await node.log("one") == "1234\n55\n"
+    await settings_objects(node)
+    hidden = Volume(name="hidden", secret=SecretVolumeSource(secret_name="hidden", default_mode=0o400))
+    mount = VolumeMount(name="hidden", mount_path="/hidden")
+    shared = PodSecurityContext(run_as_user=1234, fs_group=77)
+    await node.run("group", shell("cat /hidden/S", volume_mounts=[mount]), volumes=[hidden], security_context=shared)
+    await node.phase("group", "Succeeded")
     await node.run("two", shell("id -u", security_context=SecurityContext(run_as_non_root=True)))
     await node.phase("two", "Succeeded")
     assert await node.log("two") != "0\n"

@@ -167,6 +167,7 @@ class NodeAgent:
         known = {p.metadata.uid for p in self._cache(Pod).all()}
         for uid in self._folders.all() - known:
             await asyncio.to_thread(self._folders.remove, uid)
+        await asyncio.to_thread(self.logs.prune, known)
 
     # Changes.
 

@@ -171,6 +171,8 @@ def user(pod: Pod, container: Container) -> tuple[int | None, int | None]:
     if shared is not None:
         uid = shared.run_as_user if uid is None else uid
         gid = shared.run_as_group if gid is None else gid
+        # The process has one group: fsGroup, which owns the pod's files, unless another is asked for.
+        gid = shared.fs_group if gid is None and uid else gid
         non_root = shared.run_as_non_root if non_root is None else non_root
     if non_root and uid == 0:
         raise variables.ConfigError(f"container's runAsUser breaks non-root policy (container: {container.name})")

@@ -6,6 +6,7 @@ visible file is a link through it. A reader sees the old set or the new one, nev
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -27,8 +28,11 @@ class File:
     mode: int = 0o644
 
 
-def write(folder: Path, files: Mapping[str, File]) -> bool:
-    """Makes `folder` hold exactly these files (relative paths); false when it did already."""
+def write(folder: Path, files: Mapping[str, File], group: int | None = None) -> bool:
+    """Makes `folder` hold exactly these files (relative paths); false when it did already.
+
+    With `group` (a pod's fsGroup) the files belong to it, and it may read what their owner may.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     old = _current(folder)
     if old is not None and _holds(old, files):
@@ -39,7 +43,9 @@ def write(folder: Path, files: Mapping[str, File]) -> bool:
         target = new / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.content)
-        target.chmod(file.mode)
+        target.chmod(file.mode if group is None else file.mode | (file.mode & 0o400) >> 3)
+        if group is not None:
+            os.chown(target, -1, group)
     temporary = folder / _NEW
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(new.name)
@@ -76,6 +82,6 @@ def _holds(folder: Path, files: Mapping[str, File]) -> bool:
         return False
     for path, file in files.items():
         target = folder / path
-        if target.stat().st_mode & 0o777 != file.mode or target.read_bytes() != file.content:
+        if target.stat().st_mode & file.mode != file.mode or target.read_bytes() != file.content:
             return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ class PodVolumes:
             except VolumeError:
                 continue
             if found is not None:
-                files.write(self._memory / volume.name, found)
+                files.write(self._memory / volume.name, found, _group(source.pod))
 
     def mounts(self, container: Container, sub_paths: Mapping[str, str]) -> tuple[Mount, ...]:
         """The mounts of a container; `sub_paths` holds expanded subPathExpr by mount path. Raises VolumeError."""
@@ -96,7 +97,7 @@ class PodVolumes:
         found = await content.files(volume, source)
         if found is not None:
             folder = self._memory / volume.name
-            files.write(folder, found)
+            files.write(folder, found, _group(source.pod))
             self._made_of_files.append(volume)
             return Ready(folder, read_only=True)
         if volume.empty_dir is not None:
@@ -139,6 +140,12 @@ class PodVolumes:
             )
         path = directories.host_path(volume.spec.host_path)
         return Ready(path, read_only=read_only)
+
+
+def _group(pod: Pod) -> int | None:
+    """The group that shares the pod's files; only root can give files away, and only then users differ."""
+    shared = pod.spec.security_context
+    return shared.fs_group if shared is not None and os.geteuid() == 0 else None
 
 
 def ephemeral_claim(pod: Pod, volume: Volume) -> str:
