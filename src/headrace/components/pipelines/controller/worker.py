@@ -282,10 +282,10 @@ class RunWorker:
             self._spawn(self._pods.delete(view.run.namespace, row.pod_name, grace_seconds=0))
         elif seen.phase is Phase.RUNNING and row.state is RuntimeState.PENDING:
             row.state, row.error_message = RuntimeState.RUNNING, ""
-            row.started_at = seen.started_at or row.started_at
             changes: dict[str, Any] = {"state": row.state, "error_message": ""}
-            if seen.started_at is not None and row.attempt == 0:
-                changes["started_at"] = seen.started_at
+            # A pod's times are whole seconds: the moment of the decision is better unless the pod had to wait.
+            if row.attempt == 0 and seen.started_at and (row.started_at is None or seen.started_at > row.started_at):
+                row.started_at = changes["started_at"] = seen.started_at
             self._note(row, changes)
         elif seen.phase is Phase.PENDING and seen.message and row.error_message != seen.message:
             row.error_message = seen.message

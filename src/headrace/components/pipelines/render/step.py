@@ -62,8 +62,8 @@ RUN_ANNOTATION = "pipelines.kubeflow.org/run-name"
 LARGEST_VARIABLE = 96 * 1024
 """Bytes; Linux takes 128 KiB in one variable."""
 DOCUMENT_KEY, DOCUMENT_FOLDER = "task.json", "/etc/headrace-task"
-GRACE_SECONDS = 2
 _MOUNTS = {"minio": "/minio", "s3": "/s3", "gs": "/gcs"}
+_STORES = ("minio", "s3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,6 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
             volumes=volumes,
             restart_policy="Never",
             service_account_name=view.run.service_account or DEFAULT_SERVICE_ACCOUNT,
-            termination_grace_period_seconds=GRACE_SECONDS,
         ),
     )
     apply_config(pod, row.detail.get("kubernetes", {}))
@@ -227,7 +226,7 @@ def _defaults(component: ComponentSpec) -> dict[str, Any]:
 
 def _local(uri: str) -> str:
     scheme, _, rest = uri.partition("://")
-    if scheme not in _MOUNTS:
+    if scheme not in _STORES:
         raise ResolveError(f"The pipeline root {uri!r} is in no store that steps can reach; use minio:// or s3://.")
     return f"{_MOUNTS[scheme]}/{rest}"
 

@@ -1,0 +1,172 @@
+"""A task's pod, by golden file; what stands in it is upstream's, but for the launcher's own variables."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headrace.api import _wire
+from headrace.components.pipelines.policy.values import ResolveError
+from headrace.components.pipelines.render.platform import apply_config
+from headrace.components.pipelines.render.step import step_pod
+
+_SIMULATION = Path(__file__).parents[1] / "policy" / "simulation.py"
+if "pipelines_simulation" not in sys.modules:
+    _spec = importlib.util.spec_from_file_location("pipelines_simulation", _SIMULATION)
+    sys.modules["pipelines_simulation"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["pipelines_simulation"])
+
+from pipelines_simulation import Simulation, component, constant, document, parameter, task  # noqa: E402
+
+GOLDEN = Path(__file__).parent / "golden"
+RUNNER = (
+    'program_path=$(mktemp -d)\n\nprintf "%s" "$0" > "$program_path/ephemeral_component.py"\n'
+    "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main --component_module_path "
+    '"$program_path/ephemeral_component.py" "$@"\n'
+)
+PIP = "python3 -m pip install --quiet"
+INSTALL = f"{PIP} 'kfp==2.14.3' '--no-deps' && {PIP} 'pandas<3' && \"$0\" \"$@\"\n"
+TRAIN = {
+    "image": "{{$.inputs.parameters['image']}}",
+    "command": ["sh", "-c", INSTALL, "sh", "-ec", RUNNER, "def train(): print('$HOME $$ $(x)')"],
+    "args": ["--executor_input", "{{$}}", "--function_to_execute", "train"],
+    "env": [{"name": "MODE", "value": "fast"}],
+    "resources": {
+        "cpuLimit": 0.5,
+        "resourceMemoryLimit": "{{$.inputs.parameters['memory']}}",
+        "memoryRequest": 1.0,
+        "accelerator": {"resourceType": "nvidia.com/gpu", "resourceCount": "1"},
+    },
+}
+
+
+def started(container=None, kubernetes=None, **inputs):
+    given = {"image": "python:3.11", "memory": "2Gi"} | inputs
+    train = component(
+        "train", {name: parameter("STRING") for name in given} | {"more": parameter("LIST", defaultValue=[])}
+    )
+    train["outputDefinitions"]["artifacts"] = {
+        "model": {"artifactType": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}, "metadata": {"a": 1.0}}
+    }
+    tasks = {"train": task("comp-train", inputs={name: constant(value) for name, value in given.items()})}
+    spec = document(tasks, {"comp-train": train})
+    spec["deploymentSpec"]["executors"]["exec-train"]["container"] = container or TRAIN
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-train": kubernetes or {}}}}}}
+    sim = Simulation({"pipeline_spec": spec, "platform_spec": platform})
+    sim.turn()
+    assert sim.finish is None, sim.finish
+    sim.view.run.service_account = "default-editor"
+    row = sim.task("train")
+    spec = sim.spec.components["comp-train"]
+    return step_pod(sim.view, row, spec, sim.spec.executor_of(spec).container)
+
+
+def check_golden(name, value):
+    """Compare with the file; HEADRACE_UPDATE_GOLDEN=1 writes it anew."""
+    path = GOLDEN / f"{name}.yaml"
+    text = yaml.safe_dump(value, sort_keys=False, width=110)
+    if os.environ.get("HEADRACE_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def document_of(pod) -> dict:
+    return json.loads(next(v.value for v in pod.spec.containers[0].env if v.name == "HEADRACE_TASK"))
+
+
+def test_a_lightweight_step():
+    pod = started().pod
+    shown = _wire.to_builtins(pod)
+    variable = next(v for v in shown["spec"]["containers"][0]["env"] if v["name"] == "HEADRACE_TASK")
+
+    assert "$" not in variable["value"]  # Kubernetes would take it for references
+    variable["value"] = json.loads(variable["value"])
+    check_golden("lightweight", shown)
+
+
+def test_every_part_of_the_kubernetes_configuration():
+    config = {
+        "secretAsEnv": [{"secretName": "s", "keyToEnv": [{"secretKey": "k", "envVar": "S"}], "optional": True}],
+        "secretAsVolume": [{"secretName": "s", "mountPath": "/s"}],
+        "configMapAsEnv": [{"configMapName": "c", "keyToEnv": [{"configMapKey": "k", "envVar": "C"}]}],
+        "configMapAsVolume": [{"configMapName": "c", "mountPath": "/c", "optional": True}],
+        "pvcMount": [{"constant": "claim", "mountPath": "/data", "subPath": "sub"}],
+        "emptyDirMounts": [{"volumeName": "e", "mountPath": "/e", "medium": "Memory", "sizeLimit": "1Gi"}],
+        "enabledSharedMemory": {"volumeName": "shm", "size": "64Mi"},
+        "genericEphemeralVolume": [
+            {
+                "volumeName": "g",
+                "mountPath": "/g",
+                "accessModes": ["ReadWriteOnce"],
+                "size": "1Gi",
+                "defaultStorageClass": True,
+            }
+        ],
+        "imagePullPolicy": "Always",
+        "imagePullSecret": [{"secretName": "pull"}],
+        "nodeSelector": {"labels": {"disk": "ssd"}},
+        "tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": "60"}],
+        "nodeAffinity": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}], "weight": 5}],
+        "podMetadata": {"labels": {"team": "mill", "pipeline/runid": "no"}, "annotations": {"note": "yes"}},
+        "activeDeadlineSeconds": "600",
+        "fieldPathAsEnv": [{"name": "IP", "fieldPath": "status.podIP"}],
+        "securityContext": {"runAsUser": "1000", "runAsNonRoot": True},
+    }
+    plain, pod = started().pod, started(kubernetes=config).pod
+    shown = _wire.to_builtins(pod)
+    for part in ("env", "volumeMounts"):
+        known = len(_wire.to_builtins(plain)["spec"]["containers"][0][part])
+        shown["spec"]["containers"][0][part] = shown["spec"]["containers"][0][part][known:]
+    check_golden("configured", shown)
+
+
+def test_a_step_that_is_no_lightweight_component_has_nothing_installed():
+    pod = started({"image": "alpine", "command": ["sh", "-c", "echo $HOME"], "args": []}).pod
+
+    assert "headrace.dev/requirements" not in pod.metadata.annotations
+    assert "_KFP_RUNTIME" not in {v.name for v in pod.spec.containers[0].env}
+    assert document_of(pod)["module"] == ""
+    assert document_of(pod)["command"] == ["sh", "-c", "echo $HOME"]
+
+
+def test_a_large_document_is_a_file():
+    rendered = started(text="x" * 100_000)
+
+    assert "HEADRACE_TASK" not in {v.name for v in rendered.pod.spec.containers[0].env}
+    assert rendered.pod.spec.containers[0].args == ["/etc/headrace-task/task.json"]
+    assert rendered.document.metadata.name == rendered.pod.metadata.name
+    task_document = json.loads(rendered.document.data["task.json"])
+    assert len(task_document["executor_input"]["inputs"]["parameterValues"]["text"]) == 100_000
+
+
+def test_what_cannot_be_filled_in_is_said():
+    with pytest.raises(ResolveError, match="placeholder for input parameter 'gone' cannot be filled"):
+        started({"image": "{{$.inputs.parameters['gone']}}", "command": ["true"]})
+
+
+def test_a_root_that_steps_cannot_reach():
+    sim_root = "gs://bucket/root"
+    train = component("train")
+    sim = Simulation(document({"train": task("comp-train")}, {"comp-train": train}))
+    sim.view.run.pipeline_root = sim_root
+    from headrace.components.pipelines.policy.view import constants
+
+    sim.view.constants = constants(sim.view.run, sim.spec)
+    sim.turn()
+    spec = sim.spec.components["comp-train"]
+    with pytest.raises(ResolveError, match="is in no store that steps can reach; use minio:// or s3://"):
+        step_pod(sim.view, sim.task("train"), spec, sim.spec.executor_of(spec).container)
+
+
+def test_an_empty_configuration_changes_nothing():
+    pod = started().pod
+    before = _wire.encode(pod)
+    apply_config(pod, {})
+
+    assert _wire.encode(pod) == before
