@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headrace.node.runtime.base import ContainerPhase, ContainerState, PodSandbox
-from headrace.node.runtime.sandboxd import linux, network, spawner, wire
+from headrace.node.runtime.sandboxd import linux, wire
 from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE
 
 if TYPE_CHECKING:
@@ -45,11 +45,6 @@ class Records:
     def container_folder(self, pod_uid: str, container_id: str) -> Path:
         """Where a container's files are."""
         return self.pod_folder(pod_uid) / "containers" / checked(container_id)
-
-    def helpers(self) -> list[dict[str, Any]]:
-        """The helper processes of this home: `pid` and `start`."""
-        found = [wire.read_file(str(self.pods.parent / name)) for name in (spawner.RECORD, network.RECORD)]
-        return [record for record in found if record is not None]
 
     def leftovers(self, pod_uid: str, container_id: str) -> list[Path]:
         """Temporary files and thrown-away layers, of no use after the container's end."""

@@ -1,0 +1,62 @@
+"""A container's specification in the form that the spawner takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from headrace.node.runtime import visible
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.node.runtime.base import ContainerSpec, Mount, PodSandbox
+
+SHARED_FILES = ("hosts", "resolv.conf", "hostname")
+"""What every container of a pod has in /etc, unless it mounts something else there."""
+
+
+def start_request(
+    spec: ContainerSpec, pod: PodSandbox, pod_folder: Path, *, hidden: list[str], exposed: list[str]
+) -> dict[str, Any]:
+    """What `start` asks for; `hidden` and `exposed` are what all containers of this home have in common."""
+    taken = {mount.target.rstrip("/") for mount in spec.mounts}
+    shared = [name for name in SHARED_FILES if f"/etc/{name}" not in taken]
+    env = dict(spec.env)
+    if spec.cpus is not None:
+        env.setdefault("OMP_NUM_THREADS", str(max(1, -int(-spec.cpus // 1))))
+    return {
+        "pod": pod.uid,
+        "container": spec.id,
+        "dir": str(pod_folder / "containers" / spec.id),
+        "cgroup": f"{pod.uid}-{spec.id}",
+        "hostname": pod.hostname,
+        "host_network": pod.host_network,
+        "argv": list(spec.argv),
+        "env": env,
+        "cwd": spec.cwd or "/",
+        "log": str(spec.log_path),
+        "mounts": [
+            *(_mount(mount) for mount in spec.mounts),
+            *(_bind(f"/etc/{name}", str(pod_folder / name)) for name in shared),
+        ],
+        "uid": spec.uid,
+        "gid": spec.gid,
+        "read_only_root": spec.read_only_root,
+        "writable": list(spec.writable),
+        "memory": spec.memory_bytes,
+        "cpus": spec.cpus,
+        "warm": None if spec.warm is None else dataclasses.asdict(spec.warm),
+        "hide": hidden,
+        "expose": [*exposed, *(path for path in visible.interpreters(spec) if path not in exposed)],
+    }
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    source = "" if mount.source is None else str(mount.source)
+    made = _bind(mount.target, source)
+    return {**made, "kind": mount.kind, "read_only": mount.read_only, "size": mount.size_bytes}
+
+
+def _bind(target: str, source: str) -> dict[str, Any]:
+    return {"target": target, "source": source, "kind": "bind", "read_only": False, "size": None}
