@@ -193,6 +193,7 @@ class Container(Struct):
     ports: list[ContainerPort] = []
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     volume_mounts: list[VolumeMount] = []
+    volume_devices: list[dict[str, Any]] = []
     liveness_probe: Probe | None = None
     readiness_probe: Probe | None = None
     startup_probe: Probe | None = None
@@ -376,6 +377,10 @@ class PodSpec(Struct):
     hostname: str = ""
     subdomain: str = ""
     host_network: bool = False
+    host_pid: bool = msgspec.field(name="hostPID", default=False)
+    host_ipc: bool = msgspec.field(name="hostIPC", default=False)
+    share_process_namespace: bool | None = None
+    dns_config: dict[str, Any] | None = None
     host_aliases: list[HostAlias] = []
     termination_grace_period_seconds: int | None = None
     active_deadline_seconds: int | None = None

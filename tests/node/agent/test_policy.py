@@ -11,6 +11,7 @@ import pytest
 
 from headrace.api.core import (
     Container,
+    ContainerPort,
     ContainerState,
     ContainerStateRunning,
     ContainerStateTerminated,
@@ -260,29 +261,72 @@ def affinity(*expressions: dict[str, object]) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("spec", "used", "expected"),
     [
-        (PodSpec(containers=[asks(cpu="2")]), {}, []),
-        (PodSpec(containers=[asks(cpu="2")]), {"cpu": "1"}, ["Insufficient cpu"]),
-        (PodSpec(containers=[asks(cpu="3", memory="2Gi")]), {}, ["Insufficient cpu", "Insufficient memory"]),
-        (PodSpec(containers=[asks(**{"nvidia.com/gpu": "1"})]), {}, ["Insufficient nvidia.com/gpu"]),
-        (PodSpec(containers=[asks()]), {"pods": "2"}, ["Too many pods"]),
-        (PodSpec(node_selector={"kubernetes.io/os": "linux"}), {}, []),
-        (PodSpec(node_selector={"disk": "ssd"}), {}, ["node(s) didn't match Pod's node affinity/selector"]),
-        (PodSpec(affinity=affinity({"key": "size", "operator": "Gt", "values": ["5"]})), {}, []),
-        (PodSpec(affinity=affinity({"key": "size", "operator": "Exists"})), {}, []),
+        (PodSpec(containers=[asks(cpu="2")]), [], []),
+        (PodSpec(containers=[asks(cpu="2")]), [asks(cpu="1")], ["Insufficient cpu"]),
+        (PodSpec(containers=[asks(cpu="3", memory="2Gi")]), [], ["Insufficient cpu", "Insufficient memory"]),
+        (PodSpec(containers=[asks(**{"nvidia.com/gpu": "1"})]), [], ["Insufficient nvidia.com/gpu"]),
+        (PodSpec(containers=[asks()]), [asks(), asks()], ["Too many pods"]),
+        (PodSpec(node_selector={"kubernetes.io/os": "linux"}), [], []),
+        (PodSpec(node_selector={"disk": "ssd"}), [], ["node(s) didn't match Pod's node affinity/selector"]),
+        (PodSpec(affinity=affinity({"key": "size", "operator": "Gt", "values": ["5"]})), [], []),
+        (PodSpec(affinity=affinity({"key": "size", "operator": "Exists"})), [], []),
         (
             PodSpec(affinity=affinity({"key": "size", "operator": "NotIn", "values": ["7"]})),
-            {},
+            [],
             ["node(s) didn't match Pod's node affinity/selector"],
         ),
+        (PodSpec(host_pid=True), [], ["node(s) did not support hostPID"]),
+        (
+            PodSpec(containers=[Container(name="c", ports=[ContainerPort(container_port=80, host_port=80)])]),
+            [],
+            ["node(s) did not support hostPort"],
+        ),
+        (PodSpec(containers=[Container(name="c", ports=[ContainerPort(container_port=80)])]), [], []),
     ],
 )
-def test_room(spec: PodSpec, used: dict[str, str], expected: list[str]) -> None:
-    assert scheduling.reasons(Pod(spec=spec), NODE, {k: Decimal(v) for k, v in used.items()}) == expected
+def test_room(spec: PodSpec, used: list[Container], expected: list[str]) -> None:
+    others = [Pod(spec=PodSpec(containers=[container])) for container in used]
+    assert scheduling.reasons(Pod(spec=spec), NODE, others) == expected
+
+
+def labelled(app: str, namespace: str = "ns", **rules: object) -> Pod:
+    required = {kind: {"requiredDuringSchedulingIgnoredDuringExecution": terms} for kind, terms in rules.items()}
+    spec = PodSpec(affinity=required or None)
+    return Pod(metadata=ObjectMeta(name=app, namespace=namespace, labels={"app": app}), spec=spec)
+
+
+def term(app: str, **fields: object) -> dict[str, object]:
+    selector = {"matchLabels": {"app": app}}
+    return {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname", **fields}
+
+
+APART, EXISTING = (
+    "node(s) didn't match pod anti-affinity rules",
+    "node(s) didn't satisfy existing pods anti-affinity rules",
+)
+
+
+@pytest.mark.parametrize(
+    ("pod", "others", "expected"),
+    [
+        (labelled("a", podAffinity=[term("b")]), [labelled("b")], []),
+        (labelled("a", podAffinity=[term("b")]), [], ["node(s) didn't match pod affinity rules"]),
+        (labelled("a", podAffinity=[term("a")]), [], []),
+        (labelled("a", podAntiAffinity=[term("b")]), [labelled("c")], []),
+        (labelled("a", podAntiAffinity=[term("b")]), [labelled("b")], [APART]),
+        (labelled("a", podAntiAffinity=[term("b")]), [labelled("b", "other")], []),
+        (labelled("a", podAntiAffinity=[term("b", namespaces=["other"])]), [labelled("b", "other")], [APART]),
+        (labelled("a", podAntiAffinity=[term("b", namespaceSelector={})]), [labelled("b", "other")], [APART]),
+        (labelled("a"), [labelled("b", podAntiAffinity=[term("a")])], [EXISTING]),
+    ],
+)
+def test_affinity_between_pods(pod: Pod, others: list[Pod], expected: list[str]) -> None:
+    assert scheduling.reasons(pod, NODE, others) == expected
 
 
 def test_the_schedulers_sentence() -> None:
     closed = Node(metadata=NODE.metadata, spec=NodeSpec(unschedulable=True), status=NODE.status)
-    found = scheduling.reasons(Pod(spec=PodSpec(containers=[asks(cpu="9")])), closed, {})
+    found = scheduling.reasons(Pod(spec=PodSpec(containers=[asks(cpu="9")])), closed, [])
     assert scheduling.sentence(found) == "0/1 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable."
 
 

@@ -88,8 +88,7 @@ class Room:
 
     def reasons(self, pod: Pod, node: Node) -> list[str]:
         """Why the pod does not fit now; empty when it does."""
-        others = (p for uid, p in self._pods.items() if uid != pod.metadata.uid)
-        return scheduling.reasons(pod, node, scheduling.sum_of(others))
+        return scheduling.reasons(pod, node, [p for uid, p in self._pods.items() if uid != pod.metadata.uid])
 
     def take(self, pod: Pod) -> None:
         """The pod has its requests."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import quantity
 from headrace.api.meta import LabelSelectorRequirement
+from headrace.node.agent import affinity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.api.core import Container, Node, Pod
 
@@ -18,7 +19,6 @@ Amounts = dict[str, Decimal]
 
 _SELECTOR = "node(s) didn't match Pod's node affinity/selector"
 _NONE = Decimal(0)
-_FINISHED = frozenset({"Succeeded", "Failed"})
 
 
 def requests(pod: Pod) -> Amounts:
@@ -43,29 +43,39 @@ def requests(pod: Pod) -> Amounts:
     return {**result, "pods": Decimal(1)}
 
 
-def sum_of(pods: Iterable[Pod]) -> Amounts:
-    """What pods that have not ended ask for together."""
-    total: Amounts = {}
-    for pod in pods:
-        if pod.status.phase not in _FINISHED:
-            _add(total, requests(pod))
-    return total
-
-
-def reasons(pod: Pod, node: Node, used: Mapping[str, Decimal]) -> list[str]:
-    """Why the pod cannot run on this node now; empty when it can."""
+def reasons(pod: Pod, node: Node, others: Sequence[Pod]) -> list[str]:
+    """Why the pod cannot run on this node now, beside these pods; empty when it can."""
     found: list[str] = []
     if node.spec.unschedulable:
         found.append("node(s) were unschedulable")
     if not _labels_match(pod, node):
         found.append(_SELECTOR)
+    found += [f"node(s) did not support {feature}" for feature in unsupported(pod)]
+    used: Amounts = {}
+    for other in others:
+        _add(used, requests(other))
     for name, amount in sorted(requests(pod).items()):
         if amount <= 0:
             continue
         have = quantity.parse(node.status.allocatable.get(name, "0"))
         if used.get(name, _NONE) + amount > have:
             found.append("Too many pods" if name == "pods" else f"Insufficient {name}")
-    return found
+    return found + affinity.reasons(pod, others)
+
+
+def unsupported(pod: Pod) -> list[str]:
+    """What the pod asks for that no runtime here gives; to run it without would be to lie."""
+    spec = pod.spec
+    containers = [*spec.containers, *spec.init_containers]
+    asked = {
+        "hostPID": spec.host_pid,
+        "hostIPC": spec.host_ipc,
+        "shareProcessNamespace": bool(spec.share_process_namespace),
+        "dnsConfig": bool(spec.dns_config),
+        "volumeDevices": any(c.volume_devices for c in containers),
+        "hostPort": not spec.host_network and any(p.host_port for c in containers for p in c.ports),
+    }
+    return [name for name, wanted in asked.items() if wanted]
 
 
 def sentence(found: Iterable[str]) -> str:
@@ -87,8 +97,8 @@ def _labels_match(pod: Pod, node: Node) -> bool:
     labels = node.metadata.labels
     if any(labels.get(key) != value for key, value in pod.spec.node_selector.items()):
         return False
-    affinity: dict[str, Any] = (pod.spec.affinity or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    rules: dict[str, Any] = (pod.spec.affinity or {}).get("nodeAffinity") or {}
+    required = rules.get("requiredDuringSchedulingIgnoredDuringExecution")
     if not required:
         return True
     terms = required.get("nodeSelectorTerms") or []
