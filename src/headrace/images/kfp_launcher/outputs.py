@@ -23,6 +23,8 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 def read_executor_output(path: str) -> dict[str, Json]:
     """What kfp's executor wrote; empty when there is no such file. Raises StepError."""
+    if not path:
+        return {}
     try:
         with Path(path).open(encoding="utf-8") as file:
             # NaN and the infinities are no JSON; protobuf's JSON has them as text, and so have we.
