@@ -279,6 +279,7 @@ async def test_readiness(node: Node) -> None:
 
 async def test_liveness_restarts(node: Node) -> None:
     probe = Probe(exec=ExecAction(command=["test", "-e", "/shared/alive"]), period_seconds=1, failure_threshold=1)
+    probe.initial_delay_seconds = 1
     once = "touch /shared/second; sleep 1.2; rm /shared/alive; sleep 600"
     script = f"touch /shared/alive; test -e /shared/second && sleep 600; {once}"
     await node.run(
