@@ -6,6 +6,7 @@ keeps them on tmpfs), which also makes a pod's start independent of how busy the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -59,6 +60,12 @@ class PodFolders:
         shutil.rmtree(self._disk / uid, ignore_errors=True)
         if self._in_memory:
             shutil.rmtree(self._memory / uid, ignore_errors=True)
+
+    def close(self) -> None:
+        """Leave nothing in shared memory when no pod does."""
+        if self._in_memory:
+            with contextlib.suppress(OSError):
+                self._memory.rmdir()
 
 
 def _own(folder: Path) -> bool:

@@ -135,6 +135,7 @@ class NodeAgent:
         self._workers.clear()
         await self._reporter.stop()
         await self._images.close()
+        self._folders.close()
 
     async def _announce(self) -> None:
         self._node = machine.describe(self._settings, self._runtime.isolation, self._clock.now())
