@@ -99,6 +99,7 @@ def test_a_patch_is_as_small_as_it_can_be(before, after, patch):
         ({"x": {"y": 1}}, {}, False),
         ({"a": [1]}, {"a": {"b": 1}}, True),
         ({"a": [1]}, {"a": 1}, True),
+        ({"a": 1}, {"a": {"b": [1]}}, True),
     ],
 )
 def test_whether_a_list_is_replaced_or_removed(before, after, touched):

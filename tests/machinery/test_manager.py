@@ -18,6 +18,8 @@ from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleR
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.controller import DONE, Controller, Result, Terminal, Watch
 from headrace.machinery.manager import RESTART_DELAY
+from headrace.store.memory import MemoryStore
+from headrace.store.sqlite import SqliteStore
 from headrace.testing import FakeClock, embedded_cluster, eventually
 
 NS = "default"
@@ -212,21 +214,24 @@ async def test_a_change_during_a_reconcile_brings_another_one(cluster, client):
     await eventually(lambda: [g.spec.size for g in probe.seen] == [1, 2])
 
 
-async def test_a_controller_finds_its_own_last_write_in_the_cache_the_next_time(cluster, client):
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_controller_finds_its_own_last_write_in_the_cache_the_next_time(tmp_path, clock, durable):
     async def make(obj):
-        if probe.cache(ConfigMap).get(f"{NS}/child-{obj.spec.size}") is None:
+        if probe.cache(ConfigMap).get(f"{NS}/child") is None:
             made.append(obj.spec.size)
-            meta = ObjectMeta(name=f"child-{obj.spec.size}", namespace=NS, owner_references=[obj.owner_reference()])
-            await client.create(ConfigMap(metadata=meta))
+            meta = ObjectMeta(name="child", namespace=NS, owner_references=[obj.owner_reference()])
+            await cluster.client.create(ConfigMap(metadata=meta))
         return Result(after=0)
 
     made: list[int] = []
-    probe = Probe(make, owns=(ConfigMap,))
-    await run(cluster)
-    cluster.manager.add(probe, client)
-    await client.create(gadget(size=1))
-    await eventually(lambda: probe.times > 20)
-    assert made == [1]
+    store = SqliteStore(tmp_path / "cluster.db") if durable else MemoryStore()
+    async with embedded_cluster([Gadget], clock=clock, store=store) as cluster:
+        probe = Probe(make, owns=(ConfigMap,))
+        await run(cluster)
+        cluster.manager.add(probe, cluster.client)
+        await cluster.client.create(gadget(size=1))
+        await eventually(lambda: probe.times > 20)
+        assert made == [1]
 
 
 async def test_after_brings_the_key_back_when_its_time_has_come(cluster, client, clock):

@@ -33,10 +33,10 @@ def touches_list(patch: dict[str, Any], before: dict[str, Any] | None = None) ->
     old = before or {}
     for key, value in patch.items():
         was = old.get(key)
-        if isinstance(value, dict) and (was is None or isinstance(was, dict)):
-            if touches_list(value, was):
-                return True
-        elif isinstance(value, list) or _holds_list(was):
+        inner = was if isinstance(was, dict) else None
+        if isinstance(value, dict) and touches_list(value, inner):
+            return True
+        if isinstance(value, list) or ((inner is None or not isinstance(value, dict)) and _holds_list(was)):
             return True
     return False
 
