@@ -132,6 +132,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
             yield made
         finally:
             await made.down(pods=True)
+            for uid in made.agent._folders.all():
+                made.agent._folders.remove(uid)
+            made.agent._folders.close()
 
 
 def shell(script: str, name: str = "main", **fields: Any) -> Container:
