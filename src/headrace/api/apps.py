@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -100,4 +100,86 @@ class ReplicaSet(Object):
     status: ReplicaSetStatus = msgspec.field(default_factory=ReplicaSetStatus)
 
 
-KINDS: tuple[type[Object], ...] = (Deployment, ReplicaSet)
+class StatefulSetRolling(Struct):
+    """Pods with an ordinal from `partition` on get the new template."""
+
+    partition: int = 0
+
+
+class StatefulSetStrategy(Struct):
+    """RollingUpdate or OnDelete."""
+
+    type: str = "RollingUpdate"
+    rolling_update: StatefulSetRolling | None = None
+
+
+class StatefulSetOrdinals(Struct):
+    """The first pod's number."""
+
+    start: int = 0
+
+
+class ClaimRetention(Struct):
+    """What becomes of claims: Retain or Delete."""
+
+    when_deleted: str = "Retain"
+    when_scaled: str = "Retain"
+
+
+class StatefulSetSpec(Struct):
+    """Numbered pods; templates stay plain JSON, so that no field of them is lost."""
+
+    selector: LabelSelector = msgspec.field(default_factory=LabelSelector)
+    template: dict[str, Any] = {}
+    service_name: str = ""
+    replicas: int = 1
+    volume_claim_templates: list[dict[str, Any]] = []
+    pod_management_policy: str = "OrderedReady"
+    update_strategy: StatefulSetStrategy = msgspec.field(default_factory=StatefulSetStrategy)
+    revision_history_limit: int = 10
+    min_ready_seconds: int = 0
+    persistent_volume_claim_retention_policy: ClaimRetention = msgspec.field(default_factory=ClaimRetention)
+    ordinals: StatefulSetOrdinals = msgspec.field(default_factory=StatefulSetOrdinals)
+
+
+class StatefulSetStatus(Struct):
+    """Counts, and the revisions between which an update moves."""
+
+    observed_generation: int = 0
+    replicas: int = 0
+    ready_replicas: int = 0
+    current_replicas: int = 0
+    updated_replicas: int = 0
+    available_replicas: int = 0
+    current_revision: str = ""
+    update_revision: str = ""
+    collision_count: int = 0
+
+
+class StatefulSet(Object):
+    """Numbered pods that keep their names and their volumes."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "apps",
+        "v1",
+        "StatefulSet",
+        "statefulsets",
+        short_names=("sts",),
+        categories=("all",),
+        subresources=frozenset({"status", "scale"}),
+    )
+    spec: StatefulSetSpec = msgspec.field(default_factory=StatefulSetSpec)
+    status: StatefulSetStatus = msgspec.field(default_factory=StatefulSetStatus)
+
+
+class ControllerRevision(Object):
+    """A template as it once was; `data` is the patch that brings it back."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "apps", "v1", "ControllerRevision", "controllerrevisions", subresources=frozenset()
+    )
+    data: dict[str, Any] = {}
+    revision: int = 0
+
+
+KINDS: tuple[type[Object], ...] = (Deployment, ReplicaSet, StatefulSet, ControllerRevision)

@@ -3,7 +3,7 @@
 On a real Kubernetes cluster none of these run: kube-controller-manager does the same work there. Decisions are in
 `*_policy.py` and `gc_graph.py`, without I/O; the other modules are one controller each.
 
-Not here yet: StatefulSet, DaemonSet, EndpointSlice, HorizontalPodAutoscaler, ResourceQuota, Lease and Node
+Not here yet: DaemonSet, EndpointSlice, HorizontalPodAutoscaler, ResourceQuota, Lease and Node
 life cycles.
 """
 
@@ -19,6 +19,7 @@ from headrace.controllermanager.garbage_collector import GarbageCollector
 from headrace.controllermanager.job import JobController
 from headrace.controllermanager.namespace import NamespaceController, NamespaceDefaultsController
 from headrace.controllermanager.replicaset import ReplicaSetController
+from headrace.controllermanager.statefulset import StatefulSetController
 from headrace.controllermanager.volumes import ClaimController, VolumeController
 from headrace.machinery.events import EventRecorder
 
@@ -42,6 +43,7 @@ def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, k
         NamespaceController(client, kinds),
         DeploymentController(client, clock, events("deployment-controller")),
         ReplicaSetController(client, clock, events("replicaset-controller")),
+        StatefulSetController(client, clock, events("statefulset-controller")),
         JobController(client, clock, events("job-controller")),
         CronJobController(client, clock, events("cronjob-controller")),
         EndpointsController(client),

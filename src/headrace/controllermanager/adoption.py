@@ -14,19 +14,25 @@ from headrace.api.meta import Object
 from headrace.controllermanager import pods
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.api.meta import LabelSelector
     from headrace.client.base import Client
 
 C = TypeVar("C", bound=Object)
 
 
-async def claim(client: Client, kind: type[C], owner: Object, selector: LabelSelector) -> list[C]:
-    """The owner's children, after adopting orphans that match and releasing those that no longer do."""
+async def claim(
+    client: Client, kind: type[C], owner: Object, selector: LabelSelector, member: Callable[[C], bool] = lambda _: True
+) -> list[C]:
+    """The owner's children, after adopting orphans that match and releasing those that no longer do; `member` says
+    what may be a child beside its labels.
+    """
     listed = await client.list(kind, owner.metadata.namespace)
     claimed: list[C] = []
     for child in listed.items:
         ref = pods.controller_of(child)
-        matches = selector.matches(child.metadata.labels)
+        matches = selector.matches(child.metadata.labels) and member(child)
         if ref is not None:
             if ref.uid != owner.metadata.uid:
                 continue

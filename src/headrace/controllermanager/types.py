@@ -136,6 +136,13 @@ class Job(Object):
     status: JobStatus = msgspec.field(default_factory=JobStatus)
 
 
+class ClaimManifest(Object):
+    """A claim to be created."""
+
+    INFO: ClassVar[KindInfo] = core.PersistentVolumeClaim.INFO
+    spec: dict[str, Any] = {}
+
+
 class JobManifest(Object):
     """A job to be created."""
 

@@ -45,6 +45,15 @@ GOOD = {
     "Event": {"involvedObject": {"name": "x"}, "firstTimestamp": "2026-01-01T00:00:00Z"},
     "Deployment": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "ReplicaSet": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
+    "StatefulSet": {
+        "spec": {
+            "serviceName": "x",
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": TEMPLATE,
+            "volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": {"resources": {"requests": {"storage": "1"}}}}],
+        }
+    },
+    "ControllerRevision": {"revision": 1, "data": {"spec": {"template": TEMPLATE}}},
     "Job": {"spec": {"template": {"spec": {**POD, "restartPolicy": "Never"}}}},
     "CronJob": {
         "spec": {

@@ -1,8 +1,13 @@
-"""Unmodified kubectl on the kinds that its own commands make, show and explain (no controllers run here)."""
+"""Unmodified kubectl on a cluster with its controllers: what its commands make, show, explain, roll out and back."""
 
+import json
 import shutil
+import time
 
 import pytest
+
+from headrace.api.core import Pod
+from headrace.controllermanager import controllers
 
 pytestmark = [
     pytest.mark.clients,
@@ -13,6 +18,99 @@ pytestmark = [
 def rows(output):
     """A printed table as a list of lists."""
     return [line.split() for line in output.splitlines()]
+
+
+def eventually(predicate, seconds=10):
+    """What the predicate returns once it is true."""
+    end = time.monotonic() + seconds
+    while True:
+        found = predicate()
+        if found:
+            return found
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(background):
+    """All controllers, beside the server."""
+
+    async def start():
+        cluster = background.http.cluster
+        for one in controllers(cluster.settings, cluster.client, cluster.clock, "", cluster.registry.kinds):
+            cluster.manager.add(one, cluster.client)
+        await cluster.manager.start()
+
+    background.run(start())
+
+
+def ready(background, namespace, *names):
+    """What the node agent would report of pods that run."""
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    client = background.http.cluster.client
+    for name in names:
+        background.run(client.patch(Pod, name, {"status": status}, namespace, subresource="status"))
+
+
+def pods(kubectl, namespace):
+    return kubectl("-n", namespace, "get", "pods", "-o", "name").split()
+
+
+STATEFUL_SET = {
+    "apiVersion": "apps/v1",
+    "kind": "StatefulSet",
+    "metadata": {"name": "db"},
+    "spec": {
+        "serviceName": "db",
+        "replicas": 2,
+        "podManagementPolicy": "Parallel",
+        "selector": {"matchLabels": {"app": "db"}},
+        "template": {
+            "metadata": {"labels": {"app": "db"}},
+            "spec": {
+                "containers": [{"name": "main", "image": "img:1", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}]
+            },
+        },
+        "volumeClaimTemplates": [
+            {
+                "metadata": {"name": "d"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+            }
+        ],
+    },
+}
+
+
+def image(kubectl, namespace, name):
+    return kubectl("-n", namespace, "get", "pod", name, "-o", "jsonpath={.spec.containers[0].image}")
+
+
+def test_stateful_sets(kubectl, background, namespace):
+    on = ("-n", namespace)
+    kubectl(*on, "apply", "-f", "-", stdin=json.dumps(STATEFUL_SET))
+    eventually(lambda: pods(kubectl, namespace) == ["pod/db-0", "pod/db-1"])
+    assert sorted(kubectl(*on, "get", "pvc", "-o", "name").split()) == [
+        "persistentvolumeclaim/d-db-0",
+        "persistentvolumeclaim/d-db-1",
+    ]
+    ready(background, namespace, "db-0", "db-1")
+    assert "complete" in kubectl(*on, "rollout", "status", "sts/db", "--timeout=10s")
+    assert rows(kubectl(*on, "get", "sts"))[1][:2] == ["db", "2/2"]
+    kubectl(*on, "apply", "-f", "-", stdin=json.dumps(STATEFUL_SET))
+    assert kubectl(*on, "get", "sts", "db", "-o", "jsonpath={.metadata.generation}") == "1"
+    kubectl(*on, "set", "image", "sts/db", "main=img:2")
+    eventually(lambda: image(kubectl, namespace, "db-1") == "img:2")
+    assert image(kubectl, namespace, "db-0") == "img:1"
+    history = [r for r in rows(kubectl(*on, "rollout", "history", "sts/db")) if r and r[0].isdigit()]
+    assert [r[0] for r in history] == ["1", "2"]
+    assert rows(kubectl(*on, "get", "controllerrevisions"))[1][1] == "statefulset.apps/db"
+    kubectl(*on, "rollout", "undo", "sts/db")
+    eventually(lambda: image(kubectl, namespace, "db-1") == "img:1")
+    kubectl(*on, "scale", "sts/db", "--replicas=3")
+    eventually(lambda: "pod/db-2" in pods(kubectl, namespace))
+    assert "Partition" in kubectl(*on, "describe", "sts", "db")
+    refused = kubectl.fails(*on, "patch", "sts", "db", "-p", '{"spec":{"serviceName":"other"}}')
+    assert "updates to statefulset spec for fields other than" in refused
 
 
 def test_cron_jobs(kubectl, namespace):

@@ -37,6 +37,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("apps", "replicasets"): workloads.REPLICA_SET,
     ("apps", "statefulsets"): workloads.STATEFUL_SET,
     ("apps", "daemonsets"): workloads.DAEMON_SET,
+    ("apps", "controllerrevisions"): workloads.CONTROLLER_REVISION,
     ("batch", "jobs"): workloads.JOB,
     ("batch", "cronjobs"): workloads.CRON_JOB,
     ("storage.k8s.io", "storageclasses"): core.STORAGE_CLASS,

@@ -108,6 +108,16 @@ STATEFUL_SET = Printer(
 )
 
 
+def _revision(obj: JSON, now: dt.datetime) -> list[Any]:
+    owner: JSON = next((r for r in meta(obj).get("ownerReferences") or [] if r.get("controller")), {})
+    group = str(owner.get("apiVersion", "")).partition("/")[0]
+    controller = f"{str(owner['kind']).lower()}.{group}/{owner['name']}" if owner else NONE
+    return [name(obj), controller, _number(obj, "revision"), age(obj, now)]
+
+
+CONTROLLER_REVISION = Printer((NAME, Column("Controller"), Column("Revision", "integer"), AGE), _revision)
+
+
 def _daemon_set(obj: JSON, now: dt.datetime) -> list[Any]:
     state = status(obj)
     return [

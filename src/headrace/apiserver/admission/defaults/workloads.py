@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.apiserver.admission.defaults.others import claim
 from headrace.apiserver.admission.defaults.pods import pod_spec
 
 Json = dict[str, Any]
@@ -36,6 +37,30 @@ def replica_set(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     _template(spec)
     spec.setdefault("replicas", 1)
+
+
+def stateful_set(obj: Json) -> None:
+    """A StatefulSet."""
+    spec = obj.setdefault("spec", {})
+    _template(spec)
+    if not spec.get("podManagementPolicy"):
+        spec["podManagementPolicy"] = "OrderedReady"
+    strategy = spec.setdefault("updateStrategy", {})
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+    if strategy["type"] == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+    retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
+    for key in ("whenDeleted", "whenScaled"):
+        if not retention.get(key):
+            retention[key] = "Retain"
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", 10)
+    for template in spec.get("volumeClaimTemplates") or ():
+        if isinstance(template, dict):
+            template.setdefault("apiVersion", "v1")
+            template.setdefault("kind", "PersistentVolumeClaim")
+            claim(template)
 
 
 def job(obj: Json) -> None:

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+STATEFUL_SET_CHANGES = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
 CRON_JOB_NAME = 52
 """Eleven characters are left for what is added to the names of its jobs."""
 
@@ -98,6 +107,70 @@ def selector_update(new: Json, old: Json) -> Iterator[Cause]:
     before, after = (old.get("spec") or {}).get("selector"), (new.get("spec") or {}).get("selector")
     if before != after:
         yield f.immutable("spec.selector", after)
+
+
+def stateful_set(obj: Json) -> Iterator[Cause]:
+    """A StatefulSet."""
+    spec = obj.get("spec") or {}
+    for key in ("replicas", "minReadySeconds", "revisionHistoryLimit"):
+        yield from f.non_negative(f"spec.{key}", spec.get(key))
+    yield from f.non_negative("spec.ordinals.start", (spec.get("ordinals") or {}).get("start"))
+    yield from f.one_of("spec.podManagementPolicy", spec.get("podManagementPolicy"), ("OrderedReady", "Parallel"))
+    strategy = spec.get("updateStrategy") or {}
+    yield from f.one_of("spec.updateStrategy.type", strategy.get("type"), ("OnDelete", "RollingUpdate"))
+    rolling = strategy.get("rollingUpdate")
+    if strategy.get("type") == "OnDelete" and rolling:
+        yield f.invalid("spec.updateStrategy.rollingUpdate", rolling, "only allowed for updateStrategy 'RollingUpdate'")
+    yield from f.non_negative("spec.updateStrategy.rollingUpdate.partition", (rolling or {}).get("partition"))
+    if (rolling or {}).get("maxUnavailable") is not None:
+        yield f.forbidden(
+            "spec.updateStrategy.rollingUpdate.maxUnavailable", "pods of a StatefulSet are updated one at a time here"
+        )
+    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    for key in ("whenDeleted", "whenScaled"):
+        where = f"spec.persistentVolumeClaimRetentionPolicy.{key}"
+        yield from f.one_of(where, retention.get(key), ("Delete", "Retain"))
+    yield from _selector(spec)
+    names = [(t.get("metadata") or {}).get("name", "") for t in spec.get("volumeClaimTemplates") or ()]
+    for i, name in enumerate(names):
+        if not name:
+            yield f.required(f"spec.volumeClaimTemplates[{i}].metadata.name")
+        elif name in names[:i]:
+            yield f.duplicate(f"spec.volumeClaimTemplates[{i}].metadata.name", name)
+    template = _template_of(spec)
+    inner = template.get("spec") or {}
+    mounted = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in dict.fromkeys(names) if name]
+    volumes = [v for v in inner.get("volumes") or () if v.get("name") not in names]
+    yield from pods.template({**template, "spec": {**inner, "volumes": [*volumes, *mounted]}}, "spec.template")
+    yield from _always(spec)
+    if inner.get("activeDeadlineSeconds") is not None:
+        yield f.forbidden(
+            "spec.template.spec.activeDeadlineSeconds", "activeDeadlineSeconds in StatefulSet is not Supported"
+        )
+
+
+def stateful_set_update(new: Json, old: Json) -> Iterator[Cause]:
+    """What makes the pods' identity is fixed."""
+    before, after = old.get("spec") or {}, new.get("spec") or {}
+    if any(before.get(k) != after.get(k) for k in (before.keys() | after.keys()) - set(STATEFUL_SET_CHANGES)):
+        named = ", ".join(f"'{k}'" for k in STATEFUL_SET_CHANGES[:-1])
+        yield f.forbidden(
+            "spec",
+            f"updates to statefulset spec for fields other than {named} and '{STATEFUL_SET_CHANGES[-1]}' are forbidden",
+        )
+
+
+def controller_revision(obj: Json) -> Iterator[Cause]:
+    """A ControllerRevision."""
+    yield from f.non_negative("revision", obj.get("revision"))
+    if obj.get("data") is None:
+        yield f.required("data", "data is mandatory")
+
+
+def controller_revision_update(new: Json, old: Json) -> Iterator[Cause]:
+    """What a revision says is fixed; only its number moves."""
+    if new.get("data") != old.get("data"):
+        yield f.immutable("data", "the revision's data")
 
 
 def job(obj: Json) -> Iterator[Cause]:
