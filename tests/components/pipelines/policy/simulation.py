@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from headrace.components.pipelines.policy.advance import CacheHit, Plan, RunView, advance
+from headrace.components.pipelines.policy.advance import CacheHit, Plan, RunView, advance, with_scopes
 from headrace.components.pipelines.policy.view import constants
 from headrace.components.pipelines.store.models import Artifact, Run, RuntimeState, TaskRow, Values
 from headrace.components.pipelines.types.ir import parse_pipeline_spec
@@ -39,15 +39,21 @@ class Simulation:
         self.order: list[str] = []
         self.hits: dict[str, CacheHit | None] = {}
         self.cache: dict[str, CacheHit] = {}
+        self.touched: list[str] = []
+        self.moved = False
+        """Time has passed, or the run itself has changed."""
 
     def turn(self) -> Plan:
         """One decision, recorded as the repository would record it."""
-        plan = advance(self.view, self.now, self.hits)
+        touched = with_scopes(self.touched) if self.plans and not self.moved else None
+        self.touched, self.moved = [], False
+        plan = advance(self.view, self.now, self.hits, touched)
         while plan.lookups:
             self.hits |= {path: self.cache.get(key) for path, key in plan.lookups.items()}
-            plan = advance(self.view, self.now, self.hits)
-        again = advance(self.view, self.now, self.hits)
-        assert (again.create, again.start, again.stop) == (plan.create, plan.start, plan.stop), "not pure"
+            plan = advance(self.view, self.now, self.hits, touched)
+        everything = advance(self.view, self.now, self.hits)
+        for part in ("create", "updates", "start", "stop", "imports", "finish"):
+            assert getattr(everything, part) == getattr(plan, part), f"looking at less gives another {part}"
         self.view.tasks |= plan.rows
         self.plans.append(plan)
         for path, new in plan.imports:
@@ -68,6 +74,7 @@ class Simulation:
         """Let the step of a path run."""
         row = self.view.tasks[path]
         self.order.append(path.removeprefix("root/"))
+        self.touched.append(path)
         action = self.steps.get(row.name, lambda **_: {})
         try:
             made = action(**row.inputs.parameters)
@@ -78,6 +85,7 @@ class Simulation:
         self._finish(path, made if isinstance(made, dict) else {"Output": made})
 
     def _finish(self, path: str, parameters: dict[str, Any], artifacts: dict[str, Any] | None = None) -> None:
+        self.touched.append(path)
         row = self.view.tasks[path]
         outputs = Values(parameters, {})
         for name, made in (artifacts or {}).items():

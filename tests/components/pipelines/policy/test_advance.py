@@ -284,9 +284,9 @@ def test_a_retry_waits_for_its_time_and_then_has_a_new_pod():
     first, second = sim.task("a"), sim.plans[-1].wake_at
     assert (first.state, first.attempt, first.pod_name) == ("PENDING", 1, "")
     assert second == sim.now + dt.timedelta(seconds=60)
-    sim.now += dt.timedelta(seconds=59)
+    sim.now, sim.moved = sim.now + dt.timedelta(seconds=59), True
     assert sim.turn().start == []
-    sim.now += dt.timedelta(seconds=1)
+    sim.now, sim.moved = sim.now + dt.timedelta(seconds=1), True
     assert sim.turn().start == ["root/a"]
     assert sim.task("a").pod_name.endswith("-1")
     sim.step("root/a")
@@ -325,7 +325,7 @@ def test_a_report_of_an_earlier_attempt_changes_nothing():
 def test_termination_ends_everything_at_once():
     sim = Simulation(document({"a": task("comp-a"), "b": task("comp-a", "a")}, {"comp-a": component("a")}))
     sim.turn()
-    sim.view.run.state = RuntimeState.CANCELING
+    sim.view.run.state, sim.moved = RuntimeState.CANCELING, True
     plan = sim.turn()
 
     assert plan.stop == [sim.task("a").pod_name]

@@ -23,6 +23,7 @@ from headrace.components.pipelines.policy.advance import (
     RunView,
     advance,
     find_task,
+    with_scopes,
 )
 from headrace.components.pipelines.policy.podstatus import Phase, observe
 from headrace.components.pipelines.policy.values import ResolveError
@@ -60,6 +61,8 @@ class RunWorker:
         self._reports: deque[TaskRow] = deque()
         self._changed_pods: dict[str, tuple[Pod, bool]] = {}
         self._reload = True
+        self._touched: frozenset[str] | None = None
+        """What `advance` must look at next; None is everything, the empty set nothing."""
         self._wake = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: dt.datetime | None = None
@@ -119,7 +122,7 @@ class RunWorker:
         return self._finished or self._reload
 
     async def _load(self) -> None:
-        self._reload = False
+        self._reload, self._touched = False, None
         first = self._view is None
         record = await self._repository.load_run(self.run_id)
         if record is None or record.run.state.final:
@@ -159,9 +162,12 @@ class RunWorker:
             return
         await self._take_in_reports(self._view)
         await self._take_in_pods(self._view)
+        touched, self._touched = self._touched, frozenset()
+        if touched is not None and not touched:
+            return
         hits: dict[str, CacheHit | None] = {}
         while True:
-            plan = advance(self._view, self._clock.precise(), hits)
+            plan = advance(self._view, self._clock.precise(), hits, touched)
             if not plan.lookups:
                 break
             found = await asyncio.gather(*(self._look_up(self._view, key) for key in plan.lookups.values()))
@@ -170,6 +176,8 @@ class RunWorker:
 
     async def _take_in_reports(self, view: RunView) -> None:
         missing: set[str] = set()
+        if self._reports and self._touched is not None:
+            self._touched |= with_scopes(row.path for row in self._reports)
         while self._reports:
             row = self._reports.popleft()
             view.tasks[row.path] = row
@@ -309,15 +317,16 @@ class RunWorker:
     # Time
 
     def _arm(self, moment: dt.datetime) -> None:
-        if self._timer is not None and self._timer_at == moment and not self._timer.done():
-            return
-        if self._timer is not None:
+        if self._timer is not None and not self._timer.done():
+            if self._timer_at is not None and self._timer_at <= moment:
+                return
             self._timer.cancel()
         self._timer_at = moment
         self._timer = asyncio.create_task(self._ring(moment))
 
     async def _ring(self, moment: dt.datetime) -> None:
         await self._clock.sleep(max((moment - self._clock.precise()).total_seconds(), 0.0))
+        self._touched = None
         self._wake.set()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -39,10 +39,10 @@ from headrace.components.pipelines.store.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from headrace.components.pipelines.store.models import Artifact, Run, TaskChanges
-    from headrace.components.pipelines.types.ir import ComponentSpec, PipelineSpec, RetryPolicy, TaskSpec
+    from headrace.components.pipelines.types.ir import ComponentSpec, DagSpec, PipelineSpec, RetryPolicy, TaskSpec
 ROOT = "root"
 FAILED_PRECONDITION, INTERNAL, CANCELLED = 9, 13, 1
 """Codes of google.rpc.Status. A task that failed with FAILED_PRECONDITION is not retried: it would fail again."""
@@ -62,6 +62,17 @@ class CacheHit:
     outputs: Values
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task of a DAG with what is the same for every row of it."""
+
+    name: str
+    task: TaskSpec
+    type: TaskType
+    shown: str
+    upstream: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class RunView:
     """A run as it is recorded; `tasks` by path, `artifacts` by id."""
@@ -71,6 +82,8 @@ class RunView:
     tasks: dict[str, TaskRow]
     artifacts: dict[str, Artifact]
     constants: resolve.RunConstants
+    steps: dict[int, list[Step]] = field(default_factory=dict)
+    """By the identity of a DAG of `spec`: its tasks in the order in which they are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +115,18 @@ class Plan:
     finish: Finish | None = None
 
 
-def advance(view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None] | None = None) -> Plan:
-    """The plan. `hits` are the results of the lookups of the previous plan, by path."""
-    planner = _Planner(view, now, hits or {})
+def advance(
+    view: RunView,
+    now: dt.datetime,
+    hits: Mapping[str, CacheHit | None] | None = None,
+    touched: frozenset[str] | None = None,
+) -> Plan:
+    """The plan. `hits` are the results of the lookups of the previous plan, by path.
+
+    `touched` (see `with_scopes`) says what has changed since the plan before; scopes without a change are not looked
+    into. None, as after a restart and when a time has come, means everything.
+    """
+    planner = _Planner(view, now, hits or {}, touched)
     planner.decide()
     return planner.plan
 
@@ -162,14 +184,27 @@ def _label(text: str, size: int) -> str:
     return _NOT_A_NAME.sub("-", text.lower())[:size].strip("-")
 
 
+def with_scopes(paths: Iterable[str]) -> frozenset[str]:
+    """Paths and all scopes around them: what `advance` must look at when these tasks have changed."""
+    found: set[str] = set()
+    for changed in paths:
+        path = changed
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return frozenset(found)
+
+
 class _Planner:
-    def __init__(self, view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None]) -> None:
-        self.view, self.now, self.hits = view, now, hits
+    def __init__(
+        self, view: RunView, now: dt.datetime, hits: Mapping[str, CacheHit | None], touched: frozenset[str] | None
+    ) -> None:
+        self.view, self.now, self.hits, self.touched = view, now, hits, touched
         self.plan = Plan()
         self.created: set[str] = set()
 
     def decide(self) -> None:
-        root = self._row(ROOT)
+        root = self._own(ROOT) if ROOT in self.view.tasks else None
         if self.view.run.state is RuntimeState.CANCELING:
             self._end_all(RuntimeState.CANCELED, "The run was terminated.")
             self.plan.finish = Finish(RuntimeState.CANCELED, CANCELLED, "The run was terminated.")
@@ -190,13 +225,23 @@ class _Planner:
 
     # Rows
 
-    def _row(self, path: str) -> TaskRow | None:
+    def _peek(self, path: str) -> TaskRow | None:
+        """A task as it stands, to look at."""
+        return self.plan.rows.get(path) or self.view.tasks.get(path)
+
+    def _own(self, path: str) -> TaskRow:
+        """A task to change: a copy, for the view is not ours."""
         found = self.plan.rows.get(path)
-        if found is None and path in self.view.tasks:
-            found = self.view.tasks[path]
-            if not found.state.final:  # what is final does not change and needs no copy
-                found = self.plan.rows[path] = dataclasses.replace(found)
+        if found is None:
+            found = self.plan.rows[path] = dataclasses.replace(self.view.tasks[path])
         return found
+
+    def _asleep(self, row: TaskRow) -> bool:
+        """Whether nothing can have changed inside a scope that was open before."""
+        if self.touched is None or row.path in self.touched:
+            return False
+        before = self.view.tasks.get(row.path)
+        return before is not None and before.state is RuntimeState.RUNNING
 
     def _create(self, path: str, parent: TaskRow | None, kind: TaskType, name: str, **fields: Any) -> TaskRow:
         row = TaskRow(
@@ -243,16 +288,47 @@ class _Planner:
         if component.dag is None:
             self._fail(row, INTERNAL, f"Task {row.name!r} is no DAG.")
             return
+        steps = self._steps(component.dag)
         children: dict[str, TaskRow] = {}
-        for name, task in component.dag.tasks.items():
-            path = f"{row.path}/{name}"
-            kind, shown = task_type(self.view.spec, task), task.task_info.name or name
-            children[name] = self._row(path) or self._create(path, row, kind, name, display_name=shown)
-        for name in topological(component.dag):
-            task = component.dag.tasks[name]
-            self._task(children[name], task, row, children, task.retry_policy or inherited)
+        for step in steps:
+            path = f"{row.path}/{step.name}"
+            children[step.name] = self._peek(path) or self._create(
+                path, row, step.type, step.name, display_name=step.shown
+            )
+        for step in steps:
+            child = children[step.name]
+            if not self._waits(child, step, children):
+                child = children[step.name] = self._own(child.path)
+                self._task(child, step, row, children, step.task.retry_policy or inherited)
         if all(child.state.final for child in children.values()):
-            self._close(row, list(children.values()), resolve.dag_outputs(component, children))
+            in_order = [children[name] for name in component.dag.tasks]
+            self._close(row, in_order, resolve.dag_outputs(component, children))
+
+    def _steps(self, dag: DagSpec) -> list[Step]:
+        """The tasks of a DAG, upstream first; worked out once for a run."""
+        found = self.view.steps.get(id(dag))
+        if found is None:
+            found = self.view.steps[id(dag)] = [
+                Step(
+                    name,
+                    dag.tasks[name],
+                    task_type(self.view.spec, dag.tasks[name]),
+                    dag.tasks[name].task_info.name or name,
+                    tuple(sorted(dag.tasks[name].upstream())),
+                )
+                for name in topological(dag)
+            ]
+        return found
+
+    def _waits(self, row: TaskRow, step: Step, sisters: Mapping[str, TaskRow]) -> bool:
+        """Whether there is nothing to decide about a task now."""
+        if row.state.final:
+            return True
+        if row.pod_name and "retry_at" not in row.detail:
+            return row.report is None
+        if row.state is RuntimeState.RUNNING:
+            return self._asleep(row)
+        return not all(sisters[name].state.final for name in step.upstream)
 
     def _loop(self, row: TaskRow, task: TaskSpec, retry: RetryPolicy | None) -> None:
         component = self.view.spec.component_of(task)
@@ -264,21 +340,22 @@ class _Planner:
         iterations: list[TaskRow] = []
         for index in range(len(items)):
             path = f"{row.path}/{index}"
-            shown = f"{row.display_name or row.name} {index}"
-            known = self._row(path)
-            iterations.append(
-                known or self._create(path, row, TaskType.DAG, row.name, display_name=shown, iteration_index=index)
-            )
+            known = self._peek(path)
+            if known is None:
+                shown = f"{row.display_name or row.name} {index}"
+                known = self._create(path, row, TaskType.DAG, row.name, display_name=shown, iteration_index=index)
+            elif known.state is RuntimeState.RUNNING and not self._asleep(known):
+                known = self._own(path)
+                self._dag(known, component, retry)
+            iterations.append(known)
         limit = task.iterator_policy.parallelism_limit or len(items)
-        for iteration in iterations:
-            if iteration.state is RuntimeState.RUNNING:
-                self._dag(iteration, component, retry)
         active = sum(i.state is RuntimeState.RUNNING for i in iterations)
-        for iteration, item in zip(iterations, items, strict=True):
+        for index, item in enumerate(items):
             if active >= limit:
                 break
-            if not _is(iteration, RuntimeState.PENDING):
+            if not _is(iterations[index], RuntimeState.PENDING):
                 continue
+            iteration = iterations[index] = self._own(iterations[index].path)
             self._open(iteration, partial(resolve.iteration_inputs, component, task, row.inputs, item))
             if _is(iteration, RuntimeState.RUNNING):
                 self._dag(iteration, component, retry)
@@ -304,31 +381,28 @@ class _Planner:
     def _task(
         self,
         row: TaskRow,
-        task: TaskSpec,
+        step: Step,
         scope: TaskRow,
         sisters: Mapping[str, TaskRow],
         retry: RetryPolicy | None,
     ) -> None:
-        if row.state.final:
-            return
         if row.type in {TaskType.RUNTIME, TaskType.IMPORTER}:
             if row.pod_name or "retry_at" in row.detail:
                 self._continue(row, retry)
             else:
-                self._begin(row, task, scope, sisters)
+                self._begin(row, step, scope, sisters)
             return
         if _is(row, RuntimeState.PENDING):
-            self._begin(row, task, scope, sisters)
+            self._begin(row, step, scope, sisters)
         if _is(row, RuntimeState.RUNNING):
             if row.type is TaskType.LOOP:
-                self._loop(row, task, retry)
+                self._loop(row, step.task, retry)
             else:
-                self._dag(row, self.view.spec.component_of(task), retry)
+                self._dag(row, self.view.spec.component_of(step.task), retry)
 
-    def _begin(self, row: TaskRow, task: TaskSpec, scope: TaskRow, sisters: Mapping[str, TaskRow]) -> None:
-        upstream = [sisters[name] for name in sorted(task.upstream())]
-        if not all(other.state.final for other in upstream):
-            return
+    def _begin(self, row: TaskRow, step: Step, scope: TaskRow, sisters: Mapping[str, TaskRow]) -> None:
+        """All upstream tasks have ended: skip, or resolve the inputs and start."""
+        task, upstream = step.task, [sisters[name] for name in step.upstream]
         if not task.trigger_policy.after_completion:
             for other in upstream:
                 if other.state is not RuntimeState.SUCCEEDED:
@@ -452,10 +526,10 @@ class _Planner:
         row.state, row.error_code, row.error_message = RuntimeState.FAILED, code, message
 
     def _end_all(self, state: RuntimeState, message: str) -> None:
-        for path in self.view.tasks:
-            row = self._row(path)
-            if row is None or row.state.final:
+        for path, known in self.view.tasks.items():
+            if known.state.final:
                 continue
+            row = self._own(path)
             if row.pod_name:
                 self.plan.stop.append(row.pod_name)
             row.state, row.error_code, row.error_message = state, CANCELLED, message
