@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -38,6 +39,7 @@ from headrace.node.images.service import Images
 from headrace.node.network.services import ServiceProxy
 from headrace.node.runtime.base import RuntimeUnavailable
 from headrace.node.runtime.sandbox import SandboxRuntime
+from headrace.node.shutdown import shut_down
 from headrace.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ class Platform:
         except BaseException:
             await self.stop(pods=False)
             raise
+        gc.freeze()  # what is loaded now stays: later collections need not look at it
         facts = {
             "pid": os.getpid(),
             "version": __version__,
@@ -223,7 +226,10 @@ class Platform:
             raise ConfigurationError(str(error)) from error
 
         async def stop() -> None:
-            await self._runtime.stop(pods=not self._keep_pods)
+            if self._keep_pods:
+                await self._runtime.stop(pods=False)
+            else:
+                await shut_down(self.settings, self._runtime)
 
         self._stack.push_async_callback(stop)
 
@@ -257,4 +263,4 @@ async def stop_node(settings: Settings) -> None:
     runtime = SandboxRuntime(settings)
     with contextlib.suppress(RuntimeUnavailable):
         await runtime.start()
-        await runtime.stop(pods=True)
+        await shut_down(settings, runtime)

@@ -5,13 +5,14 @@ Recording never raises: a controller must not fail because nobody could be told.
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import zlib
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from headrace.api import _wire
 from headrace.api.core import Event, EventSource, ObjectReference
-from headrace.api.errors import AlreadyExists, Conflict, NotFound
+from headrace.api.errors import Conflict, NotFound
 from headrace.api.meta import Object, ObjectMeta
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 1024
 COUNT_ATTEMPTS = 5
+REMEMBERED = 4096
 
 
 class EventRecorder:
@@ -29,6 +31,10 @@ class EventRecorder:
 
     def __init__(self, client: Client, clock: Clock, component: str) -> None:
         self._client, self._clock, self._component = client, clock, component
+        self._names: OrderedDict[tuple[str, ...], str] = OrderedDict()
+        """The events that were written lately, by all that makes two of them equal."""
+        self._ordinal = 0
+        self._suffix = f"{zlib.crc32(component.encode()) % 4096:03x}"  # two recorders may write at one moment
 
     async def normal(self, obj: Object, reason: str, message: str) -> None:
         """Something expected happened."""
@@ -41,10 +47,17 @@ class EventRecorder:
     async def _record(self, obj: Object, type_: str, reason: str, message: str) -> None:
         meta = obj.metadata
         namespace = meta.namespace or "default"
-        digest = hashlib.sha256(
-            f"{obj.kind}\x00{meta.uid}\x00{type_}\x00{reason}\x00{message}\x00{self._component}".encode()
-        ).hexdigest()[:16]
-        name = f"{meta.name[:200].rstrip('-.')}.{digest}"
+        same = (obj.kind, namespace, meta.name, meta.uid, type_, reason, message)
+        known = self._names.get(same)
+        if known is not None and await self._counted(obj, reason, known, namespace):
+            self._names.move_to_end(same)
+            return
+        moment = self._clock.precise()
+        self._ordinal += 1
+        # Names in the order of time: kubectl shows events of one second in the order of their names.
+        name = (
+            f"{meta.name[:200].rstrip('-.')}.{int(moment.timestamp() * 1e6):x}{self._ordinal % 4096:03x}{self._suffix}"
+        )
         now = self._clock.now()
         event = Event(
             metadata=ObjectMeta(name=name, namespace=namespace),
@@ -65,15 +78,24 @@ class EventRecorder:
             last_timestamp=now,
             reporting_component=self._component,
         )
+        self._names[same] = name
+        while len(self._names) > REMEMBERED:
+            self._names.popitem(last=False)
         try:
-            try:
-                await self._client.create(event)
-            except AlreadyExists:
-                await self._count(name, namespace)
+            await self._client.create(event)
         except Exception as error:  # noqa: BLE001 - see the module: telling people is never worth a failure
+            self._names.pop(same, None)
             log.warning("event %s of %s not recorded: %s", reason, obj.key, error)
 
-    async def _count(self, name: str, namespace: str) -> None:
+    async def _counted(self, obj: Object, reason: str, name: str, namespace: str) -> bool:
+        try:
+            return await self._count(name, namespace)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning("event %s of %s not counted: %s", reason, obj.key, error)
+            return True
+
+    async def _count(self, name: str, namespace: str) -> bool:
+        """Whether the event was still there to be counted."""
         for attempt in range(COUNT_ATTEMPTS):
             try:
                 seen = await self._client.get(Event, name, namespace)
@@ -81,9 +103,10 @@ class EventRecorder:
                 version = seen.metadata.resource_version
                 await self._client.patch(Event, name, patch, namespace, resource_version=version)
             except NotFound:
-                return  # it expired between two calls; the next one begins at one again
+                return False  # it has expired: the next one begins at one again
             except Conflict:
                 if attempt + 1 == COUNT_ATTEMPTS:
                     raise
             else:
-                return
+                return True
+        return True
