@@ -180,6 +180,21 @@ async def test_retries_until_it_succeeds(lab, tmp_path):
     assert [name[-2:] for name in task.detail["failed_pods"]] == ["-0", "-1"]
 
 
+async def test_a_retry_waits(lab, tmp_path):
+    tries = tmp_path / "tries"
+    tries.mkdir()
+
+    @dsl.pipeline(name="waits-between")
+    def waits_between(path: str):
+        flaky(path=path, failures=1).set_retry(1, backoff_duration="1s")
+
+    ended = await lab.run(waits_between, path=str(tries))
+
+    assert ended.state == "SUCCEEDED"
+    first, second = sorted(file.stat().st_mtime for file in tries.iterdir())
+    assert second - first >= 1
+
+
 async def test_retries_end(lab, tmp_path):
     tries = tmp_path / "tries"
     tries.mkdir()

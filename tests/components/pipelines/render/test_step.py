@@ -135,6 +135,14 @@ def test_a_step_that_is_no_lightweight_component_has_nothing_installed():
     assert document_of(pod)["command"] == ["sh", "-c", "echo $HOME"]
 
 
+def test_a_step_requests_a_little_when_it_names_nothing():
+    plain = {"image": "alpine", "command": ["true"]}
+
+    assert started(plain).pod.spec.containers[0].resources.requests == {"cpu": "50m", "memory": "64Mi"}
+    limited = started({**plain, "resources": {"resourceMemoryLimit": "32Mi"}}).pod.spec.containers[0].resources
+    assert (limited.requests, limited.limits) == ({"cpu": "50m"}, {"memory": "32Mi"})
+
+
 def test_a_large_document_is_a_file():
     rendered = started(text="x" * 100_000)
 

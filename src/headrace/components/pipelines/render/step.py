@@ -62,6 +62,8 @@ RUN_ANNOTATION = "pipelines.kubeflow.org/run-name"
 LARGEST_VARIABLE = 96 * 1024
 """Bytes; Linux takes 128 KiB in one variable."""
 DOCUMENT_KEY, DOCUMENT_FOLDER = "task.json", "/etc/headrace-task"
+LEAST = {"cpu": "50m", "memory": "64Mi"}
+"""What a step requests that names neither request nor limit: a loop over a thousand items waits for its turn."""
 _MOUNTS = {"minio": "/minio", "s3": "/s3", "gs": "/gcs"}
 _STORES = ("minio", "s3")
 
@@ -273,9 +275,15 @@ def _own_variables(*, uses_store: bool) -> list[EnvVar]:
 
 def _resources(spec: Resources | None, given: Mapping[str, Any]) -> ResourceRequirements:
     result = ResourceRequirements()
-    if spec is None:
-        return result
+    if spec is not None:
+        _put_resources(result, spec, given)
+    for name, amount in LEAST.items():
+        if name not in result.limits:
+            result.requests.setdefault(name, amount)
+    return result
 
+
+def _put_resources(result: ResourceRequirements, spec: Resources, given: Mapping[str, Any]) -> None:
     def put(into: dict[str, Any], name: str, new: str, old: float | str, unit: str) -> None:
         if new:
             text = to_text(substitute(new, given))
@@ -294,7 +302,6 @@ def _resources(spec: Resources | None, given: Mapping[str, Any]) -> ResourceRequ
         count = to_text(substitute(accelerator.resource_count or to_text(accelerator.count), given))
         if kind and count not in {"", "0"}:
             result.limits[kind] = count
-    return result
 
 
 def _escape(document: str) -> str:
