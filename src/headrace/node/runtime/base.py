@@ -120,6 +120,45 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a running container has used so far, and holds now."""
+
+    pod_uid: str
+    id: str
+    cpu_seconds: float
+    """Since its start, of processes that still live and of those that they have waited for."""
+    memory_bytes: int
+
+
+class Session(Protocol):
+    """A command that runs in a container, and its input and output. Nothing is buffered but by the kernel."""
+
+    async def read(self, stream: int) -> bytes:
+        """What it writes next to 1 (stdout; a terminal's everything) or 2 (stderr); b"" at the end."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """To its input; dropped when it no longer reads."""
+        ...
+
+    def end_input(self) -> None:
+        """No more input. Of a terminal: nothing, a person ends it by Ctrl-D."""
+        ...
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The terminal's size."""
+        ...
+
+    async def wait(self) -> int:
+        """The exit code; 137 when the container has ended."""
+        ...
+
+    async def close(self) -> None:
+        """Kill it with all that it has started, if it still runs, and let go of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Isolation:
     """What the mode gives, for `headrace doctor` and the Node's conditions."""
 
@@ -177,6 +216,16 @@ class Runtime(Protocol):
         """Run a command in a running container's namespaces; output is stdout and stderr together, bounded.
         A timeout ends the command with exit code 124.
         """
+        ...
+
+    async def open_session(
+        self, pod_uid: str, container_id: str, argv: tuple[str, ...], *, stdin: bool, tty: bool
+    ) -> Session:
+        """Start a command in a running container, with its environment. Raises StartFailed."""
+        ...
+
+    async def usage(self) -> list[Usage]:
+        """Of all running containers, looked up now: some 10 us a process of this machine."""
         ...
 
     async def dial(self, ip: str, port: int) -> socket.socket:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.node.runtime.base import StartFailed
-from headrace.node.runtime.links import HelperGone, HolderLink, SpawnerLink, readable
+from headrace.node.runtime.links import HelperGone, HelperSession, HolderLink, SpawnerLink, readable
 from headrace.node.runtime.sandboxd import linux, network, spawner, wire
 
 if TYPE_CHECKING:
@@ -128,6 +128,14 @@ class Helpers:
         async with contextlib.aclosing(self._spawner.stream(op, **fields)) as messages:
             async for message in messages:
                 yield message
+
+    async def take(self, op: str, **fields: Any) -> tuple[HelperSession, list[int]]:
+        """A request to the spawner with a connection of its own, which gives descriptors. Raises StartFailed."""
+        await self.connect()
+        try:
+            return await HelperSession.open(self._settings.run / spawner.SOCKET, op, **fields)
+        except (OSError, EOFError) as error:
+            raise StartFailed(f"the spawner does not answer: {error}") from error
 
     async def close(self) -> None:
         """Disconnect; the helpers go on."""

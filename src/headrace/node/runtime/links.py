@@ -8,6 +8,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
+from headrace.node.runtime.base import StartFailed
 from headrace.node.runtime.sandboxd import wire
 
 if TYPE_CHECKING:
@@ -100,6 +101,43 @@ class SpawnerLink:
             self._reader_task.cancel()
             await asyncio.gather(self._reader_task, return_exceptions=True)
             self._reader_task = None
+
+
+class HelperSession:
+    """A connection to a helper process of one's own: it gives descriptors first, then says how it ended."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    @classmethod
+    async def open(cls, path: Path, op: str, **fields: Any) -> tuple[HelperSession, list[int]]:
+        """Ask. Raises OSError, EOFError, StartFailed with the helper's reason."""
+        sock = wire.connect(str(path))
+        try:
+            sock.settimeout(_HOLDER_SECONDS)
+            wire.send(sock, {"id": 0, "op": op, **fields})
+            async with asyncio.timeout(_HOLDER_SECONDS):
+                await readable(sock.fileno())
+            reply, fds = wire.receive(sock)
+        except BaseException:
+            sock.close()
+            raise
+        if "error" in reply:
+            sock.close()
+            raise StartFailed(reply["error"])
+        return cls(sock), fds
+
+    async def result(self) -> Message | None:
+        """What the helper says at the end; None when it has gone without a word."""
+        await readable(self._socket.fileno())
+        try:
+            return wire.receive(self._socket)[0]
+        except (OSError, EOFError):
+            return None
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close()
 
 
 async def _open(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

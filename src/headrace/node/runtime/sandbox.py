@@ -18,7 +18,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.node.runtime import diagnosis, podfiles, visible
+from headrace.node.runtime import diagnosis, podfiles, usage, visible
 from headrace.node.runtime.base import (
     ContainerPhase,
     ContainerState,
@@ -34,12 +34,13 @@ from headrace.node.runtime.records import Records
 from headrace.node.runtime.request import start_request
 from headrace.node.runtime.sandboxd.limits import WATCHDOG
 from headrace.node.runtime.sandboxd.supervisor import remove_tree
+from headrace.node.runtime.session import ProcessSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.machinery.settings import Settings
-    from headrace.node.runtime.base import ContainerSpec
+    from headrace.node.runtime.base import ContainerSpec, Usage
 
 log = logging.getLogger(__name__)
 
@@ -291,6 +292,19 @@ class SandboxRuntime:
                 else:
                     return ExecResult(message["code"], bytes(output))
         return ExecResult(128 + signal.SIGKILL, bytes(output) + b"the container ended\n")
+
+    async def open_session(
+        self, pod_uid: str, container_id: str, argv: tuple[str, ...], *, stdin: bool, tty: bool
+    ) -> ProcessSession:
+        """See Runtime."""
+        folder = str(self._records.container_folder(pod_uid, container_id))
+        helper, fds = await self._helpers.take("session", dir=folder, argv=list(argv), stdin=stdin, tty=tty)
+        return ProcessSession(helper, fds, tty=tty)
+
+    async def usage(self) -> list[Usage]:
+        """See Runtime."""
+        running = {key: watch.started["pid"] for key, watch in self._watched.items() if key[0] != _PROBE}
+        return await asyncio.to_thread(usage.of_containers, running)
 
     # -- network ------------------------------------------------------------------------------------------------
 

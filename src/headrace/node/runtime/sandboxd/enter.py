@@ -47,14 +47,8 @@ def enter(client: socket.socket, request: Message, state: Message, cgroup: limit
         os._exit(0)
 
 
-def _start(
-    request: Message,
-    state: Message,
-    cgroup: limits.Cgroup | None,
-    inner: tuple[int, int],
-    *,
-    outer: tuple[int, int, int],
-) -> int:
+def join(state: Message, cgroup: limits.Cgroup | None) -> bool:
+    """Move into the container (for PIDs: the next child). Whether it has a user namespace of its own."""
     target = state["pid"]
     handle = linux.pidfd_open(target)
     if linux.start_time(target) != state["pid_start"]:
@@ -69,6 +63,18 @@ def _start(
         flags |= linux.CLONE_NEWNET
     linux.setns(handle, flags)
     os.close(handle)
+    return isolated
+
+
+def _start(
+    request: Message,
+    state: Message,
+    cgroup: limits.Cgroup | None,
+    inner: tuple[int, int],
+    *,
+    outer: tuple[int, int, int],
+) -> int:
+    isolated = join(state, cgroup)
     pid = os.fork()
     if pid == 0:
         output, ready = inner
@@ -114,7 +120,7 @@ def _follow(client: socket.socket, pid: int, out: int, timeout: float | None) ->
             open_pipe = False
             poll.unregister(out)
         if watch in events:
-            return _code(pid)
+            return exit_code(pid)
         if deadline is not None and time.monotonic() >= deadline:
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -125,6 +131,7 @@ def _forward(client: socket.socket, data: bytes) -> None:
     wire.send(client, {"out": binascii.b2a_base64(data, newline=False).decode()})
 
 
-def _code(pid: int) -> int:
+def exit_code(pid: int) -> int:
+    """Reap it; a signal counts as 128 and its number."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code

@@ -9,6 +9,7 @@ Requests carry an `id`, which the reply repeats:
     network                        makes sure that the network holder runs
     start   spec                   forks a supervisor; replies with its state when the program runs
     exec    …                      takes the connection over (see enter.py)
+    session …                      the same (see session.py)
     shutdown                       ends spawner, fork servers and, with `network`, the network holder
 """
 
@@ -24,7 +25,7 @@ import signal
 import sys
 import time
 
-from . import enter, limits, linux, network, wire
+from . import enter, limits, linux, network, session, wire
 from .pool import ForkServers
 from .supervisor import EXIT, STATE, restore_signals, supervise
 
@@ -205,7 +206,7 @@ class Spawner:
             elif op == "network":
                 self._holder()
                 self._reply(connection, request, {})
-            elif op == "exec":
+            elif op in {"exec", "session"}:
                 self._exec(connection, message)
                 return False
             elif op == "shutdown":
@@ -324,7 +325,8 @@ class Spawner:
             signal.set_wakeup_fd(-1)
             restore_signals()
             linux.close_all_but([connection.socket.fileno()])
-            enter.enter(connection.socket, message, state, cgroup)
+            run = session.attend if message["op"] == "session" else enter.enter
+            run(connection.socket, message, state, cgroup)
         self._close(connection)
 
     def _shutdown(self, *, network_too: bool) -> None:
