@@ -182,4 +182,52 @@ class ControllerRevision(Object):
     revision: int = 0
 
 
-KINDS: tuple[type[Object], ...] = (Deployment, ReplicaSet, StatefulSet, ControllerRevision)
+class DaemonSetRolling(Struct):
+    """How many nodes may be without a pod, or have two, during an update; one of them is nought."""
+
+    max_unavailable: IntOrString = 1
+    max_surge: IntOrString = 0
+
+
+class DaemonSetStrategy(Struct):
+    """RollingUpdate or OnDelete."""
+
+    type: str = "RollingUpdate"
+    rolling_update: DaemonSetRolling | None = None
+
+
+class DaemonSetSpec(Struct):
+    """A pod on every node; the template stays plain JSON, so that no field of it is lost."""
+
+    selector: LabelSelector = msgspec.field(default_factory=LabelSelector)
+    template: dict[str, Any] = {}
+    update_strategy: DaemonSetStrategy = msgspec.field(default_factory=DaemonSetStrategy)
+    min_ready_seconds: int = 0
+    revision_history_limit: int = 10
+
+
+class DaemonSetStatus(Struct, omit_defaults=False):
+    """Counts of nodes."""
+
+    current_number_scheduled: int = 0
+    number_misscheduled: int = 0
+    desired_number_scheduled: int = 0
+    number_ready: int = 0
+    observed_generation: int = 0
+    updated_number_scheduled: int = 0
+    number_available: int = 0
+    number_unavailable: int = 0
+    collision_count: int = 0
+
+
+class DaemonSet(Object):
+    """One pod on every node that fits."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "apps", "v1", "DaemonSet", "daemonsets", short_names=("ds",), categories=("all",)
+    )
+    spec: DaemonSetSpec = msgspec.field(default_factory=DaemonSetSpec)
+    status: DaemonSetStatus = msgspec.field(default_factory=DaemonSetStatus)
+
+
+KINDS: tuple[type[Object], ...] = (Deployment, ReplicaSet, StatefulSet, DaemonSet, ControllerRevision)

@@ -3,7 +3,7 @@
 On a real Kubernetes cluster none of these run: kube-controller-manager does the same work there. Decisions are in
 `*_policy.py` and `gc_graph.py`, without I/O; the other modules are one controller each.
 
-Not here yet: DaemonSet, EndpointSlice, HorizontalPodAutoscaler, ResourceQuota, Lease and Node
+Not here yet: EndpointSlice, HorizontalPodAutoscaler, ResourceQuota, Lease and Node
 life cycles.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.controllermanager.cronjob import CronJobController
+from headrace.controllermanager.daemonset import DaemonSetController
 from headrace.controllermanager.deployment import DeploymentController
 from headrace.controllermanager.endpoints import EndpointsController
 from headrace.controllermanager.event_expiry import EventExpiryController
@@ -44,6 +45,7 @@ def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, k
         DeploymentController(client, clock, events("deployment-controller")),
         ReplicaSetController(client, clock, events("replicaset-controller")),
         StatefulSetController(client, clock, events("statefulset-controller")),
+        DaemonSetController(client, clock, events("daemonset-controller")),
         JobController(client, clock, events("job-controller")),
         CronJobController(client, clock, events("cronjob-controller")),
         EndpointsController(client),

@@ -53,6 +53,7 @@ GOOD = {
             "volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": {"resources": {"requests": {"storage": "1"}}}}],
         }
     },
+    "DaemonSet": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "ControllerRevision": {"revision": 1, "data": {"spec": {"template": TEMPLATE}}},
     "Job": {"spec": {"template": {"spec": {**POD, "restartPolicy": "Never"}}}},
     "CronJob": {

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from headrace.api.core import Pod
+from headrace.api.core import Node, Pod
+from headrace.api.meta import ObjectMeta
 from headrace.controllermanager import controllers
 
 pytestmark = [
@@ -85,6 +86,10 @@ def image(kubectl, namespace, name):
     return kubectl("-n", namespace, "get", "pod", name, "-o", "jsonpath={.spec.containers[0].image}")
 
 
+def images(kubectl, namespace):
+    return kubectl("-n", namespace, "get", "pods", "-o", "jsonpath={.items[*].spec.containers[0].image}")
+
+
 def test_stateful_sets(kubectl, background, namespace):
     on = ("-n", namespace)
     kubectl(*on, "apply", "-f", "-", stdin=json.dumps(STATEFUL_SET))
@@ -124,3 +129,32 @@ def test_cron_jobs(kubectl, namespace):
     refused = kubectl.fails("-n", namespace, "create", "cronjob", "bad", "--image=img", "--schedule=* * *")
     assert "spec.schedule: Invalid value" in refused
     assert "timeZone" in kubectl("explain", "cronjob.spec")
+
+
+DAEMON_SET = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": {"name": "agent"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "agent"}},
+        "template": {
+            "metadata": {"labels": {"app": "agent"}},
+            "spec": {"containers": [{"name": "main", "image": "img:1"}]},
+        },
+    },
+}
+
+
+def test_daemon_sets(kubectl, background, namespace):
+    on = ("-n", namespace)
+    background.run(background.http.cluster.client.apply(Node(metadata=ObjectMeta(name="here"))))
+    kubectl(*on, "apply", "-f", "-", stdin=json.dumps(DAEMON_SET))
+    (name,) = eventually(lambda: pods(kubectl, namespace))
+    ready(background, namespace, name.removeprefix("pod/"))
+    assert "successfully rolled out" in kubectl(*on, "rollout", "status", "ds/agent", "--timeout=10s")
+    assert rows(kubectl(*on, "get", "ds"))[1][:7] == ["agent", "1", "1", "1", "1", "1", "<none>"]
+    kubectl(*on, "set", "image", "ds/agent", "main=img:2")
+    eventually(lambda: images(kubectl, namespace) == "img:2")
+    kubectl(*on, "rollout", "undo", "ds/agent")
+    eventually(lambda: images(kubectl, namespace) == "img:1")
+    assert "Desired Number of Nodes Scheduled: 1" in kubectl(*on, "describe", "ds", "agent")

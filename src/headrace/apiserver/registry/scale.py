@@ -68,7 +68,8 @@ def _selector_text(obj: Json) -> str:
 
 def with_replicas(obj: Json, scale: Json, paths: ScalePaths) -> Json:
     """The object with the replicas that a Scale asks for. Raises BadRequest, Invalid."""
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    spec = scale.get("spec") or {}
+    replicas = spec.get("replicas", 0) if isinstance(spec, dict) else None
     if type(replicas) is not int:
         raise BadRequest(
             'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal '

@@ -63,6 +63,20 @@ def stateful_set(obj: Json) -> None:
             claim(template)
 
 
+def daemon_set(obj: Json) -> None:
+    """A DaemonSet."""
+    spec = obj.setdefault("spec", {})
+    _template(spec)
+    strategy = spec.setdefault("updateStrategy", {})
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxUnavailable", 1)
+        rolling.setdefault("maxSurge", 0)
+    spec.setdefault("revisionHistoryLimit", 10)
+
+
 def job(obj: Json) -> None:
     """A Job; without labels it takes those of its template."""
     spec = obj.setdefault("spec", {})

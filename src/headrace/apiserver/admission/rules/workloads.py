@@ -77,20 +77,19 @@ def deployment(obj: Json) -> Iterator[Cause]:
 def _rolling(rolling: Json) -> Iterator[Cause]:
     zero = 0
     for key in ("maxUnavailable", "maxSurge"):
-        value, path = rolling.get(key), f"spec.strategy.rollingUpdate.{key}"
-        if isinstance(value, str):
-            if not value.endswith("%") or not value[:-1].isdigit():
-                yield f.invalid(
-                    path, value, "a valid percent string must be a numeric string followed by an ending '%'"
-                )
-            zero += value == "0%"
-        else:
-            yield from f.non_negative(path, value)
-            zero += value == 0
+        yield from _int_or_percent(f"spec.strategy.rollingUpdate.{key}", rolling.get(key))
+        zero += rolling.get(key) in (0, "0%")
     if zero == 2:
         yield f.invalid(
             "spec.strategy.rollingUpdate.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0"
         )
+
+
+def _int_or_percent(path: str, value: Any) -> Iterator[Cause]:
+    if not isinstance(value, str):
+        yield from f.non_negative(path, value)
+    elif not value.endswith("%") or not (value[:-1].isascii() and value[:-1].isdigit()):
+        yield f.invalid(path, value, "a valid percent string must be a numeric string followed by an ending '%'")
 
 
 def replica_set(obj: Json) -> Iterator[Cause]:
@@ -157,6 +156,32 @@ def stateful_set_update(new: Json, old: Json) -> Iterator[Cause]:
         yield f.forbidden(
             "spec",
             f"updates to statefulset spec for fields other than {named} and '{STATEFUL_SET_CHANGES[-1]}' are forbidden",
+        )
+
+
+def daemon_set(obj: Json) -> Iterator[Cause]:
+    """A DaemonSet."""
+    spec = obj.get("spec") or {}
+    for key in ("minReadySeconds", "revisionHistoryLimit"):
+        yield from f.non_negative(f"spec.{key}", spec.get(key))
+    strategy = spec.get("updateStrategy") or {}
+    yield from f.one_of("spec.updateStrategy.type", strategy.get("type"), ("OnDelete", "RollingUpdate"))
+    rolling = strategy.get("rollingUpdate")
+    if strategy.get("type") == "RollingUpdate" and rolling:
+        path = "spec.updateStrategy.rollingUpdate"
+        for key in ("maxUnavailable", "maxSurge"):
+            yield from _int_or_percent(f"{path}.{key}", rolling.get(key))
+        unavailable, surge = (rolling.get(key) not in (0, "0%", None) for key in ("maxUnavailable", "maxSurge"))
+        if unavailable and surge:
+            yield f.invalid(f"{path}.maxSurge", rolling["maxSurge"], "may not be set when maxUnavailable is non-zero")
+        elif not unavailable and not surge:
+            yield f.required(f"{path}.maxUnavailable", "cannot be 0 when maxSurge is 0")
+    yield from _selector(spec)
+    yield from pods.template(_template_of(spec), "spec.template")
+    yield from _always(spec)
+    if (_template_of(spec).get("spec") or {}).get("activeDeadlineSeconds") is not None:
+        yield f.forbidden(
+            "spec.template.spec.activeDeadlineSeconds", "activeDeadlineSeconds in DaemonSet is not Supported"
         )
 
 
