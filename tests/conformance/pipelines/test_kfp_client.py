@@ -286,6 +286,16 @@ async def test_archive_restore_terminate_delete(api, client):
     assert caught.value.status == 404
 
 
+async def test_a_failed_run_is_retried(api, client):
+    result = await in_thread(client.create_run_from_pipeline_func, sums, arguments={"x": 1})
+    await finish(api, result.run_id, RuntimeState.FAILED, "task add failed")
+    await in_thread(client._run_api.run_service_retry_run, result.run_id)
+    run = await in_thread(client.get_run, result.run_id)
+    assert (run.state, run.error) == ("PENDING", None)
+    states = {t.display_name: t.state for t in run.run_details.task_details}
+    assert states["add"] == "SUCCEEDED"
+
+
 async def test_recurring_runs_are_refused_not_ignored(client):
     experiment = await in_thread(client.create_experiment, "e")
     pipeline = await in_thread(client.upload_pipeline_from_pipeline_func, sums)

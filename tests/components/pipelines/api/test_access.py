@@ -117,7 +117,6 @@ async def test_healthz_is_open_to_whoever_is_authenticated(api):
         ("GET", "/recurringruns"),
         ("POST", "/recurringruns/x:enable"),
         ("DELETE", "/recurringruns/x"),
-        ("POST", "/runs/x:retry"),
         ("POST", "/pipelines/create"),
         ("POST", "/pipelines/x/versions"),
         ("PATCH", "/pipelines/x"),

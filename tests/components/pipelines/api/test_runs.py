@@ -151,6 +151,23 @@ async def test_terminating_asks_the_engine_once_and_a_finished_run_cannot_be_ter
     assert "finished_at" in finished
 
 
+async def test_a_failed_run_is_retried_once_and_no_other(api):
+    run = await api.start_run()
+    path = f"/runs/{run['run_id']}"
+    status, code, message = await api.refused("POST", f"{path}:retry")
+    assert (status, code) == (400, 9)
+    assert "is PENDING: only a run that is FAILED or CANCELED" in message
+    await api.runs.finish_run(run["run_id"], RuntimeState.FAILED, error_code=13, error_message="why")
+    assert (await api.refused("POST", f"{path}:retry", user="viewer"))[:2] == (403, 7)
+    assert (await api.refused("POST", "/runs/none:retry"))[:2] == (404, 5)
+    assert await api.ok("POST", f"{path}:retry") == {}
+    assert api.changes[-1].kind == "retried"
+    shown = await api.ok("GET", path)
+    assert [e["state"] for e in shown["state_history"]] == ["PENDING", "FAILED", "PENDING"]
+    assert not {"error", "finished_at"} & shown.keys()
+    assert (await api.refused("POST", f"{path}:retry"))[:2] == (400, 9)
+
+
 async def test_archive_restore_and_delete(api):
     run = await api.start_run()
     path = f"/runs/{run['run_id']}"

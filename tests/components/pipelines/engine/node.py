@@ -42,6 +42,7 @@ class LocalNode:
         self.waiting: dict[str, tuple[str, str]] = {}
         """By image: the reason and message with which its containers wait instead of starting."""
         self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self.running: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watch: asyncio.Task[None] | None = None
 
@@ -52,13 +53,14 @@ class LocalNode:
         self._watch = asyncio.create_task(self._follow(listed.resource_version))
 
     async def stop(self) -> None:
-        tasks = [t for t in (self._watch, *self._tasks.values()) if t is not None]
+        if self._watch is not None:
+            self._watch.cancel()
         for process in self.processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            _signal(process, signal.SIGKILL)
+        for uid, task in self._tasks.items():
+            if uid not in self.running:
+                task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _follow(self, version: str) -> None:
         async for event in self.client.watch(Pod, resource_version=version):
@@ -71,8 +73,8 @@ class LocalNode:
 
     def _kill(self, pod: Pod, number: int) -> None:
         process = self.processes.get(pod.metadata.name)
-        if process is not None and process.returncode is None:
-            process.send_signal(number)
+        if process is not None:
+            _signal(process, number)
 
     def _see(self, pod: Pod) -> None:
         uid = pod.metadata.uid
@@ -98,10 +100,13 @@ class LocalNode:
             cwd=self.folder,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )
         self.processes[name] = process
+        self.running.add(pod.metadata.uid)
         await self._status(pod, "Running", {"running": {"startedAt": now}})
         output, _ = await process.communicate()
+        self.running.discard(pod.metadata.uid)
         self.logs[name] = output.decode(errors="replace")
         code = process.returncode or 0
         terminated: dict[str, Any] = {
@@ -163,6 +168,13 @@ class LocalNode:
         patch = {"status": {"phase": phase, "containerStatuses": [main]}}
         with contextlib.suppress(NotFound):
             await self.client.patch(Pod, pod.metadata.name, patch, pod.metadata.namespace, subresource="status")
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    """To the launcher and all that it has started, as when a container is ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
 
 
 def _show(task: asyncio.Task[None]) -> None:

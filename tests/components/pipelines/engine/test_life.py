@@ -4,6 +4,8 @@
 # No `from __future__ import annotations` here: kfp reads the annotations of components.
 import asyncio
 import functools
+import os
+import signal
 import statistics
 import time
 import warnings
@@ -237,7 +239,7 @@ async def test_a_step_that_is_killed_says_so(lab):
     run_id = await lab.start(killed)
     await eventually(lambda: lab.node.processes)
     (process,) = lab.node.processes.values()
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)
     ended = await lab.ended(run_id)
 
     assert ended.state == "FAILED"

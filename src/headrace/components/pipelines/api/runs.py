@@ -1,4 +1,4 @@
-"""Runs: create, get, list, archive, unarchive, delete, terminate."""
+"""Runs: create, get, list, archive, unarchive, delete, terminate, retry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from headrace.components.pipelines.api.requests import (
     page,
     requester,
 )
+from headrace.components.pipelines.policy.rerun import rerun
+from headrace.components.pipelines.policy.view import build_view
 from headrace.components.pipelines.store.models import DEFAULT_SERVICE_ACCOUNT, Run, RuntimeState, StorageState
+from headrace.components.pipelines.types.ir import SpecError
 from headrace.components.pipelines.types.rest import (
     Code,
     RpcError,
@@ -53,7 +56,7 @@ class Runs:
             Route("/runs/{id}:archive", self.archive, methods=["POST"]),
             Route("/runs/{id}:unarchive", self.unarchive, methods=["POST"]),
             Route("/runs/{id}:terminate", self.terminate, methods=["POST"]),
-            Route("/runs/{id}:retry", self.refuse_retry, methods=["POST"]),
+            Route("/runs/{id}:retry", self.retry, methods=["POST"]),
             Route("/runs", self.list, methods=["GET"]),
             Route("/runs", self.create, methods=["POST"]),
             Route("/runs/{id}/tasks", self.tasks, methods=["GET"]),
@@ -154,9 +157,25 @@ class Runs:
             raise RpcError(Code.FAILED_PRECONDITION, f"Run {run.id} is {state} already: there is nothing to terminate.")
         return answer({})
 
-    async def refuse_retry(self, _request: Request) -> Response:
-        """POST /runs/{id}:retry."""
-        raise unimplemented("Retrying a run is")
+    async def retry(self, request: Request) -> Response:
+        """POST /runs/{id}:retry: go on from the steps that failed or were canceled."""
+        run = await self._find(request, "retry")
+        loaded = await self._runs.load_run(run.id)
+        if loaded is None:
+            raise not_found("Run", run.id)
+        state = loaded.run.state
+        if state in {RuntimeState.FAILED, RuntimeState.CANCELED}:
+            try:
+                view = build_view(loaded)
+            except SpecError as error:
+                raise invalid(f"The run's pipeline cannot run, also not again: {error}") from error
+            if await self._runs.retry_run(loaded.run, rerun(view.spec, view.tasks)):
+                return answer({})
+            current = await self._runs.get_run(run.id)
+            state = current.state if current else state
+        raise RpcError(
+            Code.FAILED_PRECONDITION, f"Run {run.id} is {state}: only a run that is FAILED or CANCELED can be retried."
+        )
 
     async def _experiment(self, request: Request, given: RunBody) -> Experiment:
         ident = given.experiment_id or request.query_params.get("experiment_id")

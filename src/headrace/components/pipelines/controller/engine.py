@@ -121,6 +121,8 @@ class Engine:
             if self._workers.get(worker.run_id) is worker:
                 del self._workers[worker.run_id]
                 self._tasks.pop(worker.run_id, None)
+        if worker.wanted:
+            self._ensure(worker.run_id)
 
     def _forget(self, run_id: str) -> None:
         """The run's record is gone: its pods go too."""

@@ -91,6 +91,11 @@ class RunWorker:
         row = self._row_of(pod)
         return row is not None and (row.state.final or row.attempt != _attempt(pod))
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the run's record changed after this worker had finished it: it was retried at once."""
+        return self._finished and self._reload
+
     def close(self) -> None:
         """Cancel what still runs on the side."""
         for task in (*self._background, *([self._timer] if self._timer else [])):

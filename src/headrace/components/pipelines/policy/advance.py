@@ -480,7 +480,11 @@ class _Planner:
         error: dict[str, Any] = row.report.get("error") or {}
         code, message = int(error.get("code") or INTERNAL), str(error.get("message") or "The step failed.")
         first = row.started_at or self.now
-        moment_or_none = None if code == FAILED_PRECONDITION else next_attempt(retry, row.attempt, first, self.now)
+        moment_or_none = (
+            None
+            if code == FAILED_PRECONDITION
+            else next_attempt(retry, row.attempt - row.detail.get("first_attempt", 0), first, self.now)
+        )
         if moment_or_none is None:
             self._fail(row, code, message)
             return

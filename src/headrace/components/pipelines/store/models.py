@@ -1,7 +1,7 @@
 """Rows of the pipelines database as plain values, without SQL: what the engine and the REST API exchange with it.
 
-Invariants: a state in FINAL never changes again; a task is identified within its run by its `path`; moments are
-aware UTC datetimes; ids are UUIDs as text (the forms that clients see).
+Invariants: a state in FINAL never changes again unless a user retries the run; a task is identified within its run by
+its `path`; moments are aware UTC datetimes; ids are UUIDs as text (the forms that clients see).
 """
 
 from __future__ import annotations
@@ -206,6 +206,15 @@ class TaskUpdate:
     expect_attempt: int | None = None
 
 
+class Again(enum.StrEnum):
+    """What a retry does to a task."""
+
+    RESET = "reset"
+    """As if it had never begun, at its next attempt."""
+    REOPEN = "reopen"
+    """A scope goes on: with its inputs, without its outcome."""
+
+
 @dataclass(slots=True)
 class Artifact:
     """An artifact: a typed reference to bytes in an object store, with metadata. Metrics are artifacts too."""
@@ -298,6 +307,7 @@ class ChangeKind(enum.StrEnum):
     TERMINATING = "terminating"
     REPORTED = "reported"
     DELETED = "deleted"
+    RETRIED = "retried"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Invariants:
 - one method is one transaction, durable when it returns;
 - a run or task in a final state never changes again, so that "succeeded exactly once" is a property of the record;
+  the one exception is a retry that a user asks for: it adds to the histories and takes nothing from them;
 - every method may be repeated after a crash: creating tasks skips paths that exist, a report is recorded once;
 - subscribers hear of what did not come from the engine (created, terminating, reported, deleted) after the commit.
 """
@@ -20,6 +21,7 @@ from headrace.api import _wire
 from headrace.components.pipelines.store import schema as t
 from headrace.components.pipelines.store.models import (
     FINAL,
+    Again,
     Artifact,
     Change,
     ChangeKind,
@@ -38,7 +40,7 @@ from headrace.components.pipelines.store.rows import from_row, to_row
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -49,6 +51,7 @@ log = logging.getLogger(__name__)
 
 _ARTIFACT_IDS = uuid.UUID("6b0d2b0e-6f0b-4e0e-9a44-2f1d6c1f7a10")
 """Namespace of artifact ids: an id follows from task, attempt and output, so that a repeated report makes none."""
+_RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
 _NOT_FINAL = [s.value for s in RuntimeState if s not in FINAL]
 
 
@@ -139,6 +142,36 @@ class RunRepository:
         if run is None:
             raise RunNotFound(run_id)
         return not run.state.final
+
+    async def retry_run(self, seen: Run, again: Mapping[str, Again]) -> bool:
+        """Let a failed or canceled run go on with these tasks (by path), and wake the engine.
+
+        False when the run is not (any more) as it was `seen`. Attempts and histories go on where they were.
+        """
+        now = self._clock.precise()
+
+        def work(connection: Connection) -> bool:
+            run = _run(connection, seen.id, lock=True)
+            if run is None or run.state not in _RETRYABLE or run.state_history != seen.state_history:
+                return False
+            query = sa.select(t.tasks).where(t.tasks.c.run_id == run.id)
+            for row in connection.execute(query).mappings().all():
+                if row["path"] in again:
+                    _begin_again(connection, now, from_row(TaskRow, row), again[row["path"]])
+            values = {
+                "state": RuntimeState.PENDING.value,
+                "state_history": [*run.state_history, history_entry(now, RuntimeState.PENDING)],
+                "error_code": 0,
+                "error_message": "",
+                "finished_at": None,
+            }
+            connection.execute(t.runs.update().where(t.runs.c.id == run.id).values(values))
+            return True
+
+        applied = await self._database.run(work)
+        if applied:
+            self.notify(Change(ChangeKind.RETRIED, seen.id))
+        return applied
 
     async def delete_run(self, run_id: str) -> bool:
         """Forget a run, its tasks and its artifacts' records, and tell the engine; False when there is none."""
@@ -384,6 +417,38 @@ def _update(connection: Connection, now: dt.datetime, update: TaskUpdate) -> boo
     _link(connection, task, Direction.INPUT, values.get("inputs"))
     _link(connection, task, Direction.OUTPUT, values.get("outputs"))
     return True
+
+
+def _begin_again(connection: Connection, now: dt.datetime, task: TaskRow, how: Again) -> None:
+    values: dict[str, Any] = {
+        "state": RuntimeState.RUNNING.value,
+        "outputs": Values(),
+        "error_code": 0,
+        "error_message": "",
+        "finished_at": None,
+    }
+    if how is Again.RESET:
+        # A pod's name follows from the attempt: what may have had one goes on with the next.
+        attempt = task.attempt + (task.state is not RuntimeState.SKIPPED)
+        detail: dict[str, Any] = {"first_attempt": attempt}
+        failed = [*task.detail.get("failed_pods", []), *([task.pod_name] if task.pod_name else [])]
+        if failed:
+            detail["failed_pods"] = failed
+        values |= {
+            "state": RuntimeState.PENDING.value,
+            "attempt": attempt,
+            "pod_name": "",
+            "inputs": Values(),
+            "cache_key": "",
+            "cached_from": "",
+            "report": None,
+            "detail": detail,
+            "started_at": None,
+        }
+    values["state_history"] = [*task.state_history, history_entry(now, RuntimeState(values["state"]))]
+    connection.execute(t.tasks.update().where(t.tasks.c.id == task.id).values(values))
+    _link(connection, task, Direction.INPUT, values.get("inputs"))
+    _link(connection, task, Direction.OUTPUT, values["outputs"])
 
 
 def _link(connection: Connection, task: TaskRow, direction: Direction, values: Values | None) -> None:
