@@ -9,15 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from headrace.machinery.pages import Site
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from headrace.api.core import Pod
     from headrace.api.identity import User
     from headrace.api.meta import Object
     from headrace.client.base import Client
     from headrace.machinery.clock import Clock
     from headrace.machinery.controller import AnyController
+    from headrace.machinery.pages import Page, Panel
     from headrace.machinery.settings import Settings
 
 
@@ -58,6 +62,78 @@ class PodLogs(Protocol):
         ...
 
 
+class PodSession(Protocol):
+    """A command in a container, or a container's own input and output. Nothing is kept but by the kernel."""
+
+    async def read(self, stream: int) -> bytes:
+        """What comes next on 1 (stdout; a terminal's everything) or 2 (stderr); b"" at the end."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """To its input; dropped when nobody reads it any more."""
+        ...
+
+    def end_input(self) -> None:
+        """No more input."""
+        ...
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The terminal's size; nothing without a terminal."""
+        ...
+
+    async def wait(self) -> int:
+        """The exit code."""
+        ...
+
+    async def close(self) -> None:
+        """End it, if it still runs. Nobody may be reading or writing."""
+        ...
+
+
+class SessionRefused(Exception):
+    """The command cannot be run (no such program …); the message says why."""
+
+
+class PodStreams(Protocol):
+    """Opens sessions in running containers."""
+
+    async def exec(self, pod: Pod, container: str, command: tuple[str, ...], *, stdin: bool, tty: bool) -> PodSession:
+        """Start a command. Raises NotFound when the container does not run, SessionRefused."""
+        ...
+
+    async def attach(self, pod: Pod, container: str, *, stdin: bool, tty: bool) -> PodSession:
+        """What the container writes from now on. Raises NotFound, BadRequest for what cannot be had."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container used over a window of time that ended just now."""
+
+    container: str
+    cpu_cores: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """What this node and its pods use."""
+
+    window_seconds: float
+    cpu_cores: float
+    memory_bytes: int
+    pods: dict[str, tuple[ContainerUsage, ...]]
+    """By the pod's uid: those that run."""
+
+
+class Usages(Protocol):
+    """Measures when asked, not in between."""
+
+    async def usage(self) -> NodeUsage:
+        """What is used now."""
+        ...
+
+
 class Authenticator(Protocol):
     """Says who sends a bearer token at the platform's own edges."""
 
@@ -76,6 +152,8 @@ class Context:
     clock: Clock
     dialer: Dialer
     logs: PodLogs
+    site: Site = field(default_factory=Site)
+    """What pages may know of the rest of the platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +198,11 @@ class Parts:
     start: Callable[[], Awaitable[None]] | None = None
     """Run before anything of this component serves: migrations, recovery."""
     stop: Callable[[], Awaitable[None]] | None = None
+    pages: tuple[Page, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    """Parts of the dashboard's first page."""
+    health: Callable[[], Awaitable[str]] | None = None
+    """Says "" or what is wrong with the component now, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class _Wanted:
 
     since: bytes
     timestamps: bool
+    source: bytes = b""
+    """stdout or stderr; empty for both."""
 
     def text(self, entries: Iterable[bytes]) -> Iterator[bytes]:
         fresh = True
@@ -46,7 +48,9 @@ class _Wanted:
             parts = entry.split(b" ", 3)
             if len(parts) != 4 or parts[0] < self.since:
                 continue
-            stamp, _, tag, text = parts
+            stamp, source, tag, text = parts
+            if self.source and source != self.source:
+                continue
             head = stamp + b" " if self.timestamps and fresh else b""
             fresh = tag == b"F"
             yield head + text + (b"\n" if fresh else b"")
@@ -80,8 +84,9 @@ class NodeLogs:
         since_seconds: float | None = None,
         timestamps: bool = False,
         limit_bytes: int | None = None,
+        source: str = "",
     ) -> AsyncIterator[bytes]:
-        """See PodLogs."""
+        """See PodLogs. `source` (stdout or stderr) leaves the other out."""
         found = self._pods(f"{namespace}/{pod}")
         if found is not None and uid and found.metadata.uid != uid:
             found = None
@@ -90,7 +95,7 @@ class NodeLogs:
         name = container or _only(found, pod)
         folder = self._folder / f"{namespace}_{pod}_{uid or (found.metadata.uid if found is not None else '')}"
         attempt = _attempt(found, pod, name, folder / name, previous=previous)
-        wanted = _Wanted(self._since(since_seconds), timestamps)
+        wanted = _Wanted(self._since(since_seconds), timestamps, source.encode())
         left = limit_bytes
         async for chunk in self._chunks(folder, name, attempt, wanted, tail, follow=follow):
             if left is None:

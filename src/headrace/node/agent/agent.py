@@ -24,6 +24,8 @@ from headrace.node.agent.reporter import Reporter
 from headrace.node.agent.worker import PodWorker
 from headrace.node.folders import PodFolders
 from headrace.node.logs import NodeLogs
+from headrace.node.streaming import NodeStreams
+from headrace.node.usage import NodeUsages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +110,8 @@ class NodeAgent:
         self._background: list[asyncio.Task[None]] = []
         self._running = self._begun = False
         self.logs = NodeLogs(settings, clock, self._cached_pod, self._attempt)
+        self.streams = NodeStreams(runtime, self.logs, self._attempt)
+        self.usages = NodeUsages(runtime, clock)
 
     def controllers(self) -> tuple[AnyController, ...]:
         """For the manager that keeps the agent's caches."""
