@@ -6,7 +6,8 @@ import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from headrace.components.pipelines.policy.advance import CacheHit, Plan, RunView, advance, with_scopes
+from headrace.components.pipelines.policy.advance import advance, with_scopes
+from headrace.components.pipelines.policy.plan import CacheHit, Plan, RunView
 from headrace.components.pipelines.policy.view import constants
 from headrace.components.pipelines.store.models import Artifact, Run, RuntimeState, TaskRow, Values
 from headrace.components.pipelines.types.ir import parse_pipeline_spec

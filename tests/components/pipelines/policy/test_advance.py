@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.components.pipelines.policy.advance import find_task, pod_name, task_id
+from headrace.components.pipelines.policy.plan import find_task, pod_name, task_id
 from headrace.components.pipelines.store.models import Run, RuntimeState
 
 _NAME = "pipelines_simulation"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api.core import PersistentVolumeClaim, PersistentVolumeClaimSpec, ResourceRequirements
 from headrace.api.errors import AlreadyExists, NotFound, StatusError
 from headrace.api.meta import ObjectMeta
-from headrace.components.pipelines.policy.advance import FAILED_PRECONDITION
+from headrace.components.pipelines.policy.plan import FAILED_PRECONDITION
 from headrace.components.pipelines.policy.values import to_text
 from headrace.components.pipelines.render.step import RUN_LABEL, TASK_LABEL
 from headrace.components.pipelines.store.models import Report, RuntimeState

@@ -15,16 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api.errors import InternalError, ServiceUnavailable, StatusError, Timeout, TooManyRequests
 from headrace.components.pipelines.controller import claims
-from headrace.components.pipelines.policy.advance import (
-    FAILED_PRECONDITION,
-    INTERNAL,
-    CacheHit,
-    Plan,
-    RunView,
-    advance,
-    find_task,
-    with_scopes,
-)
+from headrace.components.pipelines.policy.advance import advance, with_scopes
+from headrace.components.pipelines.policy.plan import FAILED_PRECONDITION, INTERNAL, CacheHit, Plan, RunView, find_task
 from headrace.components.pipelines.policy.podstatus import Phase, observe
 from headrace.components.pipelines.policy.values import ResolveError
 from headrace.components.pipelines.policy.view import build_view

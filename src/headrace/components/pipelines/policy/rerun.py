@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.components.pipelines.policy.advance import ROOT, find_task
+from headrace.components.pipelines.policy.plan import ROOT, find_task
 from headrace.components.pipelines.store.models import Again, RuntimeState, TaskType
 
 if TYPE_CHECKING:

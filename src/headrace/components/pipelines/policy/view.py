@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headrace.api import _wire
-from headrace.components.pipelines.policy.advance import RunView, resource_name
+from headrace.components.pipelines.policy.plan import RunView, resource_name
 from headrace.components.pipelines.policy.resolve import RunConstants
 from headrace.components.pipelines.types.ir import parse_pipeline_spec
 

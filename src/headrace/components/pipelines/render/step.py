@@ -39,7 +39,7 @@ from headrace.components.pipelines.render.platform import apply_config
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.components.pipelines.policy.advance import RunView
+    from headrace.components.pipelines.policy.plan import RunView
     from headrace.components.pipelines.store.models import Artifact, TaskRow
     from headrace.components.pipelines.types.ir import ArtifactType, ComponentSpec, ContainerSpec, Resources
 
