@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from decimal import ROUND_UP, Context, Decimal
 from functools import lru_cache
+from typing import Any
 
 _PATTERN = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,18})?")
 _SUFFIX = {
@@ -23,6 +24,8 @@ _SUFFIX = {
     "E": Decimal(10**18),
     **{f"{letter}i": Decimal(1024 ** (i + 1)) for i, letter in enumerate("KMGTPE")},
 }
+_DECIMAL_SUFFIX = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
+_BINARY_SUFFIX = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _NANO = Decimal("1e-9")
 _MAX_BINARY = Decimal(2**63 - 1)
 _MAX_EXPONENT = 99
@@ -49,3 +52,60 @@ def parse(value: str | float) -> Decimal:
         amount = max(min(amount, _MAX_BINARY), -_MAX_BINARY)
     places = amount.as_tuple().exponent
     return amount.quantize(_NANO, ROUND_UP, _EXACT) if isinstance(places, int) and places < -9 else amount
+
+
+def canonical(value: Any) -> Any:
+    """The canonical text of a quantity; what is no quantity comes back as it is, for validation to name."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    try:
+        number = parse(value)
+    except ValueError:
+        return value
+    text = str(value).strip()
+    if text.endswith("i") and abs(number) >= 1024:
+        return _binary(number)
+    if text[-1].isdigit() and ("e" in text or "E" in text):
+        return _exponent(number)
+    return _decimal(number)
+
+
+def _decimal(number: Decimal) -> str:
+    if number == 0:
+        return "0"
+    power = max(_power(number) // 3, -3)
+    scaled = number / Decimal(1000) ** power
+    if power == -3:
+        scaled = scaled.to_integral_value(rounding="ROUND_UP")
+    power = min(power, 6)
+    return f"{_plain(number / Decimal(1000) ** power if power > -3 else scaled)}{_DECIMAL_SUFFIX[power + 3]}"
+
+
+def _binary(number: Decimal) -> str:
+    if number != number.to_integral_value():
+        return _decimal(number)
+    whole, power = int(number), 0
+    while power < len(_BINARY_SUFFIX) - 1 and whole % 1024 == 0:
+        whole //= 1024
+        power += 1
+    return f"{whole}{_BINARY_SUFFIX[power]}"
+
+
+def _exponent(number: Decimal) -> str:
+    power = _power(number) // 3 * 3 if number else 0
+    return f"{_plain(number.scaleb(-power))}{f'e{power}' if power else ''}"
+
+
+def _power(number: Decimal) -> int:
+    """How many zeros end the number (negative: how many places it has)."""
+    exponent = number.normalize().as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.quantize(Decimal(1)):f}"
+
+
+def text(number: Decimal, *, binary: bool) -> str:
+    """A number in canonical form: with binary suffixes where it is large and whole, else with decimal ones."""
+    return _binary(number) if binary and abs(number) >= 1024 else _decimal(number)

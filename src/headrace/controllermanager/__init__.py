@@ -3,7 +3,7 @@
 On a real Kubernetes cluster none of these run: kube-controller-manager does the same work there. Decisions are in
 `*_policy.py` and `gc_graph.py`, without I/O; the other modules are one controller each.
 
-Not here yet: EndpointSlice, HorizontalPodAutoscaler, ResourceQuota, Lease and Node
+Not here yet: EndpointSlice, HorizontalPodAutoscaler, Lease and Node
 life cycles.
 """
 
@@ -19,6 +19,7 @@ from headrace.controllermanager.event_expiry import EventExpiryController
 from headrace.controllermanager.garbage_collector import GarbageCollector
 from headrace.controllermanager.job import JobController
 from headrace.controllermanager.namespace import NamespaceController, NamespaceDefaultsController
+from headrace.controllermanager.quota import QuotaController
 from headrace.controllermanager.replicaset import ReplicaSetController
 from headrace.controllermanager.statefulset import StatefulSetController
 from headrace.controllermanager.volumes import ClaimController, VolumeController
@@ -49,6 +50,7 @@ def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, k
         JobController(client, clock, events("job-controller")),
         CronJobController(client, clock, events("cronjob-controller")),
         EndpointsController(client),
+        QuotaController(client, kinds),
         ClaimController(settings, client, binder),
         VolumeController(settings, client, binder),
         GarbageCollector(client, clock, kinds),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.apiserver.admission.defaults.quantities import canonical
+from headrace.api.quantity import canonical
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ GOOD = {
     "PersistentVolumeClaim": {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}},
     "PersistentVolume": {"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1"}}},
     "Event": {"involvedObject": {"name": "x"}, "firstTimestamp": "2026-01-01T00:00:00Z"},
+    "ResourceQuota": {
+        "spec": {
+            "hard": {"pods": "4", "requests.cpu": "1", "count/pods": 2},
+            "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["a"]}]},
+        }
+    },
+    "LimitRange": {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "default": {"cpu": "1"}}]}},
     "Deployment": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "ReplicaSet": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "StatefulSet": {

@@ -158,3 +158,31 @@ def test_daemon_sets(kubectl, background, namespace):
     kubectl(*on, "rollout", "undo", "ds/agent")
     eventually(lambda: images(kubectl, namespace) == "img:1")
     assert "Desired Number of Nodes Scheduled: 1" in kubectl(*on, "describe", "ds", "agent")
+
+
+LIMITS = {
+    "apiVersion": "v1",
+    "kind": "LimitRange",
+    "metadata": {"name": "small"},
+    "spec": {"limits": [{"type": "Container", "default": {"memory": "64Mi"}, "max": {"cpu": "1"}}]},
+}
+
+
+def test_quotas_and_limits(kubectl, namespace):
+    on = ("-n", namespace)
+    kubectl(*on, "create", "quota", "q", "--hard=pods=1,requests.memory=1Gi,count/deployments.apps=0")
+    kubectl(*on, "create", "-f", "-", stdin=json.dumps(LIMITS))
+    kubectl(*on, "run", "one", "--image=img")
+    assert kubectl(*on, "get", "pod", "one", "-o", "jsonpath={.spec.containers[0].resources.limits}") == (
+        '{"cpu":"1","memory":"64Mi"}'
+    )
+    assert "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1" in kubectl.fails(
+        *on, "run", "two", "--image=img"
+    )
+    refused = kubectl.fails(*on, "create", "deployment", "web", "--image=img")
+    assert 'deployments.apps "web" is forbidden: exceeded quota: q' in refused
+    eventually(lambda: "pods: 1/1" in kubectl(*on, "get", "quota", "q"))
+    described = kubectl("describe", "namespace", namespace)
+    assert "requests.memory" in described
+    assert "Container" in described
+    assert rows(kubectl(*on, "get", "limits"))[0] == ["NAME", "CREATED", "AT"]

@@ -13,7 +13,8 @@ from headrace.api.apiextensions import CustomResourceDefinition
 from headrace.api.core import Namespace
 from headrace.api.errors import BadRequest, Cause, Forbidden, MethodNotAllowed, NotFound
 from headrace.api.rbac import GROUP as RBAC_GROUP
-from headrace.apiserver.admission import creation, defaults, definitions, metadata, rules
+from headrace.apiserver.admission import creation, defaults, definitions, limit_ranges, metadata, rules
+from headrace.apiserver.admission.quotas import Quotas
 from headrace.apiserver.authz import escalation
 from headrace.apiserver.schema.catalog import META
 from headrace.apiserver.schema.document import Report, decode, missing
@@ -41,6 +42,7 @@ class Admission:
     ) -> None:
         self._schemas, self._lookup, self._authorizer, self._clock = schemas, lookup, authorizer, clock
         self._addresses = creation.Addresses(service_cidr, lookup)
+        self._quotas = Quotas(lookup)
 
     def decode(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:
         """The object as its kind's types would hold it, with defaults. Raises BadRequest."""
@@ -76,6 +78,7 @@ class Admission:
         self._check_namespace(info, obj)
         match info.kind:
             case "Pod" if core:
+                limit_ranges.admit(info, obj, self._lookup)
                 creation.pod(obj, info, self._lookup)
             case "Namespace" if core:
                 obj["spec"] = {**(obj.get("spec") or {}), "finalizers": ["kubernetes"]}
@@ -83,6 +86,7 @@ class Admission:
                 defaults.fill(info, obj)
             case "PersistentVolumeClaim" if core:
                 creation.claim(obj, self._lookup)
+                limit_ranges.admit(info, obj, self._lookup)
             case "PersistentVolume" if core:
                 obj["status"] = {"phase": "Pending"}
             case "Service" if core:
@@ -107,6 +111,7 @@ class Admission:
             self._addresses.assign(obj, info)
         if info == CustomResourceDefinition.INFO:
             obj["status"] = definitions.status(obj, self._taken(obj), self._clock.now())
+        self._quotas.admit(info, obj)
         return obj
 
     def update(self, user: User, served: Served, new: Json, old: Json, *, subresource: str) -> Json:
@@ -126,6 +131,8 @@ class Admission:
             self._check_grants(user, info, new)
         if not subresource and info == CustomResourceDefinition.INFO:
             new["status"] = definitions.status(new, self._taken(new), self._clock.now())
+        if not subresource:
+            self._quotas.admit(info, new, old)
         return new
 
     def delete(self, served: Served, name: str) -> None:
@@ -137,6 +144,7 @@ class Admission:
 
     def written(self, info: KindInfo, obj: Json) -> None:
         """The write has ended, well or not."""
+        self._quotas.release(obj)
         if info.kind == "Service" and not info.group:
             self._addresses.release(obj)
 

@@ -27,6 +27,10 @@ class Lookup(Protocol):
         """Every object of a kind."""
         ...
 
+    def within(self, info: KindInfo, namespace: str) -> list[Json]:
+        """Every object of a kind in one namespace."""
+        ...
+
 
 class StoreLookup:
     """Reads the store's memory."""
@@ -42,6 +46,10 @@ class StoreLookup:
     def all(self, info: KindInfo) -> Iterator[Json]:
         """See Lookup."""
         return (_decode(r) for r in self._store.range(self._kinds.served(info).prefix))
+
+    def within(self, info: KindInfo, namespace: str) -> list[Json]:
+        """See Lookup."""
+        return [_decode(r) for r in self._store.range(f"{self._kinds.served(info).prefix}{namespace}/")]
 
 
 def _decode(record: Record) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.api import _wire, apiextensions, apps, batch, coordination, core, rbac, storage
+from headrace.api import _wire, apiextensions, apps, batch, coordination, core, limits, rbac, storage
 from headrace.api.errors import MethodNotAllowed, NotFound
 from headrace.api.rbac import ClusterRole
 from headrace.apiserver import patch as patches
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from headrace.store.base import Change, Store
 
 BUILTIN: tuple[KindInfo, ...] = tuple(
-    kind.INFO for module in (core, apps, batch, rbac, storage, coordination, apiextensions) for kind in module.KINDS
+    kind.INFO
+    for module in (core, limits, apps, batch, rbac, storage, coordination, apiextensions)
+    for kind in module.KINDS
 )
 _WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize"})
 _RBAC_PREFIX = f"/registry/{RBAC_GROUP}/"

@@ -33,6 +33,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "persistentvolumeclaims"): core.CLAIM,
     ("", "persistentvolumes"): core.VOLUME,
     ("", "resourcequotas"): core.QUOTA,
+    ("", "limitranges"): core.ROLE,
     ("apps", "deployments"): workloads.DEPLOYMENT,
     ("apps", "replicasets"): workloads.REPLICA_SET,
     ("apps", "statefulsets"): workloads.STATEFUL_SET,

@@ -17,6 +17,8 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("", "Endpoints"): others.endpoints,
     ("", "Secret"): others.secret,
     ("", "Namespace"): others.namespace,
+    ("", "ResourceQuota"): others.resource_quota,
+    ("", "LimitRange"): others.limit_range,
     ("", "PersistentVolumeClaim"): others.claim,
     ("", "PersistentVolume"): others.volume,
     ("", "Node"): others.node,

@@ -41,6 +41,22 @@ def endpoints(obj: Json) -> None:
             port.setdefault("protocol", "TCP")
 
 
+def resource_quota(obj: Json) -> None:
+    """A ResourceQuota."""
+    canonical_list((obj.get("spec") or {}).get("hard"))
+
+
+def limit_range(obj: Json) -> None:
+    """A LimitRange: a container's default limit is the most it may have, its default request its limit or the least."""
+    for item in (obj.get("spec") or {}).get("limits") or ():
+        for part in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"):
+            canonical_list(item.get(part))
+        if item.get("type") == "Container":
+            default = {**(item.get("max") or {}), **(item.get("default") or {})}
+            request = {**(item.get("min") or {}), **default, **(item.get("defaultRequest") or {})}
+            item.update({k: v for k, v in (("default", default), ("defaultRequest", request)) if v})
+
+
 def secret(obj: Json) -> None:
     """A Secret; `stringData` goes into `data`."""
     if not obj.get("type"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.apiserver.admission.defaults.quantities import canonical, canonical_list
+from headrace.api.quantity import canonical
+from headrace.apiserver.admission.defaults.quantities import canonical_list
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.apiserver.admission.rules import others, pods, workloads
+from headrace.apiserver.admission.rules import limits, others, pods, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +21,8 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("", "Secret"): others.secret,
     ("", "PersistentVolumeClaim"): others.claim,
     ("", "PersistentVolume"): others.volume,
+    ("", "ResourceQuota"): limits.resource_quota,
+    ("", "LimitRange"): limits.limit_range,
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "ReplicaSet"): workloads.replica_set,
     ("apps", "StatefulSet"): workloads.stateful_set,
@@ -40,6 +42,7 @@ _UPDATE: dict[tuple[str, str], Callable[[Json, Json], Iterator[Cause]]] = {
     ("", "ConfigMap"): others.immutable_data,
     ("", "Secret"): others.secret_update,
     ("", "PersistentVolumeClaim"): others.claim_update,
+    ("", "ResourceQuota"): limits.resource_quota_update,
     ("apps", "Deployment"): workloads.selector_update,
     ("apps", "ReplicaSet"): workloads.selector_update,
     ("apps", "StatefulSet"): workloads.stateful_set_update,
