@@ -137,6 +137,8 @@ BOMB = "".join(
         (b"a: 1\n---\nb: 2", "application/yaml"),
         (b"a: !!python/object/apply:os.system [ls]", "application/yaml"),
         (b"[" * 20_000, "application/yaml"),
+        (b"[" * 300_000, "application/yaml"),
+        (b"- " * 300_000, "application/yaml"),
     ],
 )
 def test_bodies_that_are_refused(body, kind):

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
-import yaml
-
-from headrace.api import _wire
+from headrace.api import _wire, _yaml
 from headrace.api.errors import BadRequest, RequestEntityTooLarge, StatusError, UnsupportedMediaType
 from headrace.apiserver.http import protobuf
 
@@ -155,16 +153,6 @@ def _too_large() -> RequestEntityTooLarge:
     return RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY} bytes")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as JSON: times stay text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
 def media_type(content_type: str) -> str:
     """The type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
@@ -193,11 +181,14 @@ def decode(body: bytes, content_type: str) -> Any:
 def decode_yaml(body: bytes) -> Any:
     """Plain JSON values out of one YAML document. Raises BadRequest."""
     try:
-        loaded = yaml.load(body, _Loader)  # noqa: S506 - it descends from SafeLoader
+        found = _yaml.documents(body)
+        if len(found) > 1:
+            raise BadRequest(f"the body has {len(found)} YAML documents: send one at a time")
+        loaded = found[0] if found else None
         if _expanded(loaded, {}) > MAX_YAML_VALUES:
             raise BadRequest(f"the body has aliases that expand to more than {MAX_YAML_VALUES} values")
         return _wire.decode_any(_wire.encode(loaded))  # refuses what JSON cannot say
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+    except (_yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not YAML that JSON can express: {error}") from error
 
 

@@ -87,6 +87,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         ("just text", "does not contain a pipeline"),
         ("a: [", "not valid YAML at line"),
         ("a: !!python/object:os.system x", "not valid YAML"),
+        ("[" * 300_000, "nested"),
         ("a: &a {b: *a}", "too large once"),
         (BOMB, "too large once"),
         ("1: x", "key that is not a string"),

@@ -54,11 +54,11 @@ def parse(spec: Spec) -> PipelineSpec:
 
 
 def _load(raw: bytes) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415 - only uploads need it
+    from headrace.api import _yaml  # noqa: PLC0415 - only uploads need it
 
     try:
-        documents = [document for document in yaml.load_all(raw, _loader()) if document is not None]
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        documents = [document for document in _yaml.documents(raw) if document is not None]
+    except (_yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         place = f" at line {where.line + 1}, column {where.column + 1}" if where else ""
         raise invalid(f"The pipeline is not valid YAML{place}: {getattr(error, 'problem', None) or error}.") from error
@@ -72,18 +72,6 @@ def _load(raw: bytes) -> dict[str, Any]:
     for document in more:
         platform.update(document)
     return {"pipeline_spec": first, "platform_spec": platform}
-
-
-def _loader() -> Any:
-    """YAML as JSON sees it: dates stay text."""
-    import yaml  # noqa: PLC0415 - only uploads need it
-
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    resolvers = {
-        first: [(tag, pattern) for tag, pattern in entries if tag != "tag:yaml.org,2002:timestamp"]
-        for first, entries in base.yaml_implicit_resolvers.items()
-    }
-    return type("Loader", (base,), {"yaml_implicit_resolvers": resolvers})
 
 
 def _check_plain(documents: list[Any]) -> None:
