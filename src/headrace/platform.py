@@ -190,7 +190,19 @@ class Platform:
             EventRecorder(agent_client, clock, "kubelet"),
         )
         await self._add(
-            "kubernetes-api", ApiServer(settings, registry, tokens, agent.logs, proxy, clock=clock, pki=pki), mark
+            "kubernetes-api",
+            ApiServer(
+                settings,
+                registry,
+                tokens,
+                agent.logs,
+                proxy,
+                streams=agent.streams,
+                usages=agent.usages,
+                clock=clock,
+                pki=pki,
+            ),
+            mark,
         )
 
         for controller in kubernetes_controllers(settings, system, clock, pki.ca.read_text(), registry.kinds):

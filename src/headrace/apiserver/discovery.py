@@ -32,6 +32,12 @@ PARTS: dict[str, tuple[tuple[str, str, str] | None, list[str]]] = {
     "token": (("authentication.k8s.io", "v1", "TokenRequest"), ["create"]),
 }
 """What answers a part of an object (None: the object's own kind), and its verbs."""
+SESSIONS = {
+    "attach": ("", "v1", "PodAttachOptions"),
+    "exec": ("", "v1", "PodExecOptions"),
+    "portforward": ("", "v1", "PodPortForwardOptions"),
+}
+SESSION_VERBS = ["create", "get"]
 PROXIED = {"pods": ("", "v1", "PodProxyOptions"), "services": ("", "v1", "ServiceProxyOptions")}
 
 _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?")
@@ -166,6 +172,8 @@ class Discovery:
         parts = [(p, PARTS[p][0] or own, PARTS[p][1]) for p in sorted(info.subresources) if p in PARTS]
         if not info.group and info.plural in PROXIED:
             parts.append(("proxy", PROXIED[info.plural], PROXY_VERBS))
+        if not info.group and info.plural == "pods":
+            parts += [(part, kind, SESSION_VERBS) for part, kind in SESSIONS.items()]
         return parts
 
     def _resources(self, info: KindInfo) -> list[Json]:

@@ -97,6 +97,10 @@ class SessionRefused(Exception):
 class PodStreams(Protocol):
     """Opens sessions in running containers."""
 
+    async def check(self, pod: Pod, container: str, *, stdin: bool) -> None:
+        """Raises what exec, or with `stdin` attach, would be refused for before anything is started."""
+        ...
+
     async def exec(self, pod: Pod, container: str, command: tuple[str, ...], *, stdin: bool, tty: bool) -> PodSession:
         """Start a command. Raises NotFound when the container does not run, SessionRefused."""
         ...

@@ -40,6 +40,12 @@ class NodeStreams:
             raise NotFound(f'container not found ("{container}")', kind="containers", name=container)
         return attempt
 
+    async def check(self, pod: Pod, container: str, *, stdin: bool) -> None:
+        """See PodStreams: containers take no input."""
+        self._attempt(pod, container)
+        if stdin:
+            raise BadRequest(STDIN.format(name=container))
+
     async def exec(self, pod: Pod, container: str, command: tuple[str, ...], *, stdin: bool, tty: bool) -> PodSession:
         """See PodStreams."""
         attempt = self._attempt(pod, container)
@@ -52,9 +58,7 @@ class NodeStreams:
 
     async def attach(self, pod: Pod, container: str, *, stdin: bool, tty: bool) -> PodSession:
         """See PodStreams. Output that ends within a line comes with the line's end."""
-        self._attempt(pod, container)
-        if stdin:
-            raise BadRequest(STDIN.format(name=container))
+        await self.check(pod, container, stdin=stdin)
         del tty  # containers have no terminals, so there is none to attach to; their output is the same
         meta = pod.metadata
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.apiserver.pki.authority import Pki
-    from headrace.machinery.component import Dialer, PodLogs
+    from headrace.machinery.component import Dialer, PodLogs, PodStreams, Usages
     from headrace.testing.cluster import EmbeddedCluster
 
 
@@ -42,6 +42,8 @@ async def http_cluster(
     pki: Pki | None = None,
     logs: PodLogs | None = None,
     dialer: Dialer | None = None,
+    streams: PodStreams | None = None,
+    usages: Usages | None = None,
     **options: Any,
 ) -> AsyncIterator[HttpCluster]:
     """Serve a test cluster (`options` go to `embedded_cluster`) on an ephemeral port; `home` gets the kubeconfig.
@@ -53,7 +55,17 @@ async def http_cluster(
     async with embedded_cluster(settings=settings, **options) as cluster:
         tokens = TokenIssuer(files.service_account_key, cluster.registry, cluster.clock)
         cluster.tokens = tokens
-        server = ApiServer(settings, cluster.registry, tokens, logs, dialer, clock=cluster.clock, pki=files)
+        server = ApiServer(
+            settings,
+            cluster.registry,
+            tokens,
+            logs,
+            dialer,
+            streams=streams,
+            usages=usages,
+            clock=cluster.clock,
+            pki=files,
+        )
         await server.start()
         try:
             bound = dataclasses.replace(settings, ports=Ports(api=server.port))

@@ -122,18 +122,6 @@ async def test_logs_need_their_own_permission(nobody, api, pod):
     assert (await api.get(f"{PODS}/missing/log")).status == 404
 
 
-@pytest.mark.parametrize("part", ["exec", "attach", "portforward"])
-async def test_sessions_are_refused_in_a_sentence(api, pod, part):
-    await pod("p")
-    answer = await api("POST", f"{PODS}/p/{part}?command=ls", Connection="Upgrade", Upgrade="SPDY/3.1")
-    assert answer.status == 405
-    assert f"pods/{part} is not supported yet" in answer.json["message"]
-    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        async with api._session.ws_connect(f"{api.url}{PODS}/p/{part}", protocols=["v5.channel.k8s.io"]):
-            pass
-    assert refused.value.status == 405
-
-
 async def test_bind_and_evict(api, pod):
     await pod("p")
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"name": "headrace"}}

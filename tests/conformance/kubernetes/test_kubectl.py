@@ -337,7 +337,7 @@ def test_logs(kubectl, namespace):
     assert kubectl("-n", namespace, "logs", "-f", "one", "-c", "main", "--tail=1") == "second\n"
     assert kubectl("-n", namespace, "logs", "-l", "app=a") == "first\nsecond\n"
     assert "container other is not valid for pod one" in kubectl.fails("-n", namespace, "logs", "one", "-c", "other")
-    assert "not supported yet" in kubectl.fails("-n", namespace, "exec", "one", "--", "ls")
+    assert "does not have a host assigned" in kubectl.fails("-n", namespace, "exec", "one", "--", "ls")
 
 
 def test_who_may(kubectl, background, namespace):

@@ -128,6 +128,8 @@ def default_objects() -> list[Json]:
         _role("system:aggregate-to-admin", _admin_rules(), into="admin"),
         _role("system:aggregate-to-edit", _edit_rules(), into="edit"),
         _role("system:aggregate-to-view", _view_rules(), into="view"),
+        # For `kubectl top`; on a cluster it comes with metrics-server.
+        _role("system:aggregated-metrics-reader", [_rule("metrics.k8s.io", "pods nodes", READ)], into="view"),
         _role(
             "system:discovery",
             [_paths("/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/")],

@@ -10,19 +10,21 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from headrace.api.errors import InternalError, NotAcceptable, NotFound, StatusError, Unauthorized
+from headrace.api.errors import BadRequest, InternalError, NotAcceptable, NotFound, StatusError, Unauthorized
 from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
 from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
-from headrace.apiserver.http import endpointslices, reviews, targets
+from headrace.apiserver.http import endpointslices, metrics, reviews, sessions, targets
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
 from headrace.apiserver.http.proxy import Proxy
 from headrace.apiserver.http.representation import Representations
 from headrace.apiserver.http.resources import Resources, not_allowed
+from headrace.apiserver.http.sessions import Sessions
 from headrace.apiserver.http.subresources import Subresources
+from headrace.apiserver.http.websocket import SocketClosed, WebSocket
 from headrace.apiserver.openapi import V2_PROTOBUF, V2_PROTOBUF_SENT, OpenAPI
 from headrace.apiserver.registry.core import forbidden
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.http.messages import Sendable
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
-    from headrace.machinery.component import Dialer, PodLogs
+    from headrace.machinery.component import Dialer, PodLogs, PodStreams, Usages
 
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -57,6 +59,8 @@ class ApiApp:
         address: str,
         logs: PodLogs | None = None,
         dialer: Dialer | None = None,
+        streams: PodStreams | None = None,
+        usages: Usages | None = None,
         ready: dict[str, Callable[[], bool]] | None = None,
     ) -> None:
         self.stopping = asyncio.Event()
@@ -66,10 +70,14 @@ class ApiApp:
         self._shapes = Representations(registry.kinds, clock)
         self._resources = Resources(registry, self._shapes, self.stopping)
         self._proxy = Proxy(dialer, self.stopping) if dialer else None
-        self._parts = Subresources(registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy)
+        self._sessions = Sessions(registry, self.stopping, streams=streams, dialer=dialer)
+        self._parts = Subresources(
+            registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy, opened=self._sessions
+        )
         self._reviews = reviews.Reviews(registry, tokens)
+        self._usage = metrics.ResourceMetrics(registry, self._shapes, clock, usages)
         self._slices = endpointslices.EndpointSlices(registry, self._shapes)
-        self._discovery = Discovery(registry.kinds, reviews.KINDS, (endpointslices.INFO,), address)
+        self._discovery = Discovery(registry.kinds, reviews.KINDS, (endpointslices.INFO, *metrics.KINDS), address)
         self._documents: OpenAPI | None = None
         self._health = Health({}, {"store": lambda: registry.store.revision >= 0, **(ready or {})})
         self._metrics = Metrics()
@@ -84,7 +92,7 @@ class ApiApp:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "websocket":
-            await self._refuse_websocket(scope, receive, send)
+            await self._websocket(scope, receive, send)
             return
         if scope["type"] != "http":
             return
@@ -128,6 +136,9 @@ class ApiApp:
         info = self._registry.kinds.lookup(target.group, target.version, target.plural)
         if info is None and (target.group, target.version, target.plural) == SLICES:
             return await self._slices.handle(request, user, target)
+        measured = metrics.BY_PATH.get((target.group, target.version, target.plural))
+        if info is None and measured is not None:
+            return await self._usage.handle(request, user, measured, target)
         if info is None:
             question = reviews.BY_PATH.get((target.group, target.version, target.plural))
             if question is None or question.namespaced != bool(target.namespace):
@@ -240,22 +251,24 @@ class ApiApp:
             raise NotFound(UNKNOWN_PATH)
         return cacheable(request, found, JSON)
 
-    async def _refuse_websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Sessions in pods are not there yet; say so in a way that kubectl prints."""
+    async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Sessions in pods; whatever else is asked by WebSocket is refused."""
         await receive()
-        request = Request({**scope, "method": "GET"}, receive)
+        request, socket = Request({**scope, "method": "GET"}, receive), WebSocket(scope, receive, send)
+        self._streams += 1
         try:
-            user = await self._user(request)
-            target = targets.parse(request.path)
+            user, target = await self._user(request), targets.parse(request.path)
             if UNAUTHENTICATED in user.groups:
                 raise Unauthorized("Unauthorized")
-            if target is None or target.plural != "pods" or not target.subresource:
+            if target is None or (target.group, target.version, target.plural) != ("", "v1", "pods"):
                 raise NotFound(UNKNOWN_PATH)
-            info = self._registry.kinds.lookup(target.group, target.version, target.plural)
-            answer = await self._parts.handle(request, user, info, target) if info is not None else None
-            error = answer if isinstance(answer, Response) else failure(NotFound(UNKNOWN_PATH))
-        except StatusError as refused:
-            error = failure(refused)
-        head = [(b"content-type", error.media), (b"content-length", b"%d" % len(error.body))]
-        await send({"type": "websocket.http.response.start", "status": error.status, "headers": head})
-        await send({"type": "websocket.http.response.body", "body": error.body})
+            if not target.namespace or target.subresource not in sessions.PARTS:
+                raise BadRequest("only pods/exec, pods/attach and pods/portforward are WebSockets")
+            self._metrics.count("CONNECT", 101)
+            await self._sessions.run(request, user, target, socket)
+        except StatusError as error:
+            await socket.refuse(failure(error))
+        except SocketClosed:
+            log.debug("%s: the client has gone", request.path)
+        finally:
+            self._streams -= 1

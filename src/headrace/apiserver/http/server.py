@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.pki.authority import Pki
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
-    from headrace.machinery.component import Dialer, PodLogs
+    from headrace.machinery.component import Dialer, PodLogs, PodStreams, Usages
     from headrace.machinery.settings import Settings
 
 
@@ -51,6 +51,8 @@ class ApiServer:
         logs: PodLogs | None = None,
         dialer: Dialer | None = None,
         *,
+        streams: PodStreams | None = None,
+        usages: Usages | None = None,
         clock: Clock | None = None,
         pki: Pki | None = None,
         ready: dict[str, Callable[[], bool]] | None = None,
@@ -64,6 +66,8 @@ class ApiServer:
             address=f"https://{settings.host}:{settings.ports.api}",
             logs=logs,
             dialer=dialer,
+            streams=streams,
+            usages=usages,
             ready=ready,
         )
         self._server: Server | None = None
@@ -82,6 +86,8 @@ class ApiServer:
             tls=tls_context(self._pki or ensure(self._settings)),
             protocol=PeerProtocol,
             date_header=False,
+            ws_ping_interval=None,  # clients that read rarely would be cut off; kubectl pings by itself
+            ws_per_message_deflate=False,
         )
         await self._server.start()
         self.port = self._server.address[1]

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from headrace.api import _wire
 from headrace.api.core import Pod, Service, ServiceAccount
-from headrace.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound, ServiceUnavailable, StatusError
+from headrace.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound, ServiceUnavailable
 from headrace.apiserver.authn.tokens import DELEGATED_SECONDS, ISSUER, SYSTEM
 from headrace.apiserver.authz.rbac import Attributes
+from headrace.apiserver.http import sessions
+from headrace.apiserver.http.containers import choose_container
 from headrace.apiserver.http.messages import json, success
 from headrace.apiserver.http.resources import as_object, is_dry, not_allowed
 from headrace.apiserver.http.streams import LogStream
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.authn.tokens import TokenIssuer
     from headrace.apiserver.http.messages import Request, Sendable
     from headrace.apiserver.http.proxy import Proxy
+    from headrace.apiserver.http.sessions import Sessions
     from headrace.apiserver.http.targets import Target
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
@@ -39,17 +42,6 @@ MAX_TOKEN_SECONDS = 1 << 32
 DEFAULT_TOKEN_SECONDS = 3600
 PROXY_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 REMEMBERED_DELEGATIONS = 256
-STREAMING = frozenset({"exec", "attach", "portforward"})
-NOT_YET = (
-    "{part} is not supported yet: this version of Headrace runs no interactive sessions in pods. Read the pod's output "
-    "with kubectl logs, or reach its ports through the API server's proxy (pods/NAME:PORT/proxy)"
-)
-
-
-class NotImplementedHere(StatusError):
-    """Known to Kubernetes, not done here (yet); the message says what to do instead."""
-
-    reason, code = "MethodNotAllowed", 405
 
 
 class Subresources:
@@ -64,9 +56,11 @@ class Subresources:
         *,
         logs: PodLogs | None,
         proxy: Proxy | None,
+        opened: Sessions,
     ) -> None:
         self._registry, self._tokens, self._clock = registry, tokens, clock
         self._stopping, self._logs, self._proxy = stopping, logs, proxy
+        self._sessions = opened
         self._delegations: dict[User, tuple[str, float]] = {}
 
     async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable | None:
@@ -82,10 +76,8 @@ class Subresources:
                 return await self._evict(request, user, target)
             case ("", "pods" | "services", "proxy"):
                 return await self._proxied(request, user, info, target)
-            case ("", "pods", part) if part in STREAMING:
-                verb = "create" if request.method == "POST" else "get"
-                self._authorize(user, verb, info, target)
-                raise NotImplementedHere(NOT_YET.format(part=f"pods/{part}"))
+            case ("", "pods", part) if part in sessions.PARTS:
+                return await self._sessions.refuse(request, user, target)
             case _:
                 return None
 
@@ -260,23 +252,6 @@ class Subresources:
 def timestamp(moment: dt.datetime) -> str:
     """RFC 3339 in whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def choose_container(pod: Pod, asked: str) -> str:
-    """The container whose log is meant. Raises BadRequest in the words of Kubernetes."""
-    mains = [c.name for c in pod.spec.containers]
-    inits = [c.name for c in pod.spec.init_containers]
-    name = pod.metadata.name
-    if asked:
-        if asked not in mains and asked not in inits:
-            raise BadRequest(f"container {asked} is not valid for pod {name}")
-        return asked
-    if len(mains) == 1:
-        return mains[0]
-    if not mains:
-        raise BadRequest(f"a container name must be specified for pod {name}")
-    also = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
-    raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(mains)}]{also}")
 
 
 def _bad_log_option(field: str, message: str) -> Invalid:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
-from headrace.apiserver.tables import base, core, pods, workloads
+from headrace.apiserver.tables import base, core, pods, usage, workloads
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -34,6 +34,8 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "persistentvolumes"): core.VOLUME,
     ("", "resourcequotas"): core.QUOTA,
     ("", "limitranges"): core.ROLE,
+    ("metrics.k8s.io", "nodes"): usage.USAGE,
+    ("metrics.k8s.io", "pods"): usage.USAGE,
     ("apps", "deployments"): workloads.DEPLOYMENT,
     ("apps", "replicasets"): workloads.REPLICA_SET,
     ("apps", "statefulsets"): workloads.STATEFUL_SET,
