@@ -20,6 +20,7 @@ _any_decoder = msgspec.json.Decoder()
 
 DecodeError = msgspec.DecodeError
 ValidationError = msgspec.ValidationError
+_TOO_DEEP = "it is nested too deeply"
 
 
 @cache
@@ -38,13 +39,19 @@ def encode_sorted(value: object) -> bytes:
 
 
 def decode(kind: type[T], raw: bytes | str) -> T:
-    """A typed value from JSON. Raises ValidationError (wrong shape) or DecodeError (not JSON)."""
-    return cast("T", _decoder(cast("Any", kind)).decode(raw))
+    """A typed value from JSON. Raises ValidationError (wrong shape) or DecodeError (not JSON, or too deep)."""
+    try:
+        return cast("T", _decoder(cast("Any", kind)).decode(raw))
+    except RecursionError as error:
+        raise DecodeError(_TOO_DEEP) from error
 
 
 def decode_any(raw: bytes | str) -> Any:
-    """Plain dicts, lists and scalars from JSON. Raises DecodeError."""
-    return _any_decoder.decode(raw)
+    """Plain dicts, lists and scalars from JSON. Raises DecodeError, also for what is nested too deeply."""
+    try:
+        return _any_decoder.decode(raw)
+    except RecursionError as error:
+        raise DecodeError(_TOO_DEEP) from error
 
 
 def clone(value: T) -> T:
