@@ -78,19 +78,20 @@ def holder_of_port(host: str, port: int) -> str | None:
         except PermissionError:
             return "nobody, but ports below 1024 need more rights than this user has"
         except OSError:
-            return _listener(port) or "a process of another user"
+            return _user_of_port(port) or "a process of another user, or a connection that has just ended"
     return None
 
 
-def _listener(port: int) -> str | None:
+def _user_of_port(port: int) -> str | None:
     for process in psutil.process_iter(["pid", "cmdline"]):
         try:
             for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                if connection.laddr.port == port:
                     words = " ".join(process.info["cmdline"] or [process.name()])
                     home = process.environ().get("HEADRACE_HOME", "")
                     whose = f", the platform of {home}" if home and "headrace" in words else ""
-                    return f"pid {process.pid} ({words[:80]}{whose})"
+                    what = "" if connection.status == psutil.CONN_LISTEN else ", by a connection that may end soon"
+                    return f"pid {process.pid} ({words[:80]}{whose}){what}"
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
     return None
