@@ -188,6 +188,8 @@ def test_it_says_that_it_is_well(server: Server, path: str, answer: Any) -> None
         ("POST", "/v2/models/nope/infer", {"inputs": []}, 404, "Model with name nope does not exist."),
         ("POST", "/v1/models/digits:predict", b"{not json", 400, "Unrecognized request format"),
         ("POST", "/v1/models/digits:predict", b"[1]", 400, "expected a JSON object"),
+        ("POST", "/v1/models/digits:predict", b'{"instances":' + b"[" * 100_000, 400, "recursion"),
+        ("POST", "/v2/models/digits/infer", b'{"inputs":' + b"[" * 100_000, 422, ""),
         ("POST", "/v1/models/digits:predict", {"rows": [[1]]}, 400, '"instances"'),
         ("POST", "/v1/models/digits:predict", {"instances": 3}, 400, "to be a list"),
         ("POST", "/v1/models/digits:predict", {"instances": [[1, 2], [1]]}, 400, "differ in length"),

@@ -86,7 +86,7 @@ def decode_v1(body: bytes) -> Any:
         raise BadInput('Unrecognized request format: expected a JSON object such as {"instances": [[1, 2, 3]]}.') from (
             error
         )
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"Unrecognized request format: {error}") from error
     rows = request["inputs"] if "inputs" in request else request.get("instances")
     if rows is None:
@@ -143,7 +143,7 @@ def decode_v2(body: bytes, json_length: bytes | None = None) -> tuple[InferReque
         tensors = _arrays(request, raw)
     except msgspec.ValidationError as error:
         raise BadInput(f"The inference request is invalid: {error}", 422) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"The inference request is not valid JSON: {error}", 422) from error
     except binary.Malformed as error:
         raise BadInput(str(error)) from error
