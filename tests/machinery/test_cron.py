@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from headrace.machinery.cron import parse, zone_of
+from headrace.machinery.cron import parse, parse_with_seconds, zone_of
 
 NEW_YORK = "America/New_York"
 
@@ -115,3 +115,39 @@ def test_refused(spec):
 def test_unknown_zones(name):
     with pytest.raises(ValueError, match="unknown time zone"):
         zone_of(name)
+
+
+@pytest.mark.parametrize(
+    ("after", "spec", "expected"),
+    [
+        # robfig/cron v1's own table.
+        ("2012-07-09T14:45", "0 0/15 * * * *", "2012-07-09T15:00"),
+        ("2012-07-09T14:59:59", "0 0/15 * * * *", "2012-07-09T15:00"),
+        ("2012-07-09T15:45", "0 20-35/15 * * * *", "2012-07-09T16:20"),
+        ("2012-07-09T23:35:51", "15/35 20-35/15 * * * *", "2012-07-10T00:20:15"),
+        ("2012-07-09T23:35:51", "15/35 20-35/15 1/2 * * *", "2012-07-10T01:20:15"),
+        ("2012-07-09T23:35:51", "15/35 20-35/15 10-12 * * *", "2012-07-10T10:20:15"),
+        ("2012-07-09T23:35", "0 0 0 9 Apr-Oct ?", "2012-08-09T00:00"),
+        ("2012-07-09T23:35", "0 0 0 29 Feb ?", "2016-02-29T00:00"),
+        ("2012-07-09T14:45:00", "*/20 * * * * *", "2012-07-09T14:45:20"),
+        ("2012-07-09T14:45:50", "*/20 * * * * *", "2012-07-09T14:46:00"),
+        ("2012-07-09T14:45:58", "5,59 * * * * *", "2012-07-09T14:45:59"),
+        ("2012-07-09T14:59:59", "5,59 * * * * *", "2012-07-09T15:00:05"),
+        # The day of week may be left out; the first field is the second all the same.
+        ("2012-07-09T14:45:10", "30 * * * *", "2012-07-09T14:45:30"),
+        ("2012-07-09T14:45", "@hourly", "2012-07-09T15:00"),
+        ("2012-07-09T14:45:10", "@every 90s", "2012-07-09T14:46:40"),
+        # A star with a step is a star: both days must hold.
+        ("2012-07-09T23:35", "0 0 0 */5 Oct Mon", "2012-10-01T00:00"),
+    ],
+)
+def test_next_with_seconds(after, spec, expected):
+    assert parse_with_seconds(spec).next(moment(after)) == moment(expected)
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "* * * *", "* * * * * * *", "60 * * * * *", ", * * * * *", "@often", "x 0 0 1 1 ?"]
+)
+def test_what_is_no_schedule_with_seconds(spec):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_with_seconds(spec)

@@ -1,8 +1,11 @@
 """Cron schedules, exactly as Kubernetes reads them (upstream: robfig/cron v3, ParseStandard and SpecSchedule.Next).
 
 Five fields, names of months and days, lists, ranges and steps, `@hourly` and its like, `@every 90m`. Not the cron of
-other libraries: no seconds, no `L`, `#` or `W`, no Sunday as 7, no ranges that run backwards. Where clocks change,
-an hour that does not exist has no starts and an hour that comes twice has both.
+other libraries: no `L`, `#` or `W`, no Sunday as 7, no ranges that run backwards. Where clocks change, an hour that
+does not exist has no starts and an hour that comes twice has both.
+
+`parse_with_seconds` reads the dialect of Kubeflow Pipelines (robfig/cron v1, Parse): a field of seconds comes first and
+the day of week may be left out.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, _MONTHS),
     ("day of week", 0, 6, _DAYS),
 )
+_SECONDS: tuple[str, int, int, dict[str, int]] = ("second", 0, 59, {})
 _DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -73,12 +77,12 @@ class Cron:
     any_day: bool
     """Day of month or day of week is a star: both must hold, else one is enough."""
     zone: dt.tzinfo
+    seconds: frozenset[int] = frozenset({0})
 
     def next(self, after: dt.datetime) -> dt.datetime | None:
         """The next start after a moment, in UTC; None when there is none within five years."""
         moment = (after.astimezone(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=1)).astimezone(self.zone)
-        if moment.second:
-            moment = self._plus(moment.replace(second=0), _MINUTE)
+        first = min(self.seconds)
         last = moment.year + YEARS
         while moment.year <= last:
             if moment.month not in self.months:
@@ -86,9 +90,15 @@ class Cron:
             elif not self._day_matches(moment):
                 moment = self._midnight(moment + _DAY)
             elif moment.hour not in self.hours:
-                moment = self._plus(moment.replace(minute=0), _HOUR)
+                moment = self._plus(moment.replace(minute=0, second=0), _HOUR)
             elif moment.minute not in self.minutes:
-                moment = self._plus(moment, _MINUTE)
+                moment = self._plus(moment.replace(second=0), _MINUTE)
+            elif moment.second not in self.seconds:
+                later = min((s for s in self.seconds if s > moment.second), default=None)
+                if later is None:
+                    moment = self._plus(moment.replace(second=first), _MINUTE)
+                else:
+                    moment = moment.replace(second=later)
             else:
                 return moment.astimezone(dt.UTC)
         return None
@@ -107,7 +117,7 @@ class Cron:
 
     def _midnight(self, moment: dt.datetime) -> dt.datetime:
         """The first moment of a day; where clocks change at midnight that is not 00:00."""
-        start = moment.replace(hour=0, minute=0, fold=0)
+        start = moment.replace(hour=0, minute=0, second=0, fold=0)
         return start.astimezone(dt.UTC).astimezone(self.zone)
 
 
@@ -116,6 +126,35 @@ Schedule = Cron | Every
 
 def parse(text: str, zone: dt.tzinfo = dt.UTC) -> Schedule:
     """The schedule that a text describes. Raises ValueError with a sentence."""
+    found = _descriptor(text)
+    if isinstance(found, Every):
+        return found
+    parts = found.split()
+    if len(parts) != len(_FIELDS):
+        raise ValueError(f"expected exactly {len(_FIELDS)} fields, found {len(parts)}: {parts}")
+    starred = any(_starred(part) for part in (parts[2], parts[4]))
+    return _cron(parts, starred, zone, frozenset({0}))
+
+
+def parse_with_seconds(text: str, zone: dt.tzinfo = dt.UTC) -> Schedule:
+    """The schedule that six fields describe, seconds first. Raises ValueError with a sentence."""
+    found = _descriptor(text)
+    if isinstance(found, Every):
+        return found
+    parts = found.split()
+    if text.strip().startswith("@"):
+        parts = ["0", *parts]
+    if len(parts) == len(_FIELDS):
+        parts.append("*")
+    if len(parts) != len(_FIELDS) + 1:
+        raise ValueError(f"expected 5 to 6 fields, found {len(parts)}: {parts}")
+    # Here a star with a step is a star as well.
+    starred = any(term[:1] in {"*", "?"} for part in (parts[3], parts[5]) for term in part.split(","))
+    return _cron(parts[1:], starred, zone, _field(parts[0], *_SECONDS))
+
+
+def _descriptor(text: str) -> str | Every:
+    """The fields that a text has or stands for."""
     spec = text.strip()
     if not spec:
         raise ValueError("empty spec string")
@@ -124,14 +163,16 @@ def parse(text: str, zone: dt.tzinfo = dt.UTC) -> Schedule:
     if spec.startswith("@"):
         if spec not in _DESCRIPTORS:
             raise ValueError(f"unrecognized descriptor: {spec}")
-        spec = _DESCRIPTORS[spec]
-    parts = spec.split()
-    if len(parts) != len(_FIELDS):
-        raise ValueError(f"expected exactly {len(_FIELDS)} fields, found {len(parts)}: {parts}")
+        return _DESCRIPTORS[spec]
+    return spec
+
+
+def _cron(parts: list[str], starred: bool, zone: dt.tzinfo, seconds: frozenset[int]) -> Cron:
     sets = [_field(part, *field) for part, field in zip(parts, _FIELDS, strict=True)]
-    starred = any(_starred(part) for part in (parts[2], parts[4]))
+    if not seconds:
+        raise ValueError("the field second is empty")
     minutes, hours, days, months, weekdays = sets
-    return Cron(minutes, hours, days, months, weekdays, any_day=starred, zone=zone)
+    return Cron(minutes, hours, days, months, weekdays, any_day=starred, zone=zone, seconds=seconds)
 
 
 def zone_of(name: str) -> dt.tzinfo:

@@ -22,6 +22,7 @@ from headrace.components.pipelines.api.requests import Services
 from headrace.components.pipelines.component import PATHS, objects
 from headrace.components.pipelines.store.catalog import Catalog
 from headrace.components.pipelines.store.database import Database
+from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
@@ -85,6 +86,7 @@ class Api:
     url: str
     catalog: Catalog
     runs: RunRepository
+    recurring: RecurringRuns
     database: Database
     session: aiohttp.ClientSession
     cluster: EmbeddedCluster
@@ -171,12 +173,13 @@ async def serve(database_url: str) -> AsyncIterator[Api]:
         await database.open(migrations.upgrade)
         clock = SystemClock()
         catalog, runs = Catalog(database, clock), RunRepository(database, clock)
-        app = build_app(Services(catalog, runs, Access(cluster.client_for(me))))
+        recurring = RecurringRuns(database, clock, runs)
+        app = build_app(Services(catalog, runs, recurring, Access(cluster.client_for(me))))
         outer = Starlette(routes=[Mount(path, app) for path in PATHS])
         server = Server(BearerTable(outer), "127.0.0.1", 0)
         await server.start()
         async with aiohttp.ClientSession() as session:
-            api = Api(f"http://127.0.0.1:{server.address[1]}", catalog, runs, database, session, cluster)
+            api = Api(f"http://127.0.0.1:{server.address[1]}", catalog, runs, recurring, database, session, cluster)
             runs.subscribe(api.changes.append)
             try:
                 yield api

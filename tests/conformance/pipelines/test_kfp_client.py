@@ -296,19 +296,60 @@ async def test_a_failed_run_is_retried(api, client):
     assert states["add"] == "SUCCEEDED"
 
 
-async def test_recurring_runs_are_refused_not_ignored(client):
+async def test_recurring_runs(api, client):
     experiment = await in_thread(client.create_experiment, "e")
     pipeline = await in_thread(client.upload_pipeline_from_pipeline_func, sums)
+    nightly = await in_thread(
+        client.create_recurring_run,
+        experiment.experiment_id,
+        "nightly",
+        cron_expression="0 0 0 * * *",
+        start_time="2026-01-01T00:00:00Z",
+        params={"x": 1},
+        no_catchup=True,
+        **await latest_version(client, pipeline),
+    )
+    assert (nightly.status, nightly.mode, nightly.max_concurrency, nightly.no_catchup) == (
+        "ENABLED",
+        "ENABLE",
+        "1",
+        True,
+    )
+    assert nightly.trigger.cron_schedule.start_time == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    often = await in_thread(
+        client.create_recurring_run,
+        experiment.experiment_id,
+        "often",
+        interval_second=60,
+        params={"x": 1},
+        enabled=False,
+        **await latest_version(client, pipeline),
+    )
+    assert (often.status, often.trigger.periodic_schedule.interval_second) == ("DISABLED", "60")
+    listed = await in_thread(
+        client.list_recurring_runs, sort_by="display_name desc", experiment_id=experiment.experiment_id
+    )
+    assert [r.display_name for r in listed.recurring_runs] == ["often", "nightly"]
+    await in_thread(client.enable_recurring_run, often.recurring_run_id)
+    await in_thread(client.disable_recurring_run, nightly.recurring_run_id)
+    assert (await in_thread(client.get_recurring_run, often.recurring_run_id)).status == "ENABLED"
+    assert (await in_thread(client.get_recurring_run, nightly.recurring_run_id)).status == "DISABLED"
+    await in_thread(client.delete_recurring_run, nightly.recurring_run_id)
+    left = await in_thread(client.list_recurring_runs, namespace=HOME)
+    assert [r.display_name for r in left.recurring_runs] == ["often"]
+    shown = (await api.ok("GET", "/recurringruns"))["recurringRuns"][0]
+    assert set(shown) <= set(kfp_server_api.V2beta1RecurringRun.attribute_map.values())
     with pytest.raises(kfp_server_api.ApiException) as caught:
         await in_thread(
             client.create_recurring_run,
             experiment.experiment_id,
-            "nightly",
-            cron_expression="0 0 * * * *",
+            "wrong",
+            cron_expression="every day",
+            params={"x": 1},
             **await latest_version(client, pipeline),
         )
-    assert caught.value.status == 501
-    assert "Recurring runs are not available" in json.loads(caught.value.body)["message"]
+    assert caught.value.status == 400
+    assert "not a schedule" in json.loads(caught.value.body)["message"]
 
 
 async def test_below_the_dashboards_address_and_without_a_right(person, api):

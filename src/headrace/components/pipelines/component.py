@@ -19,10 +19,12 @@ _AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
 _READ = [
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions", "experiments"], "verbs": ["get", "list"]},
     {"apiGroups": [GROUP], "resources": ["runs"], "verbs": ["get", "list", "readArtifact"]},
+    {"apiGroups": [GROUP], "resources": ["jobs"], "verbs": ["get", "list"]},
 ]
 _WRITE = [
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions"], "verbs": ["create", "update", "delete"]},
     {"apiGroups": [GROUP], "resources": ["experiments"], "verbs": ["create", "archive", "unarchive", "delete"]},
+    {"apiGroups": [GROUP], "resources": ["jobs"], "verbs": ["create", "enable", "disable", "delete"]},
     {
         "apiGroups": [GROUP],
         "resources": ["runs"],
@@ -32,26 +34,33 @@ _WRITE = [
 
 
 def build(context: Context) -> Parts:
-    """The API and the engine over one database."""
+    """The API, the engine and the scheduler over one database."""
     from headrace.components.pipelines.api.access import Access  # noqa: PLC0415 - imported when enabled
     from headrace.components.pipelines.api.app import build_app  # noqa: PLC0415
+    from headrace.components.pipelines.api.launch import check  # noqa: PLC0415
     from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
     from headrace.components.pipelines.controller import build_engine  # noqa: PLC0415
+    from headrace.components.pipelines.controller.schedules import Scheduler  # noqa: PLC0415
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
     from headrace.components.pipelines.store.database import Database  # noqa: PLC0415
+    from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.store.repository import RunRepository  # noqa: PLC0415
 
     database = Database(f"sqlite:///{context.settings.state / 'pipelines.db'}")
     repository = RunRepository(database, context.clock)
     engine = build_engine(context, repository)
-    app = build_app(Services(Catalog(database, context.clock), repository, Access(context.client)))
+    recurring = RecurringRuns(database, context.clock, repository)
+    scheduler = Scheduler(context.clock, recurring, repository, check)
+    app = build_app(Services(Catalog(database, context.clock), repository, recurring, Access(context.client)))
 
     async def start() -> None:
         await database.open(upgrade)
         await engine.start()
+        await scheduler.start()
 
     async def stop() -> None:
+        await scheduler.stop()
         await engine.stop()
         await database.close()
 

@@ -113,10 +113,6 @@ async def test_healthz_is_open_to_whoever_is_authenticated(api):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/recurringruns"),
-        ("GET", "/recurringruns"),
-        ("POST", "/recurringruns/x:enable"),
-        ("DELETE", "/recurringruns/x"),
         ("POST", "/pipelines/create"),
         ("POST", "/pipelines/x/versions"),
         ("PATCH", "/pipelines/x"),

@@ -113,7 +113,6 @@ async def test_a_body_that_is_no_json_object_is_refused(api, raw):
     ("more", "words"),
     [
         ({"plugins_input": {"mlflow": {}}}, "Run plugins (mlflow) are not available"),
-        ({"recurring_run_id": "x"}, "Recurring runs are not available"),
     ],
 )
 async def test_what_is_not_there_is_refused_by_name(api, more, words):
@@ -121,6 +120,11 @@ async def test_what_is_not_there_is_refused_by_name(api, more, words):
     status, code, message = await api.refused("POST", "/runs", body)
     assert (status, code) == (501, 12)
     assert words in message
+
+
+async def test_a_run_cannot_claim_to_be_started_by_a_recurring_run(api):
+    body = {"display_name": "r", "pipeline_spec": SPEC, "recurring_run_id": "x"}
+    assert (await api.refused("POST", "/runs", body))[:2] == (400, 3)
 
 
 async def test_a_pipeline_configuration_is_refused_by_name_but_an_empty_one_runs(api):

@@ -19,6 +19,7 @@ from headrace.api.errors import StatusError
 from headrace.components.pipelines.api.artifacts import Artifacts
 from headrace.components.pipelines.api.experiments import Experiments
 from headrace.components.pipelines.api.pipelines import Pipelines
+from headrace.components.pipelines.api.recurring import Recurring
 from headrace.components.pipelines.api.reports import Reports
 from headrace.components.pipelines.api.requests import answer, requester
 from headrace.components.pipelines.api.runs import Runs
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 _ALL = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _REFUSED = {
-    "/recurringruns": "Recurring runs are",
-    "/recurringruns/{id}": "Recurring runs are",
     "/auth": "The authorization query (/auth) is",
     "/filters": "The filter service is",
     "/scheduledworkflows": "Reports of scheduled workflows are",
@@ -66,6 +65,7 @@ def build_app(services: Services) -> Starlette:
         *Reports(services).routes(),
         *Artifacts(services).routes(),
         *Runs(services).routes(),
+        *Recurring(services).routes(),
         *(Route(path, _refuse(what), methods=_ALL) for path, what in _REFUSED.items()),
     ]
     handlers: dict[Any, Any] = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.components.pipelines.api.access import Access
     from headrace.components.pipelines.store.catalog import Catalog, Page
+    from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.store.repository import RunRepository
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Services:
 
     catalog: Catalog
     runs: RunRepository
+    recurring: RecurringRuns
     access: Access
 
 

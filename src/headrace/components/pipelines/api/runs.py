@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from headrace.components.pipelines.api import parameters, views
-from headrace.components.pipelines.api.packages import parse, split
+from headrace.components.pipelines.api import views
+from headrace.components.pipelines.api.launch import Launch, check
 from headrace.components.pipelines.api.requests import (
     answer,
     body,
@@ -27,7 +27,6 @@ from headrace.components.pipelines.types.rest import (
     RpcError,
     RunBody,
     RuntimeConfigBody,
-    VersionReferenceBody,
     invalid,
     not_found,
     unimplemented,
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from headrace.components.pipelines.api.requests import Services
-    from headrace.components.pipelines.store.models import Experiment, PipelineVersion, Spec
-    from headrace.components.pipelines.types.ir import PipelineSpec
 
 MAX_DISPLAY_NAME = 255
 
@@ -49,6 +46,7 @@ class Runs:
 
     def __init__(self, services: Services) -> None:
         self._catalog, self._runs, self._access = services.catalog, services.runs, services.access
+        self._launch = Launch(services)
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
@@ -67,17 +65,14 @@ class Runs:
     async def create(self, request: Request) -> Response:
         """POST /runs."""
         given = await body(request, RunBody)
-        experiment = await self._experiment(request, given)
-        await self._access.require(requester(request), "create", "runs", experiment.namespace)
+        experiment = await self._launch.experiment(request, given.experiment_id, "create", "runs")
         _refuse_what_is_not_there(given)
         if not given.display_name:
             raise invalid("A run needs a display_name.")
-        version, spec = await self._source(request, given)
-        parsed = parse(spec)
-        _refuse_pipeline_config(parsed)
+        version, spec = await self._launch.source(request, given)
         config = given.runtime_config or RuntimeConfigBody()
         values: dict[str, Any] = config.parameters or {}
-        parameters.check(parsed.root.input_definitions.parameters, values)
+        pipeline_name = check(spec, values)
         run = Run(
             id=str(uuid.uuid4()),
             namespace=experiment.namespace,
@@ -87,7 +82,7 @@ class Runs:
             service_account=given.service_account or DEFAULT_SERVICE_ACCOUNT,
             pipeline_id=version.pipeline_id if version else "",
             pipeline_version_id=version.id if version else "",
-            pipeline_name=parsed.pipeline_info.name,
+            pipeline_name=pipeline_name,
             parameters=values,
             pipeline_root=config.pipeline_root or "",
         )
@@ -177,46 +172,6 @@ class Runs:
             Code.FAILED_PRECONDITION, f"Run {run.id} is {state}: only a run that is FAILED or CANCELED can be retried."
         )
 
-    async def _experiment(self, request: Request, given: RunBody) -> Experiment:
-        ident = given.experiment_id or request.query_params.get("experiment_id")
-        if not ident:
-            namespace = namespace_of(request)
-            await self._access.require(requester(request), "create", "runs", namespace)
-            return await self._catalog.default_experiment(namespace)
-        experiment = await self._catalog.get_experiment(ident)
-        if experiment is None:
-            raise not_found("Experiment", ident)
-        return experiment
-
-    async def _source(self, request: Request, given: RunBody) -> tuple[PipelineVersion | None, Spec]:
-        reference = given.pipeline_version_reference
-        if given.pipeline_version_id and reference is None:
-            reference = VersionReferenceBody(pipeline_version_id=given.pipeline_version_id)
-        if given.pipeline_spec is not None:
-            if reference is not None:
-                raise invalid("A run takes a pipeline_spec or a pipeline_version_reference, not both.")
-            return None, split(given.pipeline_spec)
-        if reference is None or not (reference.pipeline_id or reference.pipeline_version_id):
-            raise invalid("A run needs a pipeline_spec or a pipeline_version_reference.")
-        version = await self._version(reference)
-        pipeline = await self._catalog.get_pipeline(version.pipeline_id)
-        if pipeline is None or version.spec is None:
-            raise not_found("Pipeline", version.pipeline_id)
-        await self._access.require(requester(request), "get", "pipelines", pipeline.namespace, pipeline.name)
-        return version, version.spec
-
-    async def _version(self, reference: VersionReferenceBody) -> PipelineVersion:
-        pipeline_id, version_id = reference.pipeline_id or "", reference.pipeline_version_id or ""
-        if not version_id:
-            latest = await self._catalog.latest_version(pipeline_id)
-            if latest is None:
-                raise not_found("Pipeline", f"{pipeline_id} with a version")
-            return latest
-        version = await self._catalog.get_version(version_id)
-        if version is None or (pipeline_id and version.pipeline_id != pipeline_id):
-            raise not_found("Pipeline version", version_id)
-        return version
-
     async def _find(self, request: Request, verb: str) -> Run:
         ident: str = request.path_params["id"]
         run = await self._runs.get_run(ident)
@@ -232,11 +187,4 @@ def _refuse_what_is_not_there(given: RunBody) -> None:
     if given.plugins_input:
         raise unimplemented(f"Run plugins ({', '.join(sorted(given.plugins_input))}) are")
     if given.recurring_run_id:
-        raise unimplemented("Recurring runs are")
-
-
-def _refuse_pipeline_config(spec: PipelineSpec) -> None:
-    """Workspace, time to live, deadline and mutual exclusion would change what a run does: they are not left out."""
-    given = {name for platform in spec.platform_spec.platforms.values() for name in platform.pipeline_config}
-    if given:
-        raise unimplemented(f"The pipeline's configuration ({', '.join(sorted(given))}) is")
+        raise invalid("recurring_run_id is set by the server on the runs that a recurring run starts.")

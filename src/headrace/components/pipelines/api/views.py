@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.components.pipelines.store.models import Status
 from headrace.components.pipelines.store.repository import rfc3339
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         Experiment,
         Pipeline,
         PipelineVersion,
+        RecurringRun,
         Run,
         RunRow,
         Spec,
@@ -84,6 +86,31 @@ def run(row: Run, spec: Spec | None, details: dict[str, Any] | None = None) -> d
         finished_at=_moment(row.finished_at),
         error=_error(row.error_code, row.error_message),
         run_details=details,
+    )
+
+
+def recurring_run(row: RecurringRun, spec: Spec | None) -> dict[str, Any]:
+    """v2beta1 RecurringRun. One of a pipeline names it; another shows its spec."""
+    reference = _present(pipeline_id=row.pipeline_id, pipeline_version_id=row.pipeline_version_id)
+    enabled = row.status is Status.ENABLED
+    return _present(
+        recurring_run_id=row.id,
+        display_name=row.display_name,
+        description=row.description,
+        pipeline_version_reference=reference,
+        pipeline_spec=spec.document if spec and not reference else None,
+        runtime_config=_present(parameters=row.parameters, pipeline_root=row.pipeline_root),
+        service_account=row.service_account,
+        max_concurrency=str(row.max_concurrency),
+        trigger=row.trigger,
+        mode="ENABLE" if enabled else "DISABLE",
+        status=row.status.value,
+        created_at=_moment(row.created_at),
+        updated_at=_moment(row.updated_at),
+        error=_error(row.error_code, row.error_message),
+        no_catchup=bool(row.no_catchup),
+        namespace=row.namespace,
+        experiment_id=row.experiment_id,
     )
 
 

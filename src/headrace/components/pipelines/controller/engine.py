@@ -77,6 +77,8 @@ class Engine:
         return frozenset(self._workers)
 
     def _on_change(self, change: Change) -> None:
+        if change.kind in {ChangeKind.FINISHED, ChangeKind.SCHEDULE}:
+            return
         if change.kind is ChangeKind.DELETED:
             self._forget(change.run_id)
         elif change.kind is ChangeKind.REPORTED and change.task is not None:

@@ -17,6 +17,7 @@ from headrace.components.pipelines.store.models import (
     PipelineVersion,
     Run,
     Spec,
+    Status,
     StorageState,
 )
 from headrace.components.pipelines.store.repository import drop_unused_specs, get_spec, put_spec
@@ -93,12 +94,14 @@ class Catalog:
         return await self._database.run(lambda connection: _get(connection, Experiment, t.experiments, experiment_id))
 
     async def archive_experiment(self, experiment_id: str) -> None:
-        """Archive an experiment together with its runs."""
+        """Archive an experiment together with its runs; its recurring runs start no more."""
 
         def work(connection: Connection) -> None:
             archived = {"storage_state": StorageState.ARCHIVED.value}
             connection.execute(t.experiments.update().where(t.experiments.c.id == experiment_id).values(archived))
             connection.execute(t.runs.update().where(t.runs.c.experiment_id == experiment_id).values(archived))
+            mine = t.recurring_runs.c.experiment_id == experiment_id
+            connection.execute(t.recurring_runs.update().where(mine).values(status=Status.DISABLED.value))
 
         await self._database.run(work)
 

@@ -138,6 +138,15 @@ RUNS = Listable(
         status=Field(t.runs.c.state, upper=True),
     ),
 )
+RECURRING_RUNS = Listable(
+    t.recurring_runs,
+    _fields(
+        t.recurring_runs,
+        "display_name description namespace status experiment_id pipeline_id created_at updated_at",
+        recurring_run_id=Field(t.recurring_runs.c.id),
+        name=Field(t.recurring_runs.c.display_name),
+    ),
+)
 ARTIFACTS = Listable(
     t.artifacts,
     _fields(t.artifacts, "name type uri namespace run_id task_id created_at", artifact_id=Field(t.artifacts.c.id)),

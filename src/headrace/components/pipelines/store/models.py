@@ -288,6 +288,46 @@ class Run:
     recurring_run_id: str = ""
 
 
+class Status(enum.StrEnum):
+    """Whether a recurring run starts runs."""
+
+    ENABLED = "ENABLED"
+    DISABLED = "DISABLED"
+
+
+@dataclass(slots=True)
+class RecurringRun:
+    """What starts runs by a schedule."""
+
+    id: str
+    namespace: str
+    experiment_id: str
+    display_name: str
+    trigger: dict[str, Any]
+    """In the API's words, with moments as text (see policy.schedule)."""
+    description: str = ""
+    status: Status = Status.ENABLED
+    service_account: str = DEFAULT_SERVICE_ACCOUNT
+    pipeline_id: str = ""
+    pipeline_version_id: str = ""
+    """Empty with a `pipeline_id`: the latest version at the time."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    pipeline_root: str = ""
+    max_concurrency: int = 1
+    no_catchup: int = 0
+    error_code: int = 0
+    error_message: str = ""
+    """Why the last start failed."""
+    last_index: int = 0
+    """How many runs it has started."""
+    last_triggered_at: dt.datetime | None = None
+    """The scheduled time of the last start."""
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
+    spec_digest: str | None = None
+    """What it was pinned to; None with the latest version."""
+
+
 @dataclass(slots=True)
 class RunRow:
     """A run with everything that the engine needs to continue it."""
@@ -301,13 +341,17 @@ class RunRow:
 
 
 class ChangeKind(enum.StrEnum):
-    """Why the engine should look at a run."""
+    """Why the engine should look at a run, or the scheduler at its schedules (the last two)."""
 
     CREATED = "created"
     TERMINATING = "terminating"
     REPORTED = "reported"
     DELETED = "deleted"
     RETRIED = "retried"
+    FINISHED = "finished"
+    """A run of a recurring run came to its end; `run_id` is the run's."""
+    SCHEDULE = "schedule"
+    """A recurring run was made or changed; `run_id` is the recurring run's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,20 +84,7 @@ class RunRepository:
     async def create_run(self, run: Run, spec: Spec) -> Run:
         """Record a new run with its spec and wake the engine. `created_at`, state and history are set here."""
         now = self._clock.precise()
-        run.created_at = run.created_at or now
-        run.scheduled_at = run.scheduled_at or run.created_at
-        run.state_history = [history_entry(now, run.state)]
-
-        def work(connection: Connection) -> None:
-            run.spec_digest = put_spec(connection, spec)
-            connection.execute(t.runs.insert().values(to_row(run)))
-            connection.execute(
-                t.experiments.update()
-                .where(t.experiments.c.id == run.experiment_id)
-                .values(last_run_created_at=run.created_at)
-            )
-
-        await self._database.run(work)
+        await self._database.run(lambda connection: insert_run(connection, now, run, spec))
         self.notify(Change(ChangeKind.CREATED, run.id))
         return run
 
@@ -191,10 +178,14 @@ class RunRepository:
     ) -> bool:
         now = self._clock.precise()
 
+        recurring = False
+
         def work(connection: Connection) -> bool:
+            nonlocal recurring
             run = _run(connection, run_id, lock=True)
             if run is None or run.state.final or (expect is not None and run.state not in expect):
                 return False
+            recurring = bool(run.recurring_run_id)
             entry = history_entry(now, state, error_code, error_message)
             values: dict[str, Any] = {"state": state.value, "state_history": [*run.state_history, entry]}
             if state.final:
@@ -202,7 +193,10 @@ class RunRepository:
             connection.execute(t.runs.update().where(t.runs.c.id == run_id).values(values))
             return True
 
-        return await self._database.run(work)
+        applied = await self._database.run(work)
+        if applied and recurring and state.final:
+            self.notify(Change(ChangeKind.FINISHED, run_id))
+        return applied
 
     # Tasks
 
@@ -299,6 +293,17 @@ class RunRepository:
         return await self._database.run(lambda connection: _artifacts(connection, t.artifacts.c.id.in_(wanted)))
 
 
+def insert_run(connection: Connection, now: dt.datetime, run: Run, spec: Spec) -> None:
+    """Record a new run with its spec."""
+    run.created_at = run.created_at or now
+    run.scheduled_at = run.scheduled_at or run.created_at
+    run.state_history = [history_entry(now, run.state)]
+    run.spec_digest = put_spec(connection, spec)
+    connection.execute(t.runs.insert().values(to_row(run)))
+    of_experiment = t.experiments.c.id == run.experiment_id
+    connection.execute(t.experiments.update().where(of_experiment).values(last_run_created_at=run.created_at))
+
+
 def history_entry(now: dt.datetime, state: RuntimeState, code: int = 0, message: str = "") -> StatusEntry:
     """An entry of a state history."""
     entry = StatusEntry(update_time=rfc3339(now), state=state.value)
@@ -325,10 +330,11 @@ def put_spec(connection: Connection, spec: Spec) -> str:
 
 
 def drop_unused_specs(connection: Connection, digests: Iterable[str]) -> None:
-    """Forget those specs that no run and no version names any more."""
+    """Forget those specs that no run, recurring run or version names any more."""
     used = sa.or_(
         sa.exists().where(t.runs.c.spec_digest == t.specs.c.digest),
         sa.exists().where(t.versions.c.spec_digest == t.specs.c.digest),
+        sa.exists().where(t.recurring_runs.c.spec_digest == t.specs.c.digest),
     )
     connection.execute(t.specs.delete().where(t.specs.c.digest.in_(set(digests)), sa.not_(used)))
 

@@ -15,6 +15,7 @@ T = TypeVar("T")
 _ENUMS: dict[type, dict[str, Any]] = {
     m.Experiment: {"storage_state": m.StorageState},
     m.Run: {"storage_state": m.StorageState, "state": m.RuntimeState},
+    m.RecurringRun: {"status": m.Status},
     m.TaskRow: {"type": m.TaskType, "state": m.RuntimeState},
 }
 

@@ -182,6 +182,36 @@ runs = sa.Table(
     sa.Index(None, "state"),
 )
 
+recurring_runs = sa.Table(
+    "recurring_runs",
+    metadata,
+    _id(),
+    _name("namespace"),
+    sa.Column("experiment_id", sa.String(64), nullable=False),
+    _name("display_name"),
+    _text("description"),
+    _name("status"),
+    _name("service_account"),
+    _name("pipeline_id"),
+    _name("pipeline_version_id"),
+    sa.Column("parameters", Json, nullable=False),
+    _text("pipeline_root"),
+    sa.Column("trigger", Json, nullable=False),
+    _number("max_concurrency"),
+    _number("no_catchup"),
+    _number("error_code"),
+    _text("error_message"),
+    _number("last_index"),
+    _moment("last_triggered_at"),
+    _moment("created_at"),
+    _moment("updated_at"),
+    sa.Column("spec_digest", sa.String(64), sa.ForeignKey("pipeline_specs.digest"), nullable=True, index=True),
+    sa.Index(None, "namespace", "created_at", "id"),
+    sa.Index(None, "experiment_id", "created_at", "id"),
+    sa.Index(None, "status"),
+)
+"""Without a spec, each run is one of the pipeline's latest version."""
+
 tasks = sa.Table(
     "tasks",
     metadata,

@@ -153,6 +153,61 @@ class RunBody(Body):
     run_details: Any = None
 
 
+class CronBody(Body):
+    """v2beta1 CronSchedule."""
+
+    cron: str | None = None
+    start_time: dt.datetime | None = None
+    end_time: dt.datetime | None = None
+
+    def __post_init__(self) -> None:
+        """A moment without a zone is UTC."""
+        self.start_time, self.end_time = _aware(self.start_time), _aware(self.end_time)
+
+
+class PeriodicBody(Body):
+    """v2beta1 PeriodicSchedule."""
+
+    interval_second: int | str | None = None
+    start_time: dt.datetime | None = None
+    end_time: dt.datetime | None = None
+
+    def __post_init__(self) -> None:
+        """A moment without a zone is UTC."""
+        self.start_time, self.end_time = _aware(self.start_time), _aware(self.end_time)
+
+
+class TriggerBody(Body):
+    """v2beta1 Trigger."""
+
+    cron_schedule: CronBody | None = None
+    periodic_schedule: PeriodicBody | None = None
+
+
+class RecurringRunBody(Body):
+    """v2beta1 RecurringRun."""
+
+    experiment_id: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    pipeline_version_id: str | None = None
+    pipeline_spec: dict[str, Any] | None = None
+    pipeline_version_reference: VersionReferenceBody | None = None
+    runtime_config: RuntimeConfigBody | None = None
+    service_account: str | None = None
+    max_concurrency: int | str | None = None
+    trigger: TriggerBody | None = None
+    mode: int | str | None = None
+    no_catchup: bool | None = None
+    plugins_input: dict[str, Any] | None = None
+    recurring_run_id: Any = None
+    namespace: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    status: Any = None
+    error: Any = None
+
+
 class ReportedArtifact(Body):
     """An artifact that a step wrote."""
 
@@ -189,7 +244,7 @@ class ReportBody(Body):
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
-_NESTED = {"runtime_config", "pipeline_version_reference"}
+_NESTED = {"runtime_config", "pipeline_version_reference", "trigger", "cron_schedule", "periodic_schedule"}
 """Fields with messages of this dialect inside; what is in others belongs to clients (specs, parameters)."""
 
 
@@ -301,9 +356,14 @@ def _predicate(body: _PredicateBody) -> tuple[str, str, Any]:
     if len(given) != 1:
         raise invalid(f"The predicate on {body.key!r} needs exactly one value, it has {len(given)}.")
     value = given[0]
-    if isinstance(value, dt.datetime) and value.tzinfo is None:
-        value = value.replace(tzinfo=dt.UTC)
-    return body.key, operation, value
+    return body.key, operation, _aware(value) if isinstance(value, dt.datetime) else value
+
+
+def _aware(moment: dt.datetime | None) -> dt.datetime | None:
+    """In UTC, which is also what a moment without a zone means."""
+    if moment is None or moment.tzinfo is None:
+        return moment.replace(tzinfo=dt.UTC) if moment else None
+    return moment.astimezone(dt.UTC)
 
 
 def _integer(value: int | str | None) -> int | None:
