@@ -219,7 +219,7 @@ def test_of_two_services_with_one_host_the_older_keeps_it(order: tuple[int, int]
 
 def test_the_machines_own_servers_are_no_models() -> None:
     table = models.Models(Pool(NoDialer()), "10.199.0.1")
-    model = models.Model("ns", "x", 1.0, True, "")
+    model = models.Model("ns", "x", 1.0, ready=True, coming=True, why="")
     addresses = [{"ip": "10.199.0.1"}, {"ip": "10.199.0.9"}]
     body = {"metadata": {"name": "x-predictor", "namespace": "ns"}}
     table._on_endpoints(
@@ -249,16 +249,29 @@ async def test_no_ready_pod_is_explained(world: Any) -> None:
     await eventually(explained)
 
 
-async def test_a_ready_model_without_a_pod_at_this_moment_gets_a_moment(world: Any) -> None:
+@pytest.mark.parametrize("status", ["True", "Unknown"])
+async def test_a_model_without_a_pod_at_this_moment_gets_a_moment(world: Any, status: str) -> None:
     headers = await serve(world)
-    await world.condition("True")
+    await world.condition(status)
     await world.pods()
     key = f"{NS}/digits"
-    await eventually(lambda: world.gateway._models._models[key].ready and not world.gateway._models._addresses)
+    await eventually(lambda: world.gateway._models._models[key].coming and not world.gateway._models._addresses)
     waiting = asyncio.create_task(ask(world, "GET", f"/serving/{NS}/digits/x", headers=headers))
     await eventually(lambda: world.gateway._models._waiters)
     await world.pods(world.port)
     assert (await waiting)[0] == 200
+
+
+async def test_who_waits_for_a_model_hears_at_once_that_it_failed(world: Any) -> None:
+    headers = await serve(world)
+    await world.condition("Unknown")
+    await world.pods()
+    await eventually(lambda: not world.gateway._models._addresses)
+    waiting = asyncio.create_task(ask(world, "GET", f"/serving/{NS}/digits/x", headers=headers))
+    await eventually(lambda: world.gateway._models._waiters)
+    await world.condition("False", "It does not load.")
+    status, said, _ = await waiting
+    assert (status, said["error"]) == (503, "InferenceService 'digits' does not answer: It does not load.")
 
 
 async def test_a_pod_that_is_gone_is_passed_over(world: Any) -> None:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_PODS_SECONDS = 2.0
-"""A model that is Ready but has no pod at this moment (one is being replaced) gets this long before a 503."""
+NO_PODS_SECONDS = 10.0
+"""A model whose pods are being started or replaced gets this long before a 503; one that has failed gets none."""
 RETRY_AFTER = (b"retry-after", b"1")
 
 
@@ -160,8 +160,9 @@ class Gateway:
             await pages.error(call.send, 404, f"There is no InferenceService {name!r} in namespace {namespace!r}.")
             return
         addresses = self._models.addresses(model)
-        if not addresses and model.ready:
+        if not addresses and model.coming:
             addresses = await self._models.wait_for_addresses(model, NO_PODS_SECONDS)
+            model = self._models.by_key(namespace, name) or model
         if not addresses:
             why = "none of its pods is ready" if model.ready else model.why.rstrip(".")
             await pages.error(call.send, 503, f"InferenceService {name!r} does not answer: {why}.", [RETRY_AFTER])

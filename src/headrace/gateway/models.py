@@ -32,6 +32,8 @@ class Model:
     name: str
     timeout: float
     ready: bool
+    coming: bool
+    """Its Ready condition is not False: pods are there, or being started or replaced."""
     why: str
     """Why it does not answer, as its Ready condition says."""
 
@@ -77,6 +79,7 @@ def read(obj: Unstructured) -> Model:
         obj.metadata.name,
         float(given) if isinstance(given, int | float) and given > 0 else TIMEOUT_SECONDS,
         ready.get("status") == "True",
+        ready.get("status") in {"True", "Unknown"},
         str(ready.get("message") or ready.get("reason") or "it is being created"),
     )
 
@@ -117,7 +120,7 @@ class Models:
         return self._addresses.get(f"{model.key}-predictor", ())
 
     async def wait_for_addresses(self, model: Model, seconds: float) -> tuple[Address, ...]:
-        """Addresses as soon as there are any; nothing when time is up."""
+        """Addresses as soon as there are any; nothing when time is up, or when the model has failed."""
         key = f"{model.key}-predictor"
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(key, set())
@@ -133,7 +136,9 @@ class Models:
     def _on_service(self, old: Unstructured | None, new: Unstructured | None) -> None:
         if new is not None:
             self._objects[new.key] = new
-            self._models[new.key] = read(new)
+            self._models[new.key] = model = read(new)
+            if not model.coming:
+                self._wake(f"{new.key}-predictor")
         elif old is not None:
             self._objects.pop(old.key, None)
             self._models.pop(old.key, None)
@@ -143,6 +148,11 @@ class Models:
             for host in hosts(obj.metadata.namespace, obj.metadata.name):
                 self._hosts.setdefault(host, self._models[obj.key])
 
+    def _wake(self, key: str) -> None:
+        for future in self._waiters.get(key, ()):
+            if not future.done():
+                future.set_result(None)
+
     def _on_endpoints(self, old: Endpoints | None, new: Endpoints | None) -> None:
         key = new.key if new is not None else old.key if old is not None else ""
         before = self._addresses.pop(key, ())
@@ -151,9 +161,7 @@ class Models:
         now = tuple(self._pool.address(ip, port) for ip, port in found)
         if now:
             self._addresses[key] = now
-            for future in self._waiters.get(key, ()):
-                if not future.done():
-                    future.set_result(None)
+            self._wake(key)
         for address in before:
             if address not in now:
                 self._pool.forget(address)
