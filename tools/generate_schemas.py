@@ -30,6 +30,7 @@ GROUP_VERSIONS = {
     "api.coordination.v1",
     "api.discovery.v1",
     "api.events.v1",
+    "api.node.v1",
     "api.autoscaling.v1",
     "api.autoscaling.v2",
     "api.authentication.v1",

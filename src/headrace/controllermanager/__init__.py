@@ -3,14 +3,14 @@
 On a real Kubernetes cluster none of these run: kube-controller-manager does the same work there. Decisions are in
 `*_policy.py` and `gc_graph.py`, without I/O; the other modules are one controller each.
 
-Not here yet: EndpointSlice, HorizontalPodAutoscaler, Lease and Node
-life cycles.
+What is here, and what is not, is in `parity.yaml`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headrace.controllermanager.autoscaler import AutoscalerController
 from headrace.controllermanager.cronjob import CronJobController
 from headrace.controllermanager.daemonset import DaemonSetController
 from headrace.controllermanager.deployment import DeploymentController
@@ -51,6 +51,7 @@ def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, k
         CronJobController(client, clock, events("cronjob-controller")),
         EndpointsController(client),
         QuotaController(client, kinds),
+        AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds),
         ClaimController(settings, client, binder),
         VolumeController(settings, client, binder),
         GarbageCollector(client, clock, kinds),

@@ -57,7 +57,9 @@ GOOD = {
             "serviceName": "x",
             "selector": {"matchLabels": {"a": "b"}},
             "template": TEMPLATE,
-            "volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": {"resources": {"requests": {"storage": "1"}}}}],
+            "volumeClaimTemplates": [
+                {"metadata": {"name": "v"}, "spec": {"resources": {"requests": {"storage": "1"}}}}
+            ],
         }
     },
     "DaemonSet": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
@@ -75,6 +77,48 @@ GOOD = {
     "RoleBinding": {"roleRef": REF, "subjects": [{"kind": "User", "name": "u"}]},
     "ClusterRoleBinding": {"roleRef": REF, "subjects": [{"kind": "User", "name": "u"}]},
     "StorageClass": {"provisioner": "p"},
+    "Ingress": {
+        "spec": {
+            "rules": [
+                {
+                    "host": "*.a.b",
+                    "http": {
+                        "paths": [
+                            {
+                                "path": "/",
+                                "pathType": "Prefix",
+                                "backend": {"service": {"name": "x", "port": {"number": 80}}},
+                            }
+                        ]
+                    },
+                }
+            ]
+        }
+    },
+    "IngressClass": {"spec": {"controller": "a.b/c", "parameters": {"kind": "K", "name": "n"}}},
+    "NetworkPolicy": {
+        "spec": {
+            "podSelector": {"matchLabels": {"a": "b"}},
+            "ingress": [
+                {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}], "ports": [{"port": 1}]}
+            ],
+        }
+    },
+    "PodDisruptionBudget": {"spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}}},
+    "PriorityClass": {"value": 5, "globalDefault": False},
+    "RuntimeClass": {"handler": "runc", "overhead": {"podFixed": {"cpu": "1m"}}},
+    "HorizontalPodAutoscaler": {
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"},
+            "maxReplicas": 3,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 5}},
+                }
+            ],
+        }
+    },
     "CustomResourceDefinition": {
         "spec": {
             "group": "fuzz.dev",

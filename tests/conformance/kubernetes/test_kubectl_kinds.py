@@ -186,3 +186,45 @@ def test_quotas_and_limits(kubectl, namespace):
     assert "requests.memory" in described
     assert "Container" in described
     assert rows(kubectl(*on, "get", "limits"))[0] == ["NAME", "CREATED", "AT"]
+
+
+def test_kinds_kept_as_data(kubectl, namespace):
+    on = ("-n", namespace)
+    kubectl(*on, "create", "ingress", "web", "--class=nginx", "--rule=a.example.com/*=web:80")
+    assert rows(kubectl(*on, "get", "ing"))[1][:3] == ["web", "nginx", "a.example.com"]
+    assert "a.example.com" in kubectl(*on, "describe", "ingress", "web")
+    kubectl(*on, "create", "pdb", "web", "--selector=app=web", "--min-available=1")
+    assert rows(kubectl(*on, "get", "pdb"))[1][:4] == ["web", "1", "N/A", "0"]
+    kubectl("create", "priorityclass", "kinds-high", "--value=1000")
+    assert rows(kubectl("get", "pc", "kinds-high"))[1][:3] == ["kinds-high", "1000", "false"]
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "quiet"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}},
+    }
+    kubectl(*on, "apply", "-f", "-", stdin=json.dumps(policy))
+    assert rows(kubectl(*on, "get", "netpol"))[1][:2] == ["quiet", "app=web"]
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "kinds"}, "handler": "runc"}
+    kubectl("apply", "-f", "-", stdin=json.dumps(runtime))
+    assert rows(kubectl("get", "runtimeclasses", "kinds"))[1][:2] == ["kinds", "runc"]
+    assert "maxReplicas" in kubectl("explain", "hpa.spec")
+
+
+def test_autoscalers(kubectl, namespace):
+    on = ("-n", namespace)
+    kubectl(*on, "create", "deployment", "web", "--image=img", "--replicas=1")
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "minReplicas": 2,
+            "maxReplicas": 4,
+        },
+    }
+    kubectl(*on, "apply", "-f", "-", stdin=json.dumps(scaler))
+    eventually(lambda: len(pods(kubectl, namespace)) == 2)
+    assert rows(kubectl(*on, "get", "hpa"))[1][:6] == ["web", "Deployment/web", "cpu:", "<unknown>/80%", "2", "4"]
+    assert "FailedGetResourceMetric" in kubectl(*on, "describe", "hpa", "web")

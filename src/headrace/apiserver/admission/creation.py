@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import _wire
 from headrace.api.core import Service, ServiceAccount
 from headrace.api.errors import Cause, Forbidden, InternalError, Invalid
+from headrace.api.scheduling import PriorityClass, RuntimeClass
 from headrace.api.storage import StorageClass
 from headrace.apiserver.admission.defaults.pods import containers, qos_class
+from headrace.apiserver.admission.rules.classes import SYSTEM_PRIORITIES
 
 if TYPE_CHECKING:
     from headrace.api.meta import KindInfo
@@ -35,17 +37,50 @@ def pod(obj: Json, info: KindInfo, lookup: Lookup) -> None:
     spec["serviceAccountName"] = spec["serviceAccount"] = account_name
     account = lookup.get(ServiceAccount.INFO, meta["namespace"], account_name)
     if account is None and account_name != "default":
-        raise Forbidden(
-            f'{info.plural} "{meta["name"]}" is forbidden: error looking up service account '
-            f'{meta["namespace"]}/{account_name}: serviceaccount "{account_name}" not found',
-            kind=info.plural,
-            name=meta["name"],
-        )
+        where = f"{meta['namespace']}/{account_name}"
+        why = f'error looking up service account {where}: serviceaccount "{account_name}" not found'
+        raise _refused(obj, info, why)
     _service_account(spec, account or {})
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    _priority(obj, info, lookup)
+    _runtime_class(obj, info, lookup)
     _tolerations(spec)
     obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+
+
+def _priority(obj: Json, info: KindInfo, lookup: Lookup) -> None:
+    """The number behind a priority class; without one the default class counts, else nought."""
+    spec = obj["spec"]
+    name = spec.get("priorityClassName") or ""
+    found: Json | None = None
+    if name in SYSTEM_PRIORITIES:
+        found = {"value": SYSTEM_PRIORITIES[name]}
+    elif name:
+        found = lookup.get(PriorityClass.INFO, "", name)
+        if found is None:
+            raise _refused(obj, info, f"no PriorityClass with name {name} was found")
+    else:
+        defaults = [c for c in lookup.all(PriorityClass.INFO) if c.get("globalDefault")]
+        if defaults:
+            found = min(defaults, key=lambda c: (c.get("value", 0), c["metadata"]["name"]))
+            spec["priorityClassName"] = found["metadata"]["name"]
+    value = (found or {}).get("value", 0)
+    if spec.setdefault("priority", value) != value:
+        why = (
+            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission "
+        )
+        raise _refused(obj, info, f"{why}controller computed {value} from the given PriorityClass name")
+    spec.setdefault("preemptionPolicy", (found or {}).get("preemptionPolicy") or "PreemptLowerPriority")
+
+
+def _runtime_class(obj: Json, info: KindInfo, lookup: Lookup) -> None:
+    name = obj["spec"].get("runtimeClassName")
+    if name and lookup.get(RuntimeClass.INFO, "", name) is None:
+        raise _refused(obj, info, f'pod rejected: RuntimeClass "{name}" not found')
+
+
+def _refused(obj: Json, info: KindInfo, why: str) -> Forbidden:
+    name = obj["metadata"]["name"]
+    return Forbidden(f'{info.plural} "{name}" is forbidden: {why}', kind=info.plural, name=name)
 
 
 def _service_account(spec: Json, account: Json) -> None:

@@ -55,6 +55,11 @@ _WITH_GENERATION = frozenset(
         ("apps", "DaemonSet"),
         ("batch", "Job"),
         ("batch", "CronJob"),
+        ("networking.k8s.io", "Ingress"),
+        ("networking.k8s.io", "IngressClass"),
+        ("networking.k8s.io", "NetworkPolicy"),
+        ("policy", "PodDisruptionBudget"),
+        ("scheduling.k8s.io", "PriorityClass"),
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
     }
 )

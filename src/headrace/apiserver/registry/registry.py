@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.api import _wire, apiextensions, apps, batch, coordination, core, limits, rbac, storage
+from headrace.api import (
+    _wire,
+    apiextensions,
+    apps,
+    autoscaling,
+    batch,
+    coordination,
+    core,
+    limits,
+    networking,
+    policy,
+    rbac,
+    scheduling,
+    storage,
+)
 from headrace.api.errors import MethodNotAllowed, NotFound
 from headrace.api.rbac import ClusterRole
 from headrace.apiserver import patch as patches
@@ -37,11 +51,11 @@ if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
     from headrace.store.base import Change, Store
 
-BUILTIN: tuple[KindInfo, ...] = tuple(
-    kind.INFO
-    for module in (core, limits, apps, batch, rbac, storage, coordination, apiextensions)
-    for kind in module.KINDS
+_GROUPS = (
+    *(core, limits, apps, batch, rbac, storage, networking, policy, scheduling, autoscaling, coordination),
+    apiextensions,
 )
+BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
 _WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize"})
 _RBAC_PREFIX = f"/registry/{RBAC_GROUP}/"
 _DEFINITIONS_PREFIX = "/registry/apiextensions.k8s.io/customresourcedefinitions/"

@@ -36,6 +36,7 @@ _PACKAGES = {
     "coordination.k8s.io": "io.k8s.api.coordination",
     "discovery.k8s.io": "io.k8s.api.discovery",
     "events.k8s.io": "io.k8s.api.events",
+    "node.k8s.io": "io.k8s.api.node",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
 }
 

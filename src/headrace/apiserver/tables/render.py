@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
-from headrace.apiserver.tables import base, core, pods, usage, workloads
+from headrace.apiserver.tables import base, classes, core, pods, usage, workloads
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -46,6 +46,12 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("storage.k8s.io", "storageclasses"): core.STORAGE_CLASS,
     ("coordination.k8s.io", "leases"): core.LEASE,
     ("scheduling.k8s.io", "priorityclasses"): core.PRIORITY_CLASS,
+    ("node.k8s.io", "runtimeclasses"): classes.RUNTIME_CLASS,
+    ("networking.k8s.io", "ingresses"): classes.INGRESS,
+    ("networking.k8s.io", "ingressclasses"): classes.INGRESS_CLASS,
+    ("networking.k8s.io", "networkpolicies"): classes.NETWORK_POLICY,
+    ("policy", "poddisruptionbudgets"): classes.DISRUPTION_BUDGET,
+    ("autoscaling", "horizontalpodautoscalers"): classes.AUTOSCALER,
     ("apiextensions.k8s.io", "customresourcedefinitions"): core.ROLE,
     (RBAC, "roles"): core.ROLE,
     (RBAC, "clusterroles"): core.ROLE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.apiserver.admission.defaults import others, pods, workloads
+from headrace.apiserver.admission.defaults import classes, others, pods, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,10 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("apps", "DaemonSet"): workloads.daemon_set,
     ("batch", "Job"): workloads.job,
     ("batch", "CronJob"): workloads.cron_job,
+    ("networking.k8s.io", "IngressClass"): classes.ingress_class,
+    ("networking.k8s.io", "NetworkPolicy"): classes.network_policy,
+    ("scheduling.k8s.io", "PriorityClass"): classes.priority_class,
+    ("autoscaling", "HorizontalPodAutoscaler"): classes.autoscaler,
     ("storage.k8s.io", "StorageClass"): others.storage_class,
     ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding,

@@ -43,6 +43,7 @@ def stateful_set(obj: Json) -> None:
     """A StatefulSet."""
     spec = obj.setdefault("spec", {})
     _template(spec)
+    spec.setdefault("serviceName", "")
     if not spec.get("podManagementPolicy"):
         spec["podManagementPolicy"] = "OrderedReady"
     strategy = spec.setdefault("updateStrategy", {})

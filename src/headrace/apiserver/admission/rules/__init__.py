@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.apiserver.admission.rules import limits, others, pods, workloads
+from headrace.apiserver.admission.rules import classes, limits, others, pods, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,13 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("apps", "ControllerRevision"): workloads.controller_revision,
     ("batch", "Job"): workloads.job,
     ("batch", "CronJob"): workloads.cron_job,
+    ("networking.k8s.io", "Ingress"): classes.ingress,
+    ("networking.k8s.io", "IngressClass"): classes.ingress_class,
+    ("networking.k8s.io", "NetworkPolicy"): classes.network_policy,
+    ("policy", "PodDisruptionBudget"): classes.disruption_budget,
+    ("scheduling.k8s.io", "PriorityClass"): classes.priority_class,
+    ("node.k8s.io", "RuntimeClass"): classes.runtime_class,
+    ("autoscaling", "HorizontalPodAutoscaler"): classes.autoscaler,
     ("storage.k8s.io", "StorageClass"): others.storage_class,
     ("rbac.authorization.k8s.io", "Role"): others.role,
     ("rbac.authorization.k8s.io", "ClusterRole"): others.cluster_role,
@@ -49,6 +56,9 @@ _UPDATE: dict[tuple[str, str], Callable[[Json, Json], Iterator[Cause]]] = {
     ("apps", "DaemonSet"): workloads.selector_update,
     ("apps", "ControllerRevision"): workloads.controller_revision_update,
     ("batch", "Job"): workloads.job_update,
+    ("networking.k8s.io", "IngressClass"): classes.ingress_class_update,
+    ("scheduling.k8s.io", "PriorityClass"): classes.priority_class_update,
+    ("node.k8s.io", "RuntimeClass"): classes.runtime_class_update,
     ("storage.k8s.io", "StorageClass"): others.storage_class_update,
     ("rbac.authorization.k8s.io", "RoleBinding"): others.binding_update,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding_update,

@@ -1,0 +1,183 @@
+"""Rules of networking, policy, scheduling and autoscaling kinds."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from headrace.apiserver.admission.rules import fields as f
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace.api.errors import Cause
+
+Json = dict[str, Any]
+HIGHEST_PRIORITY = 1_000_000_000
+SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
+
+
+def ingress(obj: Json) -> Iterator[Cause]:
+    """An Ingress."""
+    spec = obj.get("spec") or {}
+    rules = spec.get("rules") or ()
+    if not rules and not spec.get("defaultBackend"):
+        yield f.invalid("spec", "{}", "either `defaultBackend` or `rules` must be specified")
+    if spec.get("defaultBackend"):
+        yield from _backend(spec["defaultBackend"], "spec.defaultBackend")
+    for i, rule in enumerate(rules):
+        host = rule.get("host") or ""
+        if host and not f.SUBDOMAIN.fullmatch(host.removeprefix("*.")):
+            yield f.invalid(f"spec.rules[{i}].host", host, "must be a DNS name or a wildcard such as *.example.com")
+        paths = (rule.get("http") or {}).get("paths")
+        if "http" in rule and not paths:
+            yield f.required(f"spec.rules[{i}].http.paths")
+        for j, path in enumerate(paths or ()):
+            where = f"spec.rules[{i}].http.paths[{j}]"
+            if not path.get("pathType"):
+                yield f.required(f"{where}.pathType", "pathType must be specified")
+            elif path["pathType"] not in PATH_TYPES:
+                yield f.unsupported(f"{where}.pathType", path["pathType"], PATH_TYPES)
+            text = path.get("path") or ""
+            if not text.startswith("/") and (text or path.get("pathType") in ("Exact", "Prefix")):
+                yield f.invalid(f"{where}.path", text, "must be an absolute path")
+            yield from _backend(path.get("backend") or {}, f"{where}.backend")
+
+
+def _backend(backend: Json, where: str) -> Iterator[Cause]:
+    service, resource = backend.get("service"), backend.get("resource")
+    if bool(service) == bool(resource):
+        yield f.invalid(where, "", "exactly one of service and resource backends must be specified")
+    if not service:
+        return
+    if not service.get("name"):
+        yield f.required(f"{where}.service.name")
+    port = service.get("port") or {}
+    if bool(port.get("name")) == bool(port.get("number")):
+        yield f.required(f"{where}.service.port", "exactly one of port name and port number is required")
+    elif port.get("number"):
+        yield from f.port(f"{where}.service.port.number", port["number"])
+
+
+def ingress_class(obj: Json) -> Iterator[Cause]:
+    """An IngressClass."""
+    spec = obj.get("spec") or {}
+    if not spec.get("controller"):
+        yield f.required("spec.controller")
+
+
+def ingress_class_update(new: Json, old: Json) -> Iterator[Cause]:
+    """The controller is fixed."""
+    before, after = ((o.get("spec") or {}).get("controller") for o in (old, new))
+    if before != after:
+        yield f.immutable("spec.controller", after)
+
+
+def network_policy(obj: Json) -> Iterator[Cause]:
+    """A NetworkPolicy."""
+    spec = obj.get("spec") or {}
+    yield from f.label_selector("spec.podSelector", spec.get("podSelector") or {})
+    for i, type_ in enumerate(spec.get("policyTypes") or ()):
+        if type_ not in ("Ingress", "Egress"):
+            yield f.unsupported(f"spec.policyTypes[{i}]", type_, ("Ingress", "Egress"))
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        for i, rule in enumerate(spec.get(direction) or ()):
+            for j, peer in enumerate(rule.get(side) or ()):
+                yield from _peer(peer, f"spec.{direction}[{i}].{side}[{j}]")
+
+
+def _peer(peer: Json, where: str) -> Iterator[Cause]:
+    if not peer:
+        yield f.required(where, "must specify a peer")
+    for key in ("podSelector", "namespaceSelector"):
+        yield from f.label_selector(f"{where}.{key}", peer.get(key) or {})
+    block = peer.get("ipBlock")
+    if block is None:
+        return
+    if len(peer) > 1:
+        yield f.forbidden(where, "may not specify both ipBlock and another peer")
+    for key, value in (("cidr", block.get("cidr")), *(("except", e) for e in block.get("except") or ())):
+        try:
+            ipaddress.ip_network(value or "", strict=False)
+        except ValueError:
+            yield f.invalid(f"{where}.ipBlock.{key}", value, "must be a valid CIDR value, (e.g. 10.9.8.0/24)")
+
+
+def disruption_budget(obj: Json) -> Iterator[Cause]:
+    """A PodDisruptionBudget."""
+    spec = obj.get("spec") or {}
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        yield f.invalid("spec", "{}", "minAvailable and maxUnavailable cannot be both set")
+    for key in ("minAvailable", "maxUnavailable"):
+        value = spec.get(key)
+        if not isinstance(value, str):
+            yield from f.non_negative(f"spec.{key}", value)
+        elif not value.endswith("%") or not value[:-1].isdecimal() or int(value[:-1]) > 100:
+            yield f.invalid(f"spec.{key}", value, "must be an integer or a percentage from 0% to 100%")
+    yield from f.label_selector("spec.selector", spec.get("selector") or {})
+
+
+def priority_class(obj: Json) -> Iterator[Cause]:
+    """A PriorityClass."""
+    name, value = obj["metadata"].get("name") or "", obj.get("value") or 0
+    if name.startswith("system-"):
+        if SYSTEM_PRIORITIES.get(name) != value:
+            why = "priority class names with 'system-' prefix are reserved for system use only"
+            yield f.forbidden("metadata.name", why)
+    elif value > HIGHEST_PRIORITY:
+        why = f"maximum allowed value of a user defined priority is {HIGHEST_PRIORITY}"
+        yield f.forbidden("value", why)
+    policy = obj.get("preemptionPolicy")
+    if policy not in (None, "", "Never", "PreemptLowerPriority"):
+        yield f.unsupported("preemptionPolicy", policy, ("Never", "PreemptLowerPriority"))
+
+
+def priority_class_update(new: Json, old: Json) -> Iterator[Cause]:
+    """Value and preemption are fixed."""
+    for key in ("value", "preemptionPolicy"):
+        if new.get(key) != old.get(key):
+            yield f.forbidden(key, "may not be changed in an update.")
+
+
+def runtime_class(obj: Json) -> Iterator[Cause]:
+    """A RuntimeClass."""
+    if not obj.get("handler"):
+        yield f.required("handler")
+    else:
+        yield from f.dns_label("handler", obj["handler"])
+
+
+def runtime_class_update(new: Json, old: Json) -> Iterator[Cause]:
+    """The handler is fixed."""
+    if new.get("handler") != old.get("handler"):
+        yield f.immutable("handler", new.get("handler"))
+
+
+def autoscaler(obj: Json) -> Iterator[Cause]:
+    """A HorizontalPodAutoscaler."""
+    spec = obj.get("spec") or {}
+    target = spec.get("scaleTargetRef") or {}
+    for key in ("kind", "name"):
+        if not target.get(key):
+            yield f.required(f"spec.scaleTargetRef.{key}")
+    least, most = spec.get("minReplicas", 1), spec.get("maxReplicas") or 0
+    if least < 1:
+        yield f.invalid("spec.minReplicas", least, "must be greater than or equal to 1")
+    if most < 1:
+        yield f.invalid("spec.maxReplicas", most, "must be greater than 0")
+    elif most < least:
+        yield f.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
+    sources = {
+        "ContainerResource": "containerResource",
+        "External": "external",
+        "Object": "object",
+        "Pods": "pods",
+        "Resource": "resource",
+    }
+    for i, metric in enumerate(spec.get("metrics") or ()):
+        field = sources.get(metric.get("type") or "")
+        if field is None:
+            yield f.unsupported(f"spec.metrics[{i}].type", metric.get("type"), sources)
+        elif not metric.get(field):
+            yield f.required(f"spec.metrics[{i}].{field}", "must populate information for the given metric source")

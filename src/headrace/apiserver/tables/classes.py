@@ -1,0 +1,118 @@
+"""Networking, policy, scheduling and autoscaling kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.apiserver.tables.base import (
+    AGE,
+    NAME,
+    NONE,
+    UNKNOWN,
+    Column,
+    Printer,
+    age,
+    joined,
+    name,
+    selector_text,
+    spec,
+    status,
+)
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from headrace.apiserver.tables.base import JSON
+
+
+def _ingress(obj: JSON, now: dt.datetime) -> list[Any]:
+    wanted = spec(obj)
+    hosts = [r["host"] for r in wanted.get("rules") or [] if r.get("host")]
+    shown = ",".join(hosts[:3]) + (f" + {len(hosts) - 3} more..." if len(hosts) > 3 else "")
+    points = (status(obj).get("loadBalancer") or {}).get("ingress") or []
+    return [
+        name(obj),
+        wanted.get("ingressClassName") or NONE,
+        shown or "*",
+        ",".join(p.get("ip") or p.get("hostname") or "" for p in points),
+        "80, 443" if wanted.get("tls") else "80",
+        age(obj, now),
+    ]
+
+
+INGRESS = Printer((NAME, Column("Class"), Column("Hosts"), Column("Address"), Column("Ports"), AGE), _ingress)
+
+
+def _ingress_class(obj: JSON, now: dt.datetime) -> list[Any]:
+    wanted = spec(obj)
+    found = wanted.get("parameters")
+    kind = f"{found.get('kind')}.{found['apiGroup']}" if found and found.get("apiGroup") else (found or {}).get("kind")
+    parameters = f"{kind}/{found.get('name')}" if found else NONE
+    return [name(obj), wanted.get("controller", ""), parameters, age(obj, now)]
+
+
+INGRESS_CLASS = Printer((NAME, Column("Controller"), Column("Parameters"), AGE), _ingress_class)
+
+
+def _network_policy(obj: JSON, now: dt.datetime) -> list[Any]:
+    return [name(obj), selector_text(spec(obj).get("podSelector")), age(obj, now)]
+
+
+NETWORK_POLICY = Printer((NAME, Column("Pod-Selector"), AGE), _network_policy)
+
+
+def _disruption_budget(obj: JSON, now: dt.datetime) -> list[Any]:
+    least, most = (spec(obj).get(key) for key in ("minAvailable", "maxUnavailable"))
+    shown = ["N/A" if value is None else str(value) for value in (least, most)]
+    return [name(obj), *shown, status(obj).get("disruptionsAllowed", 0), age(obj, now)]
+
+
+DISRUPTION_BUDGET = Printer(
+    (NAME, Column("Min Available"), Column("Max Unavailable"), Column("Allowed Disruptions", "integer"), AGE),
+    _disruption_budget,
+)
+
+
+def _runtime_class(obj: JSON, now: dt.datetime) -> list[Any]:
+    return [name(obj), obj.get("handler", ""), age(obj, now)]
+
+
+RUNTIME_CLASS = Printer((NAME, Column("Handler"), AGE), _runtime_class)
+
+
+def _autoscaler(obj: JSON, now: dt.datetime) -> list[Any]:
+    wanted = spec(obj)
+    target = wanted.get("scaleTargetRef") or {}
+    return [
+        name(obj),
+        f"{target.get('kind')}/{target.get('name')}",
+        joined(_metric(m) for m in wanted.get("metrics") or []),
+        str(wanted["minReplicas"]) if wanted.get("minReplicas") is not None else "<unset>",
+        wanted.get("maxReplicas", 0),
+        status(obj).get("currentReplicas", 0),
+        age(obj, now),
+    ]
+
+
+def _metric(metric: JSON) -> str:
+    kind = str(metric.get("type") or "")
+    source = metric.get(kind[:1].lower() + kind[1:]) or {}
+    target = source.get("target") or {}
+    label = source.get("name") or (source.get("metric") or {}).get("name") or kind.lower()
+    if target.get("averageUtilization") is not None:
+        return f"{label}: {UNKNOWN}/{target['averageUtilization']}%"
+    return f"{label}: {UNKNOWN}/{target.get('averageValue') or target.get('value') or UNKNOWN}"
+
+
+AUTOSCALER = Printer(
+    (
+        NAME,
+        Column("Reference"),
+        Column("Targets"),
+        Column("MinPods"),
+        Column("MaxPods", "integer"),
+        Column("Replicas", "integer"),
+        AGE,
+    ),
+    _autoscaler,
+)
