@@ -1,6 +1,6 @@
 """Endpoints of services that select pods (upstream: pkg/controller/endpoint).
 
-EndpointSlices are not written: nothing on this platform reads them, and clients that do get an empty list.
+EndpointSlices are not written: the API server shows Endpoints as slices to those who ask for them.
 """
 
 from __future__ import annotations
