@@ -73,6 +73,28 @@ async def test_port_zero_is_any_port_and_the_address_tells_which():
                 assert await talk.answer() == (b"HTTP/1.1 200 OK", b"hello")
 
 
+async def test_a_body_that_is_held_back_and_not_wanted_ends_the_connection():
+    """The client sends no body then; its next request would be taken for one."""
+    async with serving(hello) as server, talking(server) as talk:
+        talk.writer.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert (await talk.answer())[1] == b"hello"
+        assert await talk.closed()
+
+
+async def test_a_body_that_is_held_back_and_wanted_is_asked_for():
+    async def echo(_scope, receive, send):
+        body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": body})
+
+    async with serving(echo) as server, talking(server) as talk:
+        for _ in range(2):
+            talk.writer.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            assert b"100 Continue" in await asyncio.wait_for(talk.reader.readuntil(b"\r\n\r\n"), 5)
+            talk.writer.write(b"world")
+            assert await talk.answer() == (b"HTTP/1.1 200 OK", b"world")
+
+
 async def test_a_connection_is_kept_for_the_next_request():
     async with serving(hello) as server, talking(server) as talk:
         for _ in range(3):

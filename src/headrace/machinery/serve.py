@@ -42,6 +42,34 @@ def _taken(host: str, port: int, error: OSError) -> ConfigurationError:
     return ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror or error}")
 
 
+def _honest(app: Any) -> Any:
+    """The app, ending the connection where it answers before it asked for a body that the client holds back.
+
+    A client that sent `Expect: 100-continue` and is refused sends no body, but the parser would wait for one, and
+    take the connection's next request for it.
+    """
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or not any(name == b"expect" for name, _ in scope["headers"]):
+            await app(scope, receive, send)
+            return
+        asked = False
+
+        async def receiving() -> Any:
+            nonlocal asked
+            asked = True
+            return await receive()
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start" and not asked:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receiving, sending)
+
+    return wrapped
+
+
 class Server:
     """Listens from `start` to `stop`; port 0 means any, `address` tells which it became.
 
@@ -73,7 +101,7 @@ class Server:
 
         protocol = self._protocol or HttpToolsProtocol
         config = uvicorn.Config(
-            self._app,
+            _honest(self._app),
             http=protocol,
             ws=WSProtocol,
             lifespan="off",

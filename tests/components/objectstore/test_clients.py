@@ -262,3 +262,13 @@ def test_minio_py(mc, tmp_path):
     with pytest.raises(minio.error.S3Error) as error:
         mc.get_bucket_policy(BUCKET)
     assert error.value.code == "NotImplemented"
+
+
+def test_a_refused_upload_does_not_harm_the_next_request(running):
+    s3 = boto(running, read_timeout=5)
+    for _ in range(2):
+        with pytest.raises(ClientError) as error:
+            s3.put_object(Bucket="nowhere", Key="a", Body=b"x" * 1000)
+        assert code(error) == "NoSuchBucket"
+        assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 0
+    s3.close()
