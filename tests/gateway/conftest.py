@@ -153,7 +153,8 @@ class World:
 
     async def condition(self, status: str, message: str = "", name: str = "digits") -> None:
         found = [{"type": "Ready", "status": status, "message": message}]
-        patch = {"status": {"conditions": found}}
+        transition = {"True": "UpToDate", "Unknown": "InProgress", "False": "BlockedByFailedLoad"}[status]
+        patch = {"status": {"conditions": found, "modelStatus": {"transitionStatus": transition}}}
         await self.client.patch(InferenceService, name, patch, NS, subresource="status")
 
     async def pods(self, *ports: int, name: str = "digits", namespace: str = NS) -> None:

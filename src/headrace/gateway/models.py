@@ -22,6 +22,8 @@ INFERENCE_SERVICE = dynamic_kind(KindInfo(GROUP, "v1beta1", "InferenceService", 
 DOMAIN = "example.com"
 TIMEOUT_SECONDS = 300.0
 PATH = "/serving/"
+FAILED = frozenset({"BlockedByFailedLoad", "InvalidSpec"})
+"""modelStatus.transitionStatus of a model that will not answer until somebody changes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Model:
     timeout: float
     ready: bool
     coming: bool
-    """Its Ready condition is not False: pods are there, or being started or replaced."""
+    """Not failed: pods are there, or being started or replaced."""
     why: str
     """Why it does not answer, as its Ready condition says."""
 
@@ -79,7 +81,7 @@ def read(obj: Unstructured) -> Model:
         obj.metadata.name,
         float(given) if isinstance(given, int | float) and given > 0 else TIMEOUT_SECONDS,
         ready.get("status") == "True",
-        ready.get("status") in {"True", "Unknown"},
+        bool(ready) and (obj.status.get("modelStatus") or {}).get("transitionStatus") not in FAILED,
         str(ready.get("message") or ready.get("reason") or "it is being created"),
     )
 
