@@ -18,6 +18,7 @@ from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleB
 from headrace.components.pipelines import migrations
 from headrace.components.pipelines.api.access import Access
 from headrace.components.pipelines.api.app import build_app
+from headrace.components.pipelines.api.objects import Objects
 from headrace.components.pipelines.api.requests import Services
 from headrace.components.pipelines.component import PATHS, objects
 from headrace.components.pipelines.store.catalog import Catalog
@@ -151,7 +152,7 @@ def _binding(name: str, namespace: str, role: str, *users: User) -> RoleBinding:
 
 
 @contextlib.asynccontextmanager
-async def serve(database_url: str) -> AsyncIterator[Api]:
+async def serve(database_url: str, s3: str = "http://127.0.0.1:1") -> AsyncIterator[Api]:
     async with embedded_cluster(namespaces=("kubeflow", HOME, OTHER)) as cluster:
         for role in objects(cluster.settings):
             await cluster.client.apply(_wire.convert(ClusterRole, role))
@@ -174,7 +175,8 @@ async def serve(database_url: str) -> AsyncIterator[Api]:
         clock = SystemClock()
         catalog, runs = Catalog(database, clock), RunRepository(database, clock)
         recurring = RecurringRuns(database, clock, runs)
-        app = build_app(Services(catalog, runs, recurring, Access(cluster.client_for(me))))
+        store = Objects(cluster.client, clock, s3)
+        app = build_app(Services(catalog, runs, recurring, Access(cluster.client_for(me)), store))
         outer = Starlette(routes=[Mount(path, app) for path in PATHS])
         server = Server(BearerTable(outer), "127.0.0.1", 0)
         await server.start()

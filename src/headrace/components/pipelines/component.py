@@ -38,6 +38,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.api.access import Access  # noqa: PLC0415 - imported when enabled
     from headrace.components.pipelines.api.app import build_app  # noqa: PLC0415
     from headrace.components.pipelines.api.launch import check  # noqa: PLC0415
+    from headrace.components.pipelines.api.objects import Objects  # noqa: PLC0415
     from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
     from headrace.components.pipelines.controller import build_engine  # noqa: PLC0415
     from headrace.components.pipelines.controller.schedules import Scheduler  # noqa: PLC0415
@@ -45,14 +46,17 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
     from headrace.components.pipelines.store.database import Database  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
-    from headrace.components.pipelines.store.repository import RunRepository  # noqa: PLC0415
+    from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
+    from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
 
     database = Database(f"sqlite:///{context.settings.state / 'pipelines.db'}")
-    repository = RunRepository(database, context.clock)
+    repository = FollowedRuns(database, context.clock)
     engine = build_engine(context, repository)
     recurring = RecurringRuns(database, context.clock, repository)
     scheduler = Scheduler(context.clock, recurring, repository, check)
-    app = build_app(Services(Catalog(database, context.clock), repository, recurring, Access(context.client)))
+    objects = Objects(context.client, context.clock, f"http://127.0.0.1:{context.settings.ports.objectstore}")
+    catalog = Catalog(database, context.clock)
+    app = build_app(Services(catalog, repository, recurring, Access(context.client), objects))
 
     async def start() -> None:
         await database.open(upgrade)
@@ -64,11 +68,19 @@ def build(context: Context) -> Parts:
         await engine.stop()
         await database.close()
 
+    async def health() -> str:
+        await database.run(lambda connection: connection.exec_driver_sql("SELECT 1").first())
+        return ""
+
+    pages, panels = pages_of(context, database, repository)
     return Parts(
         mounts=tuple(Mount(path, app) for path in PATHS),
         services=(HostService("ml-pipeline", SYSTEM_NAMESPACE, PORT, context.settings.ports.gateway),),
         start=start,
         stop=stop,
+        pages=pages,
+        panels=panels,
+        health=health,
     )
 
 

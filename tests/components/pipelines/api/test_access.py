@@ -120,7 +120,6 @@ async def test_healthz_is_open_to_whoever_is_authenticated(api):
         ("GET", "/auth"),
         ("POST", "/visualizations/ns"),
         ("POST", "/workflows"),
-        ("GET", "/runs/r/nodes/n/artifacts/a:read"),
     ],
 )
 async def test_what_is_not_there_is_refused_by_name(api, method, path):

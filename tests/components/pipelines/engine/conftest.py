@@ -172,7 +172,7 @@ async def objectstore(folder: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def lab(database_url, tmp_path) -> AsyncIterator[Lab]:
-    async with objectstore(tmp_path / "s3") as s3, serve(database_url) as api:
+    async with objectstore(tmp_path / "s3") as s3, serve(database_url, s3) as api:
         client = api.cluster.client
         values = {"accesskey": KEYS.access_key, "secretkey": KEYS.secret_key}
         await client.apply(ServiceAccount(metadata=ObjectMeta(name="default-editor", namespace=HOME)))

@@ -16,6 +16,7 @@ from headrace.components.pipelines.types.rest import decode_body, decode_filter,
 if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.components.pipelines.api.access import Access
+    from headrace.components.pipelines.api.objects import Objects
     from headrace.components.pipelines.store.catalog import Catalog, Page
     from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.store.repository import RunRepository
@@ -34,6 +35,7 @@ class Services:
     runs: RunRepository
     recurring: RecurringRuns
     access: Access
+    objects: Objects
 
 
 def answer(value: Any) -> Response:

@@ -1,0 +1,126 @@
+"""Bytes of artifacts, read from the object store with the keys of the artifact's own namespace.
+
+So nobody reads through this API what a pod of that namespace could not read. Bytes are passed on as they come; nothing
+is held. Requests are presigned (AWS Signature Version 4 in the query), which also makes links to hand out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from headrace.api.core import Secret
+from headrace.api.errors import NotFound
+from headrace.components.pipelines.types.rest import Code, RpcError, invalid
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+    from headrace.client.base import Client
+    from headrace.machinery.clock import Clock
+
+CREDENTIALS = "mlpipeline-minio-artifact"
+LINK_SECONDS = 900
+CHUNK = 1 << 18
+_ALGORITHM, _REGION = "AWS4-HMAC-SHA256", "us-east-1"
+_SCHEMES = ("minio://", "s3://")
+PASSED = ("range", "if-none-match", "if-modified-since", "if-range")
+"""Request headers that the store answers."""
+
+
+class Objects:
+    """Reads what URIs name. `endpoint` is the store's address on this machine."""
+
+    def __init__(self, client: Client, clock: Clock, endpoint: str) -> None:
+        self._client, self._clock, self._endpoint = client, clock, endpoint
+
+    async def link(self, namespace: str, uri: str) -> str:
+        """A URL that reads the object for LINK_SECONDS, by whoever has it. Raises RpcError."""
+        path = _path(uri)
+        return presign(f"{self._endpoint}{path}", await self._keys(namespace), self._clock.now(), LINK_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def open(self, namespace: str, uri: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The store's answer to reading the object: 200, 206, 304 or 416. Raises RpcError."""
+        import aiohttp  # noqa: PLC0415 - heavy, and not needed until somebody reads
+
+        link = await self.link(namespace, uri)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+            from yarl import URL  # noqa: PLC0415
+
+            try:
+                async with session.get(URL(link, encoded=True), headers=headers) as response:
+                    if response.status == 404:
+                        raise RpcError(Code.NOT_FOUND, f"There is no object at {uri} (any more).")
+                    if response.status == 403:
+                        raise RpcError(
+                            Code.PERMISSION_DENIED, f"Namespace {namespace!r} may not read {uri} in the object store."
+                        )
+                    if response.status not in {200, 206, 304, 416}:
+                        raise RpcError(Code.UNAVAILABLE, f"The object store answered {response.status} for {uri}.")
+                    yield response
+            except aiohttp.ClientConnectionError as error:
+                raise RpcError(Code.UNAVAILABLE, "The object store does not answer; try again soon.") from error
+
+    async def _keys(self, namespace: str) -> tuple[str, str]:
+        try:
+            secret = await self._client.get(Secret, CREDENTIALS, namespace)
+            access, key = (base64.b64decode(secret.data[name]).decode() for name in ("accesskey", "secretkey"))
+        except (NotFound, KeyError, binascii.Error, UnicodeDecodeError) as error:
+            raise RpcError(
+                Code.FAILED_PRECONDITION,
+                f"Namespace {namespace!r} has no usable Secret {CREDENTIALS!r} with the keys of the object store.",
+            ) from error
+        return access, key
+
+
+def presign(url: str, keys: tuple[str, str], now: dt.datetime, seconds: int) -> str:
+    """The URL of an object, made readable until `seconds` have passed."""
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{stamp[:8]}/{_REGION}/s3/aws4_request"
+    host, slash, path = url.split("://", 1)[1].partition("/")
+    parameters = {
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": f"{keys[0]}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(seconds),
+        "X-Amz-SignedHeaders": "host",
+    }
+    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
+    canonical = "\n".join(("GET", slash + path, query, f"host:{host}\n", "host", "UNSIGNED-PAYLOAD"))
+    text = "\n".join((_ALGORITHM, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()))
+    signing = f"AWS4{keys[1]}".encode()
+    for piece in scope.split("/"):
+        signing = hmac.new(signing, piece.encode(), hashlib.sha256).digest()
+    signature = hmac.new(signing, text.encode(), hashlib.sha256).hexdigest()
+    return f"{url}?{query}&X-Amz-Signature={signature}"
+
+
+async def base64_json(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """`{"data": "<base64>"}` of a body as it comes."""
+    yield b'{"data":"'
+    rest = b""
+    async for chunk in response.content.iter_chunked(CHUNK):
+        data = rest + chunk
+        whole = len(data) - len(data) % 3
+        rest = data[whole:]
+        yield base64.b64encode(data[:whole])
+    yield base64.b64encode(rest) + b'"}'
+
+
+def _path(uri: str) -> str:
+    """Bucket and key as the path of a URL."""
+    scheme = next((s for s in _SCHEMES if uri.startswith(s)), None)
+    bucket, _, key = uri.removeprefix(scheme or "").partition("/")
+    if scheme is None or not bucket or not key:
+        raise invalid(f"{uri or 'The artifact'} does not lie in this platform's object store: read it where it is.")
+    return f"/{quote(bucket, safe='-_.~')}/{quote(key, safe='/-_.~')}"
