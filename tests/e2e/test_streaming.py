@@ -1,0 +1,278 @@
+"""Sessions in pods through unmodified clients: kubectl exec, cp, attach, port-forward and top, and Python's streams."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .conftest import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.node, pytest.mark.clients, pytest.mark.timeout(120)]
+
+SERVER = "mkdir -p /tmp/www && cd /tmp/www && echo hello from the pod > index.html && exec python3 -m http.server 8000"
+
+
+@pytest.fixture(scope="module")
+def web(platform):
+    """A pod `web` that serves files on port 8000, with a service and a second container without anything."""
+    side = {
+        "name": "side",
+        "image": "busybox",
+        "command": ["sleep", "1000"],
+        "env": [{"name": "COLOR", "value": "blue"}],
+    }
+    main = {"name": "main", "image": "python:3.11", "command": ["sh", "-c", SERVER]}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    **main,
+                    "ports": [{"name": "http", "containerPort": 8000}],
+                    "readinessProbe": {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1},
+                },
+                side,
+            ],
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+    }
+    path = platform.home / "web.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [pod, service]}))
+    platform.kubectl("apply", "-f", str(path))
+    platform.kubectl("wait", "pod/web", "--for=condition=Ready", "--timeout=60s")
+    yield "web"
+    platform.kubectl("delete", "-f", str(path), "--wait=false")
+
+
+def kubectl(platform, *arguments, stdin=None, timeout=30):
+    return subprocess.run(
+        ["kubectl", *arguments], env=platform.env, input=stdin, capture_output=True, timeout=timeout, check=False
+    )
+
+
+def test_exec_tells_output_errors_and_exit_codes_apart(platform, web):
+    done = kubectl(platform, "exec", "web", "-c", "side", "--", "sh", "-c", "echo $COLOR; echo oops >&2; exit 42")
+    assert (done.returncode, done.stdout) == (42, b"blue\n")
+    assert done.stderr == b"oops\ncommand terminated with exit code 42\n"
+    data = os.urandom(3 << 20)
+    done = kubectl(platform, "exec", "-i", "web", "-c", "side", "--", "cat", stdin=data)
+    assert (done.returncode, done.stdout == data) == (0, True)
+
+
+def test_exec_of_what_is_not_there(platform, web):
+    done = kubectl(platform, "exec", "web", "-c", "side", "--", "no-such-program")
+    assert done.returncode == 1
+    assert b'exec: "no-such-program": executable file not found in $PATH' in done.stderr
+    done = kubectl(platform, "exec", "web", "-c", "nobody", "--", "ls")
+    assert b"container nobody is not valid for pod web" in done.stderr
+    assert b'pods "nowhere" not found' in kubectl(platform, "exec", "nowhere", "--", "ls").stderr
+
+
+def test_exec_with_a_terminal(platform, web):
+    leader, follower = pty.openpty()
+    fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    shell = subprocess.Popen(
+        ["kubectl", "exec", "-it", "web", "-c", "side", "--", "sh"],
+        env=platform.env,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    text = b""
+
+    def until(wanted: bytes) -> None:
+        nonlocal text
+        deadline = time.monotonic() + 15
+        while wanted not in text:
+            assert time.monotonic() < deadline, text
+            if select.select([leader], [], [], 0.5)[0]:
+                text += os.read(leader, 4096)
+
+    until(b"# ") if os.getuid() == 0 else until(b"$ ")
+    os.write(leader, b"tty; stty size\n")
+    until(b"33 101")
+    assert b"/dev/pts/" in text
+    fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    os.kill(shell.pid, signal.SIGWINCH)
+    time.sleep(0.2)
+    os.write(leader, b"stty size; exit 7\n")
+    until(b"40 120")
+    assert shell.wait(10) == 7
+    os.close(leader)
+
+
+def test_a_client_that_goes_away_takes_its_command_along(platform, web):
+    client = subprocess.Popen(
+        ["kubectl", "exec", "web", "-c", "side", "--", "sh", "-c", "echo ready; sleep 4321"],
+        env=platform.env,
+        stdout=subprocess.PIPE,
+    )
+    assert client.stdout.readline() == b"ready\n"
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    deadline = time.monotonic() + 10
+    look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    while b"sleep 4321" in kubectl(platform, "exec", "web", "-c", "side", "--", "sh", "-c", look).stdout:
+        assert time.monotonic() < deadline
+
+
+def test_cp_both_ways(platform, web, tmp_path: Path):
+    folder = tmp_path / "here"
+    (folder / "deep").mkdir(parents=True)
+    data = os.urandom(5 << 20)
+    (folder / "deep" / "data.bin").write_bytes(data)
+    (folder / "note.txt").write_text("hello\n")
+    assert kubectl(platform, "cp", str(folder), "web:/tmp/there", "-c", "main").returncode == 0
+    assert kubectl(platform, "cp", "web:/tmp/there", str(tmp_path / "back"), "-c", "main").returncode == 0
+    assert (tmp_path / "back" / "deep" / "data.bin").read_bytes() == data
+    assert (tmp_path / "back" / "note.txt").read_text() == "hello\n"
+
+
+def test_attach_shows_what_is_written_from_now_on(platform):
+    script = "while ! [ -e /tmp/go ]; do sleep 0.05; done; echo out; echo err >&2; sleep 0.2; echo end"
+    platform.kubectl("run", "talker", "--image=busybox", "--restart=Never", "--command", "--", "sh", "-c", script)
+    platform.kubectl("wait", "pod/talker", "--for=condition=Ready", "--timeout=30s")
+    attached = subprocess.Popen(
+        ["kubectl", "attach", "talker"], env=platform.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(0.5)
+    platform.kubectl("exec", "talker", "--", "touch", "/tmp/go")
+    out, err = attached.communicate(timeout=15)
+    assert (attached.returncode, out) == (0, b"out\nend\n")
+    assert b"err\n" in err
+    platform.kubectl("wait", "pod/talker", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20s")
+    assert "completed pod" in platform.kubectl("exec", "talker", "--", "ls", check=False)
+
+
+@contextlib.contextmanager
+def forwarded(platform, what: str, remote: int):
+    """A port of this machine that kubectl forwards."""
+    local = free_port()
+    forward = subprocess.Popen(
+        ["kubectl", "port-forward", what, f"{local}:{remote}"],
+        env=platform.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        line = forward.stdout.readline()
+        assert b"Forwarding from" in line, line + forward.stdout.read()
+        yield local
+    finally:
+        forward.terminate()
+        forward.wait(10)
+        forward.stdout.close()
+
+
+@pytest.mark.parametrize(("what", "remote"), [("pod/web", 8000), ("svc/web", 80)])
+def test_port_forward(platform, web, what, remote):
+    with forwarded(platform, what, remote) as local:
+        for _ in range(5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{local}/index.html", timeout=10) as answer:
+                assert answer.read() == b"hello from the pod\n"
+
+
+def test_port_forward_of_much_and_of_many_at_once(platform, web):
+    make = "head -c 20000000 /dev/zero > /tmp/www/zeros"
+    platform.kubectl("exec", "web", "-c", "main", "--", "sh", "-c", make)
+    with forwarded(platform, "pod/web", 8000) as local:
+        url = f"http://127.0.0.1:{local}/zeros"
+        script = f"import urllib.request; print(len(urllib.request.urlopen('{url}').read()))"
+        readers = [subprocess.Popen(["python3", "-c", script], stdout=subprocess.PIPE) for _ in range(4)]
+        assert [reader.communicate(timeout=30)[0] for reader in readers] == [b"20000000\n"] * 4
+
+
+def test_port_forward_to_where_nothing_listens(platform, web):
+    with forwarded(platform, "pod/web", 81) as local, pytest.raises((urllib.error.URLError, ConnectionError)):
+        urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=10)
+
+
+def test_top(platform, web):
+    node = platform.kubectl("top", "node").splitlines()
+    assert node[0].split() == ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"]
+    assert len(node) == 2
+    pod = platform.kubectl("top", "pod", "web", "--containers").splitlines()
+    assert [line.split()[:2] for line in pod] == [["POD", "NAME"], ["web", "main"], ["web", "side"]]
+    memory = {line.split()[1]: line.split()[3] for line in pod[1:]}
+    assert 5 < int(memory["main"].removesuffix("Mi")) < 200
+    assert "web" in platform.kubectl("top", "pod", "-l", "app=web")
+    assert platform.kubectl("get", "pods.metrics.k8s.io", "web").split()[:4] == ["NAME", "CPU", "MEMORY", "WINDOW"]
+
+
+def test_who_may_not(platform, web):
+    viewer = "--as=system:serviceaccount:default:viewer"
+    platform.kubectl("create", "rolebinding", "viewer", "--clusterrole=view", "--serviceaccount=default:viewer")
+    for arguments in (("exec", "web", "--", "ls"), ("attach", "web"), ("port-forward", "web", ":8000")):
+        assert "forbidden" in platform.kubectl(viewer, *arguments, check=False), arguments
+    assert "web" in platform.kubectl("top", "pod", viewer)
+
+
+PYTHON = """
+import sys
+import kubernetes
+from kubernetes.stream import portforward, stream
+
+api = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(config_file=sys.argv[1]))
+execute = api.connect_get_namespaced_pod_exec
+asked = {"stdout": True, "stderr": True, "tty": False, "container": "side"}
+text = stream(execute, "web", "default", command=["sh", "-c", "echo out; echo err >&2"], stdin=False, **asked)
+print(sorted(text.split()))
+
+command = ["sh", "-c", "read -r line; echo got $line; exit 3"]
+session = stream(execute, "web", "default", command=command, stdin=True, _preload_content=False, **asked)
+session.write_stdin("a line\\n")
+print(session.readline_stdout(timeout=10))
+session.run_forever(timeout=10)
+print(session.returncode)
+
+forward = portforward(api.connect_get_namespaced_pod_portforward, "web", "default", ports="8000")
+sock = forward.socket(8000)
+sock.setblocking(True)
+sock.sendall(b"GET /index.html HTTP/1.0\\r\\n\\r\\n")
+answer = b""
+while b"hello from the pod" not in answer:
+    part = sock.recv(4096)
+    assert part, answer
+    answer += part
+print(forward.error(8000))
+"""
+
+
+def test_the_python_client(platform, web):
+    done = subprocess.run(
+        [sys.executable, "-c", PYTHON, str(platform.home / "kubeconfig")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["['err', 'out']", "got a line", "3", "None"], done.stderr
