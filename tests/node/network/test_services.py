@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 
@@ -12,6 +13,9 @@ from headrace.api.core import Endpoints
 from headrace.testing.eventually import eventually
 
 from .conftest import endpoints, service
+
+PYTHON = os.path.realpath(sys.executable)
+"""The base interpreter: pods see it wherever this checkout lies, also below /tmp, which is private to each pod."""
 
 pytestmark = pytest.mark.node
 
@@ -40,7 +44,7 @@ for target in sys.argv[1:]:
 async def serve(net, pod, ip, port, text):
     await net.node.pod(pod, ip)
     state = await net.node.runtime.start_container(
-        net.node.spec(sys.executable, "-c", SERVER, str(port), text, pod=pod, uid=1000)
+        net.node.spec(PYTHON, "-c", SERVER, str(port), text, pod=pod, uid=1000)
     )
     await eventually(lambda: "ready" in net.node.output(pod, state.id)[0])
 
@@ -53,7 +57,7 @@ async def ask(
     search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local"),
 ):
     await net.node.pod(pod, ip, dns_search=search)
-    ended = await net.node.run(sys.executable, "-c", CLIENT, *targets, pod=pod)
+    ended = await net.node.run(PYTHON, "-c", CLIENT, *targets, pod=pod)
     assert ended.err == ""
     return [line.split(" ", 1)[1] for line in ended.out.splitlines()]
 
@@ -138,7 +142,7 @@ async def test_the_outside_fails_at_once_and_the_way_out_is_the_proxy(net):
     await net.node.pod("client", "10.199.0.99")
     script = "import urllib.request as u\ntry: u.urlopen('http://localhost:1/')\nexcept Exception as e: print(e)"
     proxy = f"http://{net.node.settings.node_ip}:3128"
-    ended = await net.node.run(sys.executable, "-c", script, pod="client", env={"http_proxy": proxy})
+    ended = await net.node.run(PYTHON, "-c", script, pod="client", env={"http_proxy": proxy})
     assert "403" in ended.out, ended.err
 
 
@@ -158,7 +162,7 @@ c.close()
 async def test_half_close_and_much_data(net):
     """The server answers only when the client has finished sending."""
     await net.node.pod("echo", "10.199.0.2")
-    state = await net.node.runtime.start_container(net.node.spec(sys.executable, "-c", ECHO, pod="echo"))
+    state = await net.node.runtime.start_container(net.node.spec(PYTHON, "-c", ECHO, pod="echo"))
     await eventually(lambda: "ready" in net.node.output("echo", state.id)[0])
     await net.cluster.client.create(service("echo", "10.199.128.8", ports=((7000, ""),)))
     await net.cluster.client.create(endpoints("echo", "10.199.0.2", ports=((7000, ""),)))
@@ -174,7 +178,7 @@ c.shutdown(socket.SHUT_WR)
 print(c.makefile().read() == f"{64 * len(data)} {h.hexdigest()}")
 """
     await net.node.pod("client", "10.199.0.99")
-    ended = await net.node.run(sys.executable, "-c", script, pod="client")
+    ended = await net.node.run(PYTHON, "-c", script, pod="client")
     assert (ended.out, ended.err) == ("True\n", "")
 
 
@@ -187,7 +191,7 @@ async def test_sockets_of_the_pod_network(net):
     accepted = asyncio.create_task(asyncio.get_running_loop().sock_accept(listener))
     await net.node.pod("client", "10.199.0.99")
     state = await net.node.runtime.start_container(
-        net.node.spec(sys.executable, "-c", CLIENT, "10.199.128.77:443", pod="client")
+        net.node.spec(PYTHON, "-c", CLIENT, "10.199.128.77:443", pod="client")
     )
     client, address = await accepted
     assert address[0] == "10.199.0.99"
@@ -203,7 +207,7 @@ async def test_host_network_shares_the_hosts_addresses(net):
     listener = socket.create_server(("127.0.0.1", 0))
     await net.node.pod("host", "", host_network=True)
     target = f"127.0.0.1:{listener.getsockname()[1]}"
-    state = await net.node.runtime.start_container(net.node.spec(sys.executable, "-c", CLIENT, target, pod="host"))
+    state = await net.node.runtime.start_container(net.node.spec(PYTHON, "-c", CLIENT, target, pod="host"))
     connection, _ = await asyncio.to_thread(listener.accept)
     connection.sendall(b"the host")
     connection.close()

@@ -20,6 +20,9 @@ from headrace.testing.eventually import eventually
 
 from .conftest import Node, processes_of
 
+PYTHON = os.path.realpath(sys.executable)
+"""The base interpreter: pods see it wherever this checkout lies, also below /tmp, which is private to each pod."""
+
 pytestmark = pytest.mark.node
 
 
@@ -218,9 +221,9 @@ async def test_detached_stop_keeps_pods(node):
 async def test_memory_limit(node):
     await node.pod()
     script = "b = bytearray(); import time\nwhile True: b += bytes(8 << 20); time.sleep(0.01)"
-    ended = await node.run(sys.executable, "-c", script, memory_bytes=100 << 20)
+    ended = await node.run(PYTHON, "-c", script, memory_bytes=100 << 20)
     assert (ended.code, ended.state.signal, ended.state.oom_killed) == (137, 9, True)
-    fine = await node.run(sys.executable, "-c", "b = bytes(30 << 20)", memory_bytes=100 << 20)
+    fine = await node.run(PYTHON, "-c", "b = bytes(30 << 20)", memory_bytes=100 << 20)
     assert (fine.code, fine.state.oom_killed) == (0, False)
 
 
