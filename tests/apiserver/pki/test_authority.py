@@ -92,6 +92,36 @@ def test_kubeconfig_is_private_and_named_after_its_home(settings, tmp_path):
     assert context_name(Settings(tmp_path / "second")) == "headrace-second"
 
 
+def test_what_people_set_in_our_file_stays(settings):
+    """`kubectl config set-context --current --namespace` writes into it; the next `up` must not undo that."""
+    path = write_kubeconfig(settings)
+    changed = yaml.safe_load(path.read_text())
+    changed["contexts"][0]["context"]["namespace"] = "team"
+    changed["contexts"].append({"name": "mine", "context": {"cluster": "headrace", "user": "me"}})
+    changed["users"].append({"name": "me", "user": {"token": "t"}})
+    changed["users"][0]["user"] = {"token": "stale"}
+    changed["current-context"] = "mine"
+    path.write_text(yaml.safe_dump(changed, sort_keys=False))
+    write_kubeconfig(settings)
+    written = yaml.safe_load(path.read_text())
+    contexts = {c["name"]: c["context"] for c in written["contexts"]}
+    fresh = kubeconfig(settings)
+    assert contexts["headrace"] == {**fresh["contexts"][0]["context"], "namespace": "team"}
+    assert contexts["mine"]["user"] == "me"
+    assert written["current-context"] == "headrace", "our own commands read this file too"
+    assert fresh["users"][0] in written["users"]
+    before = path.stat().st_ino
+    write_kubeconfig(settings)
+    assert path.stat().st_ino == before, "it was written although nothing changed"
+
+
+@pytest.mark.parametrize("content", ["", "{broken", "just text", "clusters: 5"])
+def test_our_damaged_file_is_replaced(settings, content):
+    settings.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+    settings.kubeconfig.write_text(content)
+    assert yaml.safe_load(write_kubeconfig(settings).read_text()) == kubeconfig(settings)
+
+
 def test_merging_keeps_everything_else(settings, tmp_path):
     target = tmp_path / "kube" / "config"
     target.parent.mkdir()

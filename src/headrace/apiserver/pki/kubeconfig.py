@@ -7,6 +7,7 @@ of what was there.
 from __future__ import annotations
 
 import base64
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,16 @@ def kubeconfig(settings: Settings, pki: Pki | None = None) -> dict[str, Any]:
 
 
 def write_kubeconfig(settings: Settings, pki: Pki | None = None) -> Path:
-    """Write `settings.kubeconfig`, 0600; only touched when its content changes."""
-    content = yaml.safe_dump(kubeconfig(settings, pki), sort_keys=False).encode()
-    path = settings.kubeconfig
-    if not path.exists() or path.read_bytes() != content:
+    """Write `settings.kubeconfig`, 0600; only touched when its content changes, and what people added to it stays,
+    such as the namespace of `kubectl config set-context --current --namespace`.
+    """
+    path, wanted = settings.kubeconfig, kubeconfig(settings, pki)
+    before = path.read_bytes() if path.exists() else b""
+    if before.strip():
+        with contextlib.suppress(KubeconfigUnreadable):  # it is our own file: a damaged one is replaced
+            wanted = _merged(_parse(path, before), wanted, switch=True)
+    content = yaml.safe_dump(wanted, sort_keys=False).encode()
+    if before != content:
         write_secret(path, content)
     return path
 
@@ -88,17 +95,30 @@ def merge_kubeconfig(
         write_secret(path, yaml.safe_dump(ours, sort_keys=False).encode())
         return None
     before = path.read_bytes()
-    merged = _parse(path, before)
-    for section in ("clusters", "users", "contexts"):
-        names = {entry["name"] for entry in ours[section]}
-        kept = [e for e in merged.get(section) or [] if not (isinstance(e, dict) and e.get("name") in names)]
-        merged[section] = kept + ours[section]
-    if switch or not merged.get("current-context"):
-        merged["current-context"] = ours["current-context"]
+    merged = _merged(_parse(path, before), ours, switch=switch)
     backup = path.with_name(path.name + BACKUP_SUFFIX)
     write_secret(backup, before)
     write_secret(path, yaml.safe_dump(merged, sort_keys=False).encode())
     return backup
+
+
+def _merged(theirs: dict[str, Any], ours: dict[str, Any], *, switch: bool) -> dict[str, Any]:
+    """Theirs, with our entries in place of those of the same names."""
+    merged = dict(theirs)
+    for section in ("clusters", "users", "contexts"):
+        mine = {entry["name"]: entry for entry in ours[section]}
+        kept = []
+        for entry in theirs.get(section) or []:
+            name = entry.get("name") if isinstance(entry, dict) else None
+            if name not in mine:
+                kept.append(entry)
+            elif section == "contexts" and isinstance(entry.get("context"), dict):
+                # What we do not say of our context, such as its namespace, is theirs to say.
+                mine[name] = {**mine[name], "context": {**entry["context"], **mine[name]["context"]}}
+        merged[section] = kept + list(mine.values())
+    if switch or not merged.get("current-context"):
+        merged["current-context"] = ours["current-context"]
+    return merged
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
