@@ -142,6 +142,3 @@ def _isolation(chosen: Settings) -> Iterator[Finding]:
     yield Finding("ok", "pods", f"mode {found.mode} as {who}; memory limits by {found.limits}")
     for note in found.notes:
         yield Finding("note", "pods", note)
-    yield Finding(
-        "note", "pods", "a sandbox keeps a trusted team's accidents apart; it is no wall against a hostile tenant"
-    )
