@@ -230,6 +230,13 @@ async def test_least_and_most(create, limit, item, spec, why):
     assert caught.value.message == f'pods "x" is forbidden: {why}'
 
 
+async def test_those_that_say_nothing_limit_nothing(create):
+    await create(ResourceQuota, None, "q")
+    await create(LimitRange, None, "l")
+    await create(Pod, pod())
+    await create(PersistentVolumeClaim, claim("1Gi"))
+
+
 async def test_claims(create, limit):
     await limit({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}})
     await create(PersistentVolumeClaim, claim("1Gi"), "good")

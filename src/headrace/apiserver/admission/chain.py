@@ -18,6 +18,7 @@ from headrace.apiserver.admission.quotas import Quotas
 from headrace.apiserver.authz import escalation
 from headrace.apiserver.schema.catalog import META
 from headrace.apiserver.schema.document import Report, decode, missing
+from headrace.machinery.settings import SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
     from headrace.api.identity import User
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
+KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public", SYSTEM_NAMESPACE})
+"""As upstream, and the one that the platform's own services and accounts live in: without it nothing works."""
 
 
 class Admission:

@@ -79,7 +79,7 @@ def _runtime_class(obj: Json, info: KindInfo, lookup: Lookup) -> None:
 
 
 def _refused(obj: Json, info: KindInfo, why: str) -> Forbidden:
-    name = obj["metadata"]["name"]
+    name = obj["metadata"].get("name", "")
     return Forbidden(f'{info.plural} "{name}" is forbidden: {why}', kind=info.plural, name=name)
 
 
@@ -147,7 +147,7 @@ def job(obj: Json, uid: str) -> None:
     spec = obj["spec"]
     if spec.get("manualSelector"):
         return
-    name = obj["metadata"]["name"]
+    name = obj["metadata"].get("name", "")  # names are checked later, together with everything else
     meta = spec.setdefault("template", {}).setdefault("metadata", {})
     meta["labels"] = {
         **(meta.get("labels") or {}),

@@ -27,7 +27,7 @@ def admit(info: KindInfo, obj: Json, lookup: Lookup) -> None:
     limits = [
         item
         for found in lookup.within(LimitRange.INFO, obj["metadata"]["namespace"])
-        for item in found["spec"].get("limits") or ()
+        for item in (found.get("spec") or {}).get("limits") or ()
     ]
     if not limits:
         return

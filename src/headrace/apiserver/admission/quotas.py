@@ -35,7 +35,7 @@ class Quotas:
             return
         quotas = self._lookup.within(ResourceQuota.INFO, namespace)
         kind, uid = info.resource, obj["metadata"]["uid"]
-        tracked = [q for q in quotas if any(counting.kind_of(n) == kind for n in q["spec"].get("hard") or ())]
+        tracked = [q for q in quotas if any(counting.kind_of(n) == kind for n in _hard(q))]
         for quota in tracked:
             self._check(quota, info, obj, old)
         if tracked:
@@ -47,7 +47,7 @@ class Quotas:
 
     def _check(self, quota: Json, info: KindInfo, obj: Json, old: Json | None) -> None:
         kind, meta = info.resource, obj["metadata"]
-        hard: Json = quota["spec"].get("hard") or {}
+        hard = _hard(quota)
         if not counting.concerns(quota, kind, obj):
             return
         name = quota["metadata"]["name"]
@@ -84,6 +84,11 @@ class Quotas:
         yield from pending.values()
         if old is not None:
             yield old
+
+
+def _hard(quota: Json) -> Json:
+    found: Json = (quota.get("spec") or {}).get("hard") or {}
+    return found
 
 
 def _refused(info: KindInfo, meta: Json, why: str) -> Forbidden:
