@@ -93,6 +93,12 @@ async def test_a_job_selects_its_pods(create):
     }
 
 
+@pytest.mark.parametrize("spec", [{}, {"template": {"spec": pod_spec(restartPolicy="Never")}}])
+async def test_a_job_without_a_name_is_refused_like_everything_else(cluster, spec):
+    with pytest.raises(Invalid, match="name or generateName is required"):
+        await cluster.registry.create(ADMIN, Job.INFO, {"metadata": {}, "spec": spec}, "default")
+
+
 async def test_a_claim_gets_the_default_class(create, cluster):
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     assert "storageClassName" not in (await create(PersistentVolumeClaim, dict(spec), "a"))["spec"]

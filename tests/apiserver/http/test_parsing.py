@@ -2,11 +2,13 @@
 
 import pytest
 
-from headrace.api.errors import BadRequest, NotAcceptable
+from headrace.api.core import Pod, PodStatus
+from headrace.api.errors import BadRequest, NotAcceptable, NotFound
+from headrace.api.meta import ObjectMeta
 from headrace.apiserver.authn.requests import certificate_user
 from headrace.apiserver.http.messages import decode, warning_headers
 from headrace.apiserver.http.negotiation import Shape, Wanted, negotiate, wants_discovery
-from headrace.apiserver.http.subresources import split_proxy_name
+from headrace.apiserver.http.subresources import pod_address, split_proxy_name
 from headrace.apiserver.http.targets import Target, parse
 
 
@@ -106,6 +108,14 @@ def test_warnings_are_safe_headers():
 )
 def test_proxy_names(text, parts):
     assert split_proxy_name(text) == parts
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "9" * 30, "²"])
+def test_ports_that_cannot_be_dialled(port):
+    pod = Pod(metadata=ObjectMeta(name="p"), status=PodStatus(pod_ip="10.199.0.9"))
+    with pytest.raises((BadRequest, NotFound), match="port"):
+        pod_address(pod, port)
+    assert pod_address(pod, "8080") == ("10.199.0.9", 8080)
 
 
 @pytest.mark.parametrize(

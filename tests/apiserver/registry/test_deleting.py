@@ -159,7 +159,7 @@ class TestNamespaces:
         with pytest.raises(NotFound):
             await cluster.client.get(Namespace, "mine")
 
-    @pytest.mark.parametrize("name", ["default", "kube-system"])
+    @pytest.mark.parametrize("name", ["default", "kube-system", "kubeflow"])
     async def test_some_must_stay(self, cluster, name):
         with pytest.raises(Forbidden, match="may not be deleted"):
             await cluster.client.delete(Namespace, name)

@@ -42,6 +42,7 @@ MAX_TOKEN_SECONDS = 1 << 32
 DEFAULT_TOKEN_SECONDS = 3600
 PROXY_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 REMEMBERED_DELEGATIONS = 256
+_MAX_PORT, _PORT_DIGITS = 65535, 5
 
 
 class Subresources:
@@ -308,14 +309,17 @@ def service_address(service: Service, port: str) -> tuple[str, int]:
 
 
 def pod_address(pod: Pod, port: str) -> tuple[str, int]:
-    """The address and port to dial for a pod. Raises BadRequest."""
+    """The address and port to dial for a pod. Raises BadRequest, NotFound."""
     if not pod.status.pod_ip:
         raise BadRequest(f"pod {pod.metadata.name} does not have an address allocated: wait until it runs")
     address = pod.status.pod_ip
     ipaddress.ip_address(address)
     declared = [p for c in pod.spec.containers for p in c.ports]
-    if port.isdigit():
-        return address, int(port)
+    if port.isdecimal():
+        number = int(port) if len(port) <= _PORT_DIGITS else 0
+        if not 0 < number <= _MAX_PORT:
+            raise BadRequest(f'invalid port "{port}": it must be between 1 and {_MAX_PORT}, inclusive')
+        return address, number
     if port:
         named = next((p for p in declared if p.name == port), None)
         if named is None:
