@@ -16,7 +16,14 @@ from headrace.api.core import (
 )
 from headrace.api.errors import NotFound
 from headrace.api.meta import ObjectMeta
-from headrace.controllermanager.namespace import CA_CONFIG_MAP
+from headrace.controllermanager.namespace import (
+    CA_CONFIG_MAP,
+    HELD,
+    LOOK_AGAIN,
+    MAX_LOOK_AGAIN,
+    REMAINING,
+    NamespaceController,
+)
 from headrace.controllermanager.types import PodManifest
 from headrace.machinery.events import EventRecorder
 
@@ -76,6 +83,15 @@ async def test_everything_in_it_goes_first(world):
 
     await world.until(only_the_slow_are_left)
     assert (await world.client.get(Namespace, TEAM)).status.phase == "Terminating"
+
+    async def told():
+        conditions = (await world.client.get(Namespace, TEAM)).status.conditions
+        return {c.type: c.message for c in conditions} == {
+            REMAINING: "Some resources are remaining: pods has 1 resource instances, secrets has 1 resource instances",
+            HELD: "Some content in the namespace has finalizers remaining: example.com/wait in 1 resource instances",
+        }
+
+    await world.until(told)
     slow = await world.client.get(Pod, "slow", TEAM)
     assert slow.metadata.deletion_timestamp is not None
     await world.finish_deletion(slow)
@@ -101,3 +117,20 @@ async def test_others_stay(world):
     assert (await world.client.get(Secret, "s", "default")).metadata.name == "s"
     with pytest.raises(NotFound):
         await world.client.get(ServiceAccount, "default", TEAM)
+
+
+async def test_what_is_held_for_long_is_looked_at_seldom(world):
+    """Somebody's finalizer may hold a namespace for days; nothing may keep the machine busy meanwhile."""
+    await make(world)
+    held = ConfigMap(metadata=ObjectMeta(name="held", namespace=TEAM, finalizers=["example.com/wait"]))
+    await world.client.create(held)
+    await world.client.delete(Namespace, TEAM)
+    ending = await world.client.get(Namespace, TEAM)
+    controller = NamespaceController(world.client, world.cluster.registry.kinds, world.clock)
+    pauses = []
+    for _ in range(4):
+        pauses.append((await controller.reconcile(ending)).after)
+        world.clock.step(20)
+    assert pauses[0] == LOOK_AGAIN
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == MAX_LOOK_AGAIN

@@ -42,7 +42,7 @@ def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, k
     binder = events("persistentvolume-controller")
     return [
         NamespaceDefaultsController(client, ca_pem),
-        NamespaceController(client, kinds),
+        NamespaceController(client, kinds, clock),
         DeploymentController(client, clock, events("deployment-controller")),
         ReplicaSetController(client, clock, events("replicaset-controller")),
         StatefulSetController(client, clock, events("statefulset-controller")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.api import _wire, core
-from headrace.api.errors import AlreadyExists, NotFound
+from headrace.api.errors import AlreadyExists, Forbidden, NotFound
 from headrace.api.meta import ObjectMeta
 from headrace.controllermanager import endpoints_policy as policy
 from headrace.machinery.controller import DONE, Controller, Result, Watch
@@ -52,6 +52,9 @@ class EndpointsController(Controller[core.Service]):
                 await self._client.create(wanted)
             except AlreadyExists:
                 await self._write(obj, subsets, labels, {})
+            except Forbidden as error:
+                if not any(cause.reason == "NamespaceTerminating" for cause in error.causes):
+                    raise
             return DONE
         await self._write(obj, subsets, labels, current.metadata.labels)
         return DONE

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.api import core
@@ -12,9 +13,11 @@ from headrace.api.meta import KindInfo, Object, ObjectMeta
 from headrace.machinery.controller import DONE, Controller, Result, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from headrace.api.meta import Time
     from headrace.client.base import Client
+    from headrace.machinery.clock import Clock
 
 ACCOUNT = "default"
 CA_CONFIG_MAP = "kube-root-ca.crt"
@@ -24,8 +27,14 @@ CA_ANNOTATIONS = {
     "across distributions of Kubernetes clusters."
 }
 FINALIZER = "kubernetes"
-LOOK_AGAIN = 0.5
-"""Seconds between looks at what is left in a namespace that ends: pods take their time."""
+LOOK_AGAIN, MAX_LOOK_AGAIN = 0.5, 15.0
+"""Seconds between looks at what is left in a namespace that ends: pods take their time. The pause grows with what
+has passed, because a finalizer may hold something for days.
+"""
+EXPLAIN_AFTER = 2.0
+"""Most namespaces are gone by then and need no explanation."""
+REMAINING, HELD = "NamespaceContentRemaining", "NamespaceFinalizersRemaining"
+REASONS = {REMAINING: "SomeResourcesRemain", HELD: "SomeFinalizersRemain"}
 
 
 class Kinds(Protocol):
@@ -48,6 +57,33 @@ def one_version_each(infos: Sequence[KindInfo]) -> list[KindInfo]:
 def stub(info: KindInfo) -> type[Object]:
     """A type for any kind that keeps only metadata."""
     return type(info.kind, (Object,), {"INFO": info, "__module__": __name__})
+
+
+def explained(
+    before: list[core.PodCondition], left: Mapping[KindInfo, Sequence[Object]], now: Time
+) -> list[core.PodCondition]:
+    """The namespace's conditions with what is left in it, and which finalizers hold it."""
+    resources = {f"{info.plural}.{info.group}".rstrip("."): len(found) for info, found in left.items()}
+    finalizers = Counter(name for found in left.values() for obj in found for name in obj.metadata.finalizers)
+    said = {REMAINING: "", HELD: ""}
+    if resources:
+        parts = [f"{name} has {count} resource instances" for name, count in sorted(resources.items())]
+        said[REMAINING] = f"Some resources are remaining: {', '.join(parts)}"
+    if finalizers:
+        parts = [f"{name} in {count} resource instances" for name, count in sorted(finalizers.items())]
+        said[HELD] = f"Some content in the namespace has finalizers remaining: {', '.join(parts)}"
+    times = {c.type: c.last_transition_time for c in before}
+    return [c for c in before if c.type not in said] + [
+        core.PodCondition(
+            type=type_,
+            status="True",
+            reason=REASONS[type_],
+            message=message,
+            last_transition_time=times.get(type_) or now,
+        )
+        for type_, message in said.items()
+        if message
+    ]
 
 
 class NamespaceDefaultsController(Controller[core.Namespace]):
@@ -98,31 +134,36 @@ class NamespaceController(Controller[core.Namespace]):
     name = "namespace"
     kind = core.Namespace
 
-    def __init__(self, client: Client, kinds: Kinds) -> None:
-        self._client, self._kinds = client, kinds
+    def __init__(self, client: Client, kinds: Kinds, clock: Clock) -> None:
+        self._client, self._kinds, self._clock = client, kinds, clock
 
     async def reconcile(self, obj: core.Namespace) -> Result:
-        """Delete everything in it; when nothing is left, let it go."""
+        """Delete everything in it; when nothing is left, let it go. What is left is said in conditions."""
         meta = obj.metadata
         if meta.deletion_timestamp is None or FINALIZER not in obj.spec.finalizers:
             return DONE
-        left = 0
+        left: dict[KindInfo, list[Object]] = {}
         for info in one_version_each(self._kinds.all()):
-            if info.namespaced:
-                left += await self._empty(stub(info), meta.name)
+            found = await self._empty(stub(info), meta.name) if info.namespaced else []
+            if found:
+                left[info] = found
         if left:
-            return Result(after=LOOK_AGAIN)
+            now = self._clock.now()
+            passed = (now - meta.deletion_timestamp).total_seconds()
+            if passed > EXPLAIN_AFTER:
+                obj.status.conditions = explained(obj.status.conditions, left, now)
+            return Result(after=min(max(LOOK_AGAIN, passed / 4), MAX_LOOK_AGAIN))
         finalizers = [name for name in obj.spec.finalizers if name != FINALIZER]
         patch: dict[str, Any] = {"spec": {"finalizers": finalizers}}
         await self._client.patch(core.Namespace, meta.name, patch, subresource="finalize")
         return DONE
 
-    async def _empty(self, kind: type[Object], namespace: str) -> int:
-        """Delete all objects of a kind; how many are still there."""
+    async def _empty(self, kind: type[Object], namespace: str) -> list[Object]:
+        """Delete all objects of a kind; which are still there."""
         try:
             listed = await self._client.list(kind, namespace)
         except (NotFound, MethodNotAllowed):
-            return 0  # the kind has gone meanwhile, or its objects are not stored
+            return []  # the kind has gone meanwhile, or its objects are not stored
         for obj in listed.items:
             if obj.metadata.deletion_timestamp is not None:
                 continue
@@ -131,5 +172,5 @@ class NamespaceController(Controller[core.Namespace]):
             except (NotFound, Conflict):
                 continue
         if not listed.items:
-            return 0
-        return len((await self._client.list(kind, namespace)).items)
+            return []
+        return list((await self._client.list(kind, namespace)).items)
