@@ -156,3 +156,11 @@ async def test_who_may_create_but_not_read_is_not_failed_by_the_second_event(clu
     assert "forbidden" in caplog.text
     (event,) = await events(cluster)
     assert event.count == 1
+
+
+async def test_what_ends_with_its_namespace_needs_no_warning(cluster, recorder, caplog):
+    await cluster.client.create(Namespace(metadata=ObjectMeta(name="ending")))
+    thing = await cluster.client.create(ConfigMap(metadata=ObjectMeta(name="thing", namespace="ending")))
+    await cluster.client.delete(Namespace, "ending")
+    await recorder.normal(thing, "Killing", "It goes.")
+    assert caplog.text == ""

@@ -85,7 +85,9 @@ class EventRecorder:
             await self._client.create(event)
         except Exception as error:  # noqa: BLE001 - see the module: telling people is never worth a failure
             self._names.pop(same, None)
-            log.warning("event %s of %s not recorded: %s", reason, obj.key, error)
+            ending = any(cause.reason == "NamespaceTerminating" for cause in getattr(error, "causes", ()))
+            level = logging.DEBUG if ending else logging.WARNING  # nobody is left to read it
+            log.log(level, "event %s of %s not recorded: %s", reason, obj.key, error)
 
     async def _counted(self, obj: Object, reason: str, name: str, namespace: str) -> bool:
         try:
