@@ -149,6 +149,22 @@ async def test_pipelines_and_versions(client, tmp_path):
     assert (await in_thread(client.list_pipelines)).pipelines is None
 
 
+async def test_pipelines_and_versions_are_changed_and_tagged(client):
+    api = client._pipelines_api
+    made = await in_thread(client.upload_pipeline_from_pipeline_func, sums)
+    body = kfp_server_api.V2beta1Pipeline(display_name="Sums", tags={"team": "a"})
+    changed = await in_thread(api.pipeline_service_update_pipeline, made.pipeline_id, body)
+    assert (changed.display_name, changed.tags) == ("Sums", {"team": "a"})
+    text = json.dumps({"predicates": [{"operation": 1, "key": "tags.team", "stringValue": "a"}]})
+    assert [p.display_name for p in (await in_thread(client.list_pipelines, filter=text)).pipelines] == ["Sums"]
+    ids = await latest_version(client, made)
+    version = kfp_server_api.V2beta1PipelineVersion(display_name="first", tags={"k": "v"})
+    tagged = await in_thread(
+        api.pipeline_service_update_pipeline_version, ids["pipeline_id"], ids["version_id"], version
+    )
+    assert (tagged.display_name, tagged.tags) == ("first", {"k": "v"})
+
+
 @pytest.mark.parametrize("suffix", ["yaml", "zip", "tar.gz"])
 async def test_packages(client, tmp_path, suffix):
     plain = tmp_path / "pipeline.yaml"

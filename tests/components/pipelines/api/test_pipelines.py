@@ -180,8 +180,86 @@ async def test_versions_need_their_pipeline(api):
     assert (await api.refused("POST", "/pipelines/upload_version?pipelineid=x", data=upload(TEXT)))[:2] == (404, 5)
 
 
-async def test_tags_are_refused_by_name(api):
-    status, code, _ = await api.refused("POST", "/pipelines", {"name": "x", "tags": {"a": "b"}})
-    assert (status, code) == (501, 12)
-    query = "/pipelines/upload?name=x&tags=%7B%22a%22%3A%22b%22%7D"
-    assert (await api.refused("POST", query, data=upload(TEXT)))[:2] == (501, 12)
+def predicates(*given: dict) -> dict[str, str]:
+    return {"filter": json.dumps({"predicates": list(given)})}
+
+
+def tagged(key: str, value: str) -> dict[str, str]:
+    return predicates({"operation": "EQUALS", "key": f"tags.{key}", "string_value": value})
+
+
+async def test_tags_on_upload_and_create_and_as_filters(api):
+    tags = {"team": "ml-ops", "Env": "prod"}
+    first = await api.ok("POST", "/pipelines/upload?name=a", data=upload(TEXT), params={"tags": json.dumps(tags)})
+    assert first["tags"] == tags
+    second = await api.ok("POST", "/pipelines", {"name": "b", "tags": {"team": "web"}})
+    await api.ok("POST", "/pipelines", {"name": "c"})
+    path = f"/pipelines/{first['pipeline_id']}"
+    assert (await api.ok("GET", path))["tags"] == tags
+    assert (await api.ok("GET", "/pipelines/names/b"))["tags"] == {"team": "web"}
+    listed = (await api.ok("GET", "/pipelines"))["pipelines"]
+    assert {p["name"]: p.get("tags") for p in listed} == {"a": tags, "b": {"team": "web"}, "c": None}
+
+    async def names(query: dict[str, str]) -> list[str]:
+        return sorted(p["name"] for p in (await api.ok("GET", "/pipelines", params=query)).get("pipelines", []))
+
+    assert await names(tagged("team", "web")) == ["b"]
+    assert await names(tagged("Env", "web")) == []
+    both = {"operation": "IN", "key": "tags.team", "string_values": {"values": ["web", "ml-ops"]}}
+    assert await names(predicates(both)) == ["a", "b"]
+    assert await names(predicates(both, {"operation": 1, "key": "name", "stringValue": "a"})) == ["a"]
+    wrong = predicates({"operation": "IS_SUBSTRING", "key": "tags.team", "string_value": "w"})
+    assert (await api.refused("GET", "/pipelines", params=wrong))[:2] == (400, 3)
+
+    query = {"name": "v2", "pipelineid": first["pipeline_id"], "tags": '{"stage": "test"}'}
+    version = await api.ok("POST", "/pipelines/upload_version", data=upload(TEXT), params=query)
+    assert version["tags"] == {"stage": "test"}
+    found = await api.ok("GET", f"{path}/versions", params=tagged("stage", "test"))
+    assert [v["name"] for v in found["pipeline_versions"]] == ["v2"]
+
+    await api.ok("DELETE", f"/pipelines/{second['pipeline_id']}")
+    await api.ok("DELETE", f"{path}?cascade=true")
+    assert await names(tagged("team", "ml-ops")) == []
+
+
+async def test_what_a_patch_names_changes_and_nothing_else(api):
+    made = await api.ok("POST", "/pipelines/upload?name=a&description=d", data=upload(TEXT))
+    path = f"/pipelines/{made['pipeline_id']}"
+    changed = await api.ok("PATCH", path, {"display_name": "A", "tags": {"x": "1"}})
+    assert changed == made | {"display_name": "A", "tags": {"x": "1"}}
+    assert await api.ok("PATCH", path, {}) == changed
+    assert await api.ok("PATCH", path, changed | {"description": ""}) == {
+        key: value for key, value in changed.items() if key != "description"
+    }
+    assert "tags" not in await api.ok("PATCH", path, {"tags": {}})
+    assert (await api.ok("GET", path))["name"] == "a"
+
+    (version,) = (await api.ok("GET", f"{path}/versions"))["pipeline_versions"]
+    mine = f"{path}/versions/{version['pipeline_version_id']}"
+    again = await api.ok("PATCH", mine, version | {"display_name": "first", "tags": {"y": "2"}})
+    assert again == version | {"display_name": "first", "tags": {"y": "2"}}
+    assert await api.ok("GET", mine) == again
+    assert (await api.refused("PATCH", f"{path}/versions/none", {}))[:2] == (404, 5)
+    assert (await api.refused("PATCH", "/pipelines/none", {}))[:2] == (404, 5)
+    for target in (path, mine):
+        assert (await api.refused("PATCH", target, {"display_name": "x"}, user="viewer"))[:2] == (403, 7)
+        assert (await api.refused("PATCH", target, {"name": "other"}))[:2] == (400, 3)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"": "x"},
+        {"a.b": "x"},
+        {"k" * 64: "x"},
+        {"k": "v" * 64},
+        {str(n): "x" for n in range(21)},
+    ],
+)
+async def test_tags_beyond_upstreams_bounds_are_refused(api, tags):
+    assert (await api.refused("POST", "/pipelines", {"name": "p", "tags": tags}))[:2] == (400, 3)
+    query = {"name": "p", "tags": json.dumps(tags)}
+    assert (await api.refused("POST", "/pipelines/upload", data=upload(TEXT), params=query))[:2] == (400, 3)
+    query = {"name": "p", "tags": "[1]"}
+    assert (await api.refused("POST", "/pipelines/upload", data=upload(TEXT), params=query))[:2] == (400, 3)
+    assert "pipelines" not in await api.ok("GET", "/pipelines")

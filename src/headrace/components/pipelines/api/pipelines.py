@@ -1,4 +1,4 @@
-"""Pipelines and their versions: upload, create, get, list, delete."""
+"""Pipelines and their versions: upload, create, get, list, change, delete."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.routing import Route
 
+from headrace.api import _wire
 from headrace.components.pipelines.api import views
 from headrace.components.pipelines.api.packages import read_package
 from headrace.components.pipelines.api.requests import (
@@ -22,7 +23,13 @@ from headrace.components.pipelines.api.requests import (
     requester,
 )
 from headrace.components.pipelines.store.models import Pipeline, PipelineVersion
-from headrace.components.pipelines.types.rest import PipelineBody, invalid, not_found, unimplemented
+from headrace.components.pipelines.types.rest import (
+    PipelineBody,
+    PipelineVersionBody,
+    invalid,
+    not_found,
+    unimplemented,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Spec
 
 MAX_PIPELINE_NAME, MAX_VERSION_NAME, MAX_DISPLAY_NAME = 128, 127, 255
+MAX_TAGS, MAX_TAG = 20, 63
 
 
 class Pipelines:
@@ -51,23 +59,24 @@ class Pipelines:
             Route("/pipelines", self.create, methods=["POST"]),
             Route("/pipelines/{id}", self.get, methods=["GET"]),
             Route("/pipelines/{id}", self.delete, methods=["DELETE"]),
-            Route("/pipelines/{id}", self.refuse_update, methods=["PATCH"]),
+            Route("/pipelines/{id}", self.update, methods=["PATCH"]),
             Route("/pipelines/{id}/versions", self.list_versions, methods=["GET"]),
             Route("/pipelines/{id}/versions", self.refuse_url, methods=["POST"]),
             Route("/pipelines/{id}/versions/{version}", self.get_version, methods=["GET"]),
             Route("/pipelines/{id}/versions/{version}", self.delete_version, methods=["DELETE"]),
-            Route("/pipelines/{id}/versions/{version}", self.refuse_update, methods=["PATCH"]),
+            Route("/pipelines/{id}/versions/{version}", self.update_version, methods=["PATCH"]),
         ]
 
     async def upload(self, request: Request) -> Response:
         """POST /pipelines/upload: a pipeline with its first version."""
         params, namespace = request.query_params, namespace_of(request)
         await self._access.require(requester(request), "create", "pipelines", namespace)
-        _refuse_tags(params.get("tags"))
+        tags = _query_tags(params.get("tags"))
         filename, spec = await _read_upload(request)
         name = params.get("name") or params.get("display_name") or filename
         display_name = params.get("display_name") or name
         pipeline = _pipeline(namespace, name, display_name, params.get("description"))
+        pipeline.tags = tags
         version = PipelineVersion(
             id="",
             pipeline_id="",
@@ -86,7 +95,7 @@ class Pipelines:
         if not ident:
             raise invalid("Uploading a version needs the query parameter pipelineid.")
         pipeline = await self._find(request, "create", ident)
-        _refuse_tags(params.get("tags"))
+        tags = _query_tags(params.get("tags"))
         filename, spec = await _read_upload(request)
         name = params.get("name") or params.get("display_name") or filename
         version = PipelineVersion(
@@ -97,6 +106,7 @@ class Pipelines:
             description=params.get("description") or "",
             code_source_url=params.get("code_source_url") or "",
             spec=spec,
+            tags=tags,
         )
         return answer(views.version(await self._catalog.create_version(version)))
 
@@ -105,13 +115,34 @@ class Pipelines:
         given = await body(request, PipelineBody)
         namespace = namespace_of(request, given.namespace)
         await self._access.require(requester(request), "create", "pipelines", namespace)
-        if given.tags:
-            _refuse_tags("given")
         name = given.name or given.display_name
         if not name:
             raise invalid("A pipeline needs a name.")
         pipeline = _pipeline(namespace, name, given.display_name or name, given.description)
+        pipeline.tags = _checked_tags(given.tags or {})
         return answer(views.pipeline(await self._catalog.create_pipeline(pipeline)))
+
+    async def update(self, request: Request) -> Response:
+        """PATCH /pipelines/{id}: display_name, description and (all) tags; what is not given stays."""
+        pipeline = await self._find(request, "update")
+        given = await body(request, PipelineBody)
+        if given.namespace and given.namespace != pipeline.namespace:
+            raise invalid("A pipeline's namespace cannot be changed.")
+        changes, tags = _changes(given, pipeline.name, "pipeline")
+        updated = await self._catalog.update_pipeline(pipeline.id, changes, tags)
+        if updated is None:
+            raise not_found("Pipeline", pipeline.id)
+        return answer(views.pipeline(updated))
+
+    async def update_version(self, request: Request) -> Response:
+        """PATCH /pipelines/{id}/versions/{version}: display_name, description and (all) tags."""
+        await self._find(request, "update")
+        version = await self._find_version(request)
+        changes, tags = _changes(await body(request, PipelineVersionBody), version.name, "pipeline version")
+        updated = await self._catalog.update_version(version.id, changes, tags)
+        if updated is None:
+            raise not_found("Pipeline version", version.id)
+        return answer(views.version(updated))
 
     async def get(self, request: Request) -> Response:
         """GET /pipelines/{id}."""
@@ -161,10 +192,6 @@ class Pipelines:
         """POST /pipelines/create and /pipelines/{id}/versions take the URL of a package."""
         raise unimplemented("Pipelines by package_url are")
 
-    async def refuse_update(self, _request: Request) -> Response:
-        """PATCH changes display_name and tags."""
-        raise unimplemented("Changing a pipeline's display_name and tags is")
-
     async def _find(self, request: Request, verb: str, ident: str = "") -> Pipeline:
         ident = ident or request.path_params["id"]
         pipeline = await self._catalog.get_pipeline(ident)
@@ -191,9 +218,41 @@ def _pipeline(namespace: str, name: str, display_name: str, description: str | N
     )
 
 
-def _refuse_tags(tags: str | None) -> None:
-    if tags:
-        raise unimplemented("Tags of pipelines are")
+def _changes(
+    given: PipelineBody | PipelineVersionBody, name: str, what: str
+) -> tuple[dict[str, str], dict[str, str] | None]:
+    """Columns that a PATCH sets, and the tags when it sets them (an empty object clears them)."""
+    if given.name and given.name != name:
+        raise invalid(f"A {what}'s name cannot be changed; its display_name can.")
+    changes: dict[str, str] = {}
+    if given.display_name:
+        changes["display_name"] = check_length("A display name", given.display_name, MAX_DISPLAY_NAME)
+    if given.description is not None:
+        changes["description"] = given.description
+    return changes, None if given.tags is None else _checked_tags(given.tags)
+
+
+def _query_tags(text: str | None) -> dict[str, str]:
+    """Tags as uploads have them: a JSON object in the query."""
+    if not text:
+        return {}
+    try:
+        tags = _wire.decode(dict[str, str], text)
+    except _wire.DecodeError as error:
+        raise invalid(f"The query parameter tags must be a JSON object of strings: {error}.") from error
+    return _checked_tags(tags)
+
+
+def _checked_tags(tags: dict[str, str]) -> dict[str, str]:
+    """The tags. Raises RpcError when they exceed upstream's bounds."""
+    if len(tags) > MAX_TAGS:
+        raise invalid(f"There are {len(tags)} tags; at most {MAX_TAGS} are allowed.")
+    for key, value in tags.items():
+        if not key or "." in key:
+            raise invalid(f"A tag's key must not be empty or contain a dot, got {key!r}.")
+        check_length("A tag's key", key, MAX_TAG)
+        check_length(f"The value of tag {key!r}", value, MAX_TAG)
+    return tags
 
 
 async def _read_upload(request: Request) -> tuple[str, Spec]:

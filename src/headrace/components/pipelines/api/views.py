@@ -47,6 +47,7 @@ def pipeline(row: Pipeline) -> dict[str, Any]:
         description=row.description,
         namespace=row.namespace,
         created_at=_moment(row.created_at),
+        tags=row.tags,
     )
 
 
@@ -61,6 +62,7 @@ def version(row: PipelineVersion) -> dict[str, Any]:
         created_at=_moment(row.created_at),
         package_url={"pipeline_url": row.package_url} if row.package_url else None,
         code_source_url=row.code_source_url,
+        tags=row.tags,
         pipeline_spec=row.spec.document if row.spec else None,
     )
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
 
 T = TypeVar("T")
+Tagged = TypeVar("Tagged", Pipeline, PipelineVersion)
 DEFAULT_EXPERIMENT = "Default"
 
 
@@ -134,7 +135,8 @@ class Catalog:
                     f"A pipeline named {pipeline.name!r} exists in namespace {pipeline.namespace!r};"
                     " choose another name or upload a new version of it."
                 )
-            connection.execute(t.pipelines.insert().values(to_row(pipeline)))
+            connection.execute(t.pipelines.insert().values(to_row(pipeline, "tags")))
+            _set_tags(connection, pipeline.id, pipeline.tags)
             if version is not None:
                 _insert_version(connection, version)
             return pipeline
@@ -157,15 +159,61 @@ class Catalog:
 
     async def get_pipeline(self, pipeline_id: str) -> Pipeline | None:
         """One pipeline."""
-        return await self._database.run(lambda connection: _get(connection, Pipeline, t.pipelines, pipeline_id))
+
+        def work(connection: Connection) -> Pipeline | None:
+            found = _get(connection, Pipeline, t.pipelines, pipeline_id)
+            return _with_tags(connection, [found])[0] if found else None
+
+        return await self._database.run(work)
+
+    async def update_pipeline(
+        self, pipeline_id: str, changes: dict[str, str], tags: dict[str, str] | None = None
+    ) -> Pipeline | None:
+        """Set some columns and, unless None, all tags."""
+
+        def work(connection: Connection) -> Pipeline | None:
+            if changes:
+                connection.execute(t.pipelines.update().where(t.pipelines.c.id == pipeline_id).values(changes))
+            if tags is not None:
+                _set_tags(connection, pipeline_id, tags)
+            found = _get(connection, Pipeline, t.pipelines, pipeline_id)
+            return _with_tags(connection, [found])[0] if found else None
+
+        return await self._database.run(work)
+
+    async def update_version(
+        self, version_id: str, changes: dict[str, str], tags: dict[str, str] | None = None
+    ) -> PipelineVersion | None:
+        """Set some columns and, unless None, all tags."""
+
+        def work(connection: Connection) -> PipelineVersion | None:
+            if changes:
+                connection.execute(t.versions.update().where(t.versions.c.id == version_id).values(changes))
+            if tags is not None:
+                _set_tags(connection, version_id, tags)
+            return _version(connection, t.versions.c.id == version_id)
+
+        return await self._database.run(work)
 
     async def get_pipeline_named(self, namespace: str, name: str) -> Pipeline | None:
         """One pipeline by its name."""
-        return await self._database.run(lambda connection: _pipeline_named(connection, namespace, name))
+
+        def work(connection: Connection) -> Pipeline | None:
+            found = _pipeline_named(connection, namespace, name)
+            return _with_tags(connection, [found])[0] if found else None
+
+        return await self._database.run(work)
 
     async def list_pipelines(self, query: ListQuery, namespace: str) -> Page[Pipeline]:
         """Raises ListError."""
-        return await self._list(Pipeline, listing.PIPELINES, query, t.pipelines.c.namespace == namespace)
+
+        def work(connection: Connection) -> Page[Pipeline]:
+            mine = t.pipelines.c.namespace == namespace
+            found = listing.list_rows(connection, listing.PIPELINES, query, mine)
+            items = _with_tags(connection, [from_row(Pipeline, row) for row in found.rows])
+            return Page(items, found.total, found.next_page_token)
+
+        return await self._database.run(work)
 
     async def delete_pipeline(self, pipeline_id: str, *, cascade: bool) -> None:
         """Forget a pipeline, with `cascade` also its versions; runs keep their spec. Raises InUse."""
@@ -177,6 +225,8 @@ class Catalog:
                 raise InUse(
                     f"The pipeline has {len(digests)} version(s): delete them first, or delete with cascade=true."
                 )
+            owners = [pipeline_id, *connection.scalars(sa.select(t.versions.c.id).where(mine))]
+            connection.execute(t.tags.delete().where(t.tags.c.owner_id.in_(owners)))
             connection.execute(t.versions.delete().where(mine))
             connection.execute(t.pipelines.delete().where(t.pipelines.c.id == pipeline_id))
             drop_unused_specs(connection, digests)
@@ -210,7 +260,7 @@ class Catalog:
                 version = from_row(PipelineVersion, row)
                 version.spec = specs[row["spec_digest"]]
                 items.append(version)
-            return Page(items, found.total, found.next_page_token)
+            return Page(_with_tags(connection, items), found.total, found.next_page_token)
 
         return await self._database.run(work)
 
@@ -220,6 +270,7 @@ class Catalog:
         def work(connection: Connection) -> None:
             mine = t.versions.c.id == version_id
             digests = list(connection.scalars(sa.select(t.versions.c.spec_digest).where(mine)))
+            connection.execute(t.tags.delete().where(t.tags.c.owner_id == version_id))
             connection.execute(t.versions.delete().where(mine))
             drop_unused_specs(connection, digests)
 
@@ -295,9 +346,10 @@ def _pipeline_named(connection: Connection, namespace: str, name: str) -> Pipeli
 def _insert_version(connection: Connection, version: PipelineVersion) -> None:
     if version.spec is None:
         raise ValueError("a version needs a spec")
-    values: dict[str, Any] = to_row(version, "spec")
+    values: dict[str, Any] = to_row(version, "spec", "tags")
     values["spec_digest"] = put_spec(connection, version.spec)
     connection.execute(t.versions.insert().values(values))
+    _set_tags(connection, version.id, version.tags)
 
 
 def _version(connection: Connection, condition: sa.ColumnElement[bool]) -> PipelineVersion | None:
@@ -308,7 +360,23 @@ def _version(connection: Connection, condition: sa.ColumnElement[bool]) -> Pipel
         return None
     version = from_row(PipelineVersion, row)
     version.spec = get_spec(connection, row["spec_digest"])
-    return version
+    return _with_tags(connection, [version])[0]
+
+
+def _set_tags(connection: Connection, owner_id: str, tags: dict[str, str]) -> None:
+    connection.execute(t.tags.delete().where(t.tags.c.owner_id == owner_id))
+    if tags:
+        rows = [{"owner_id": owner_id, "key": key, "value": value} for key, value in tags.items()]
+        connection.execute(t.tags.insert(), rows)
+
+
+def _with_tags(connection: Connection, items: list[Tagged]) -> list[Tagged]:
+    """The same, their tags read."""
+    by_id = {item.id: item for item in items}
+    c = t.tags.c
+    for row in connection.execute(sa.select(t.tags).where(c.owner_id.in_(by_id)).order_by(c.key)):
+        by_id[row.owner_id].tags[row.key] = row.value
+    return items
 
 
 def _specs(connection: Connection, digests: set[str]) -> dict[str, Spec]:

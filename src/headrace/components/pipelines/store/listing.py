@@ -98,8 +98,11 @@ class Listable:
     table: sa.Table
     fields: dict[str, Field]
     default_sort: str = "created_at"
+    tagged: bool = False
+    """Whether rows have tags, which filters name `tags.<key>`."""
 
 
+_TAGS = "tags."
 _STORAGE = {"STORAGESTATE_AVAILABLE": "AVAILABLE", "STORAGESTATE_ARCHIVED": "ARCHIVED"}
 
 
@@ -122,10 +125,12 @@ EXPERIMENTS = Listable(
 PIPELINES = Listable(
     t.pipelines,
     _fields(t.pipelines, "name display_name description namespace created_at", pipeline_id=Field(t.pipelines.c.id)),
+    tagged=True,
 )
 VERSIONS = Listable(
     t.versions,
     _fields(t.versions, "name display_name description created_at", pipeline_version_id=Field(t.versions.c.id)),
+    tagged=True,
 )
 RUNS = Listable(
     t.runs,
@@ -234,6 +239,8 @@ def _revive(listable: Listable, predicate: Predicate) -> Any:
 
 
 def _condition(listable: Listable, predicate: Predicate) -> sa.ColumnElement[bool]:
+    if listable.tagged and predicate.key.startswith(_TAGS):
+        return _tagged(listable, predicate)
     found = listable.fields.get(predicate.key)
     if found is None:
         raise ListError(f"Cannot filter by {predicate.key!r}; fields are {', '.join(sorted(listable.fields))}.")
@@ -262,6 +269,20 @@ def _condition(listable: Listable, predicate: Predicate) -> sa.ColumnElement[boo
             return column < value
         case Operation.LESS_THAN_EQUALS:
             return column <= value
+
+
+def _tagged(listable: Listable, predicate: Predicate) -> sa.ColumnElement[bool]:
+    """Has such a tag."""
+    c, value = t.tags.c, predicate.value
+    matches: sa.ColumnElement[bool]
+    if predicate.operation is Operation.IN and isinstance(value, list):
+        matches = c.value.in_([str(v) for v in value])
+    elif predicate.operation is Operation.EQUALS and isinstance(value, str):
+        matches = c.value == value
+    else:
+        raise ListError(f"A filter on {predicate.key!r} takes EQUALS with a string_value or IN with string_values.")
+    mine = (c.owner_id == listable.table.c.id, c.key == predicate.key.removeprefix(_TAGS), matches)
+    return sa.exists().where(*mine)
 
 
 def _bind(found: Field, key: str, value: Any) -> str | int:

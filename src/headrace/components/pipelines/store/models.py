@@ -106,6 +106,7 @@ class Pipeline:
     display_name: str = ""
     description: str = ""
     created_at: dt.datetime | None = None
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -136,6 +137,7 @@ class PipelineVersion:
     package_url: str = ""
     code_source_url: str = ""
     spec: Spec | None = None
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -150,6 +150,16 @@ versions = sa.Table(
     sa.Index(None, "pipeline_id", "created_at", "id"),
 )
 
+tags = sa.Table(
+    "tags",
+    metadata,
+    sa.Column("owner_id", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(63), primary_key=True),
+    sa.Column("value", sa.String(63), nullable=False),
+    sa.Index(None, "key", "value"),
+)
+"""Of pipelines and of versions, by their ids."""
+
 runs = sa.Table(
     "runs",
     metadata,

@@ -114,6 +114,22 @@ class PipelineBody(Body):
     error: Any = None
 
 
+class PipelineVersionBody(Body):
+    """v2beta1 PipelineVersion, as far as it can be changed."""
+
+    name: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    tags: dict[str, str] | None = None
+    pipeline_id: Any = None
+    pipeline_version_id: Any = None
+    created_at: Any = None
+    package_url: Any = None
+    code_source_url: Any = None
+    pipeline_spec: Any = None
+    error: Any = None
+
+
 class RuntimeConfigBody(Body):
     """v2beta1 RuntimeConfig."""
 
