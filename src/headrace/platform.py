@@ -33,6 +33,7 @@ from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import ConfigurationError, Context
 from headrace.machinery.events import EventRecorder
 from headrace.machinery.manager import Manager
+from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.serve import Server
 from headrace.node.agent import NodeAgent
 from headrace.node.images.service import Images
@@ -53,6 +54,7 @@ COMPONENTS = {
     "profiles": "headrace.components.profiles.component",
     "pipelines": "headrace.components.pipelines.component",
     "serving": "headrace.components.serving.component",
+    "dashboard": "headrace.components.dashboard.component",
 }
 """Every component of the platform by name; each module has one value, COMPONENT."""
 
@@ -215,10 +217,14 @@ class Platform:
         await self._add("network", proxy, mark)
 
         mounts: list[Mount] = []
+        site = Site(manager)
         for part in self.components:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, part.objects(settings))
-            context = Context(part.name, settings, client_for(component(part.name)), clock, proxy, agent.logs)
+            context = Context(part.name, settings, client_for(component(part.name)), clock, proxy, agent.logs, site)
             parts = part.build(context)
+            site.components.append(ComponentFacts(part.name, part.title, parts.health))
+            site.pages += parts.pages
+            site.panels += parts.panels
             await self._start_component(parts, manager, context)
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.host_services(settings, parts.services))
             mounts += parts.mounts

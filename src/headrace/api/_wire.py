@@ -38,6 +38,11 @@ def encode_sorted(value: object) -> bytes:
     return _canonical_encoder.encode(value)
 
 
+def pretty(value: object) -> str:
+    """JSON for people, indented by two."""
+    return msgspec.json.format(_encoder.encode(value), indent=2).decode()
+
+
 def decode(kind: type[T], raw: bytes | str) -> T:
     """A typed value from JSON. Raises ValidationError (wrong shape) or DecodeError (not JSON, or too deep)."""
     try:

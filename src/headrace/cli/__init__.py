@@ -12,6 +12,7 @@ _COMMANDS = {
     "up": "Start the platform.",
     "down": "Stop the platform and its pods.",
     "status": "Show what runs, where, and what it costs.",
+    "dashboard": "Print a link that opens the dashboard.",
     "quickstart": "Run the digits recognizer: train, serve, predict.",
     "doctor": "Check whether this machine can run the platform, and say what to do if not.",
     "logs": "Show the platform's log, or a pod's.",
@@ -49,6 +50,7 @@ Examples:
   headrace quickstart            a model, trained and served, in a minute
   headrace up                    start in the foreground; Ctrl-C stops
   headrace up --detach           start in the background
+  headrace dashboard --open      see everything that runs
   export KUBECONFIG=$(headrace status --kubeconfig); kubectl get pods -A
 """,
 )

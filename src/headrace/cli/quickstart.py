@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headrace.cli.dashboard import link
 from headrace.cli.home import home_option, port_options, settings
 from headrace.cli.up import start_detached
 from headrace.machinery.settings import DEFAULT_NAMESPACE
@@ -60,7 +61,7 @@ def command(home: Path | None, api_port: int | None, gateway_port: int | None, o
             "the example did not finish: its last line says why; `headrace logs` shows the platform's side"
         )
     click.echo(f"\nDone after {time.monotonic() - begin:.1f} s. The platform is still running. Next:")
-    click.echo(_next(chosen, example))
+    click.echo(_next(chosen, example, asyncio.run(link(chosen, DEFAULT_NAMESPACE, "default-editor"))))
 
 
 def _example() -> Path:
@@ -102,11 +103,13 @@ async def _clients(chosen: Settings, requirements: Path) -> Path:
     return environment.python
 
 
-def _next(chosen: Settings, example: Path) -> str:
+def _next(chosen: Settings, example: Path, dashboard: str) -> str:
     headrace = Path(sys.argv[0])
-    home = "" if chosen.home == Path("~/.headrace").expanduser() else f" --home {chosen.home}"
+    home = chosen.home_option
     return "\n".join(
         (
+            f"  {dashboard}",
+            f"  {headrace} dashboard{home}   prints that link again: the run, its metrics, the model",
             f"  export KUBECONFIG={chosen.kubeconfig}",
             "  kubectl get pods -A",
             f"  kubectl -n {DEFAULT_NAMESPACE} get inferenceservices",

@@ -33,10 +33,11 @@ def command(home: Path | None, namespace: str, service_account: str, duration: i
     chosen = settings(home)
     if find(chosen) is None:
         raise click.ClickException(f"no platform runs in {chosen.home}: `headrace up --detach` starts it")
-    click.echo(asyncio.run(_request(chosen, namespace, service_account, duration)))
+    click.echo(asyncio.run(request_token(chosen, namespace, service_account, duration)))
 
 
-async def _request(chosen: Settings, namespace: str, service_account: str, duration: int) -> str:
+async def request_token(chosen: Settings, namespace: str, service_account: str, duration: int) -> str:
+    """A token of a service account, for this many seconds. Raises ClickException."""
     from headrace.api.errors import StatusError
     from headrace.client.http import HttpClient
 

@@ -73,7 +73,7 @@ class Access:
         for audiences in AUDIENCES:
             user = await self._client.review_token(text, audiences)
             if user is not None:
-                left = _expiry(text) - self._clock.precise().timestamp()
+                left = expiry(text) - self._clock.precise().timestamp()
                 self._users.put(hashlib.sha256(token).digest(), user, min(TOKEN_SECONDS, left))
                 return user
         return None
@@ -91,7 +91,7 @@ class Access:
         return allowed
 
 
-def _expiry(token: str) -> float:
+def expiry(token: str) -> float:
     """`exp` of a token whose signature was checked; 0 when there is none, so that it is not kept."""
     try:
         payload = token.split(".")[1]

@@ -1,7 +1,8 @@
 """The ASGI application on 8080, and the order in which a request is looked at.
 
-Health and the root page are open; everything else needs a bearer token. Then: a host or path of a model, else the
-component whose mount path is the longest prefix. Invariants: `kubeflow-userid` and `kubeflow-groups` are what the
+Health and login are open, and so is the root page where there is no dashboard; everything else needs a bearer token,
+or a session to read (`session`). Then: a host or path of a model, else the component whose mount path is the longest
+prefix (the dashboard's is the shortest). Invariants: `kubeflow-userid` and `kubeflow-groups` are what the
 gateway found out, never what a client sent; a model is reached only by who may `get` (to ask about it) or `create`
 (to predict) its InferenceService; the gateway listens on loopback only.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api.core import Endpoints
 from headrace.api.errors import NotFound, StatusError
-from headrace.gateway import models, pages
+from headrace.gateway import models, pages, session
 from headrace.gateway.access import Access
 from headrace.gateway.proxy import IDENTITY, Exchange, forward, request_target
 from headrace.gateway.upstream import Pool, TimedOut, Unreachable, UpstreamError
@@ -57,7 +58,10 @@ class Gateway:
         _require_loopback(settings.host)
         self._settings, self._client, self._manager = settings, client, manager
         self._mounts = sorted(((m.path.rstrip("/"), m.app) for m in mounts), key=lambda m: len(m[0]), reverse=True)
-        self._access = Access(client, clock or SystemClock())
+        clock = clock or SystemClock()
+        self._access = Access(client, clock)
+        self._dashboard = any(not prefix for prefix, _ in self._mounts)
+        self._sessions = session.Sessions(self._access, clock, settings.home_option)
         self._pool = Pool(dialer)
         self._models = models.Models(self._pool, settings.node_ip)
         self._server = Server(self, settings.host, settings.ports.gateway, date_header=False)
@@ -77,6 +81,7 @@ class Gateway:
             informer = self._manager.informer
             self._models.follow(informer(models.INFERENCE_SERVICE), informer(Endpoints))
         await self._server.start()
+        self._sessions.listen_on(self.address[1])
 
     async def stop(self) -> None:
         """Stop listening, then close connections to pods."""
@@ -100,11 +105,20 @@ class Gateway:
             return
         name = _host_name(host)
         model = self._models.by_host(name)
-        if path == "/" and model is None and not models.looks_like_model(name):
+        own = model is None and not models.looks_like_model(name)
+        if path == "/" and own and not self._dashboard:
             accept = next((v for n, v in scope["headers"] if n == b"accept"), b"")
             await pages.root(send, accept, self._settings.gateway_url, (m[0] for m in self._mounts))
             return
         try:
+            if own and path in {session.LOGIN, session.LOGOUT}:
+                answer = self._sessions.logout(send) if path == session.LOGOUT else self._sessions.login(scope, send)
+                await answer
+                return
+            if not authorization and own and not path.startswith(models.PATH):
+                authorization = await self._session(scope, send)
+                if not authorization:
+                    return
             user = await self._user(authorization, send)
             if user is not None:
                 await self._route(_Call(scope, receive, send, user), name, model)
@@ -119,10 +133,30 @@ class Gateway:
         if kind.lower() != b"bearer" or not token:
             await pages.unauthorized(send, "This address needs a bearer token.")
             return None
-        user = self._access.known(token) or await self._access.review(token)
+        user = await self._known(token)
         if user is None:
             await pages.unauthorized(send, "The bearer token is not valid: it may have expired.")
         return user
+
+    async def _session(self, scope: dict[str, Any], send: Any) -> bytes:
+        """What a browser's cookie stands for, as a header; empty when the request was answered."""
+        token = self._sessions.token(scope["headers"])
+        reads = scope["method"] in session.READS
+        if token and reads and await self._known(token):
+            return b"Bearer " + token
+        if token and not reads:
+            words = "A session can only look: changes need a bearer token."
+            await pages.unauthorized(send, words)
+        elif reads and session.wants_page(scope["headers"]):
+            await self._sessions.page(send, 401, "Your session has ended" if token else "Log in")
+        elif token:
+            await pages.unauthorized(send, "The session has ended.")
+        else:
+            await pages.unauthorized(send, "This address needs a bearer token.")
+        return b""
+
+    async def _known(self, token: bytes) -> User | None:
+        return self._access.known(token) or await self._access.review(token)
 
     async def _route(self, call: _Call, host: str, model: Model | None) -> None:
         path = call.scope["path"]
@@ -225,6 +259,6 @@ def _require_loopback(host: str) -> None:
         loopback = False
     if not loopback:
         raise ConfigurationError(
-            f"the gateway listens on loopback only, not on {host!r}: there is no login yet; to reach it from another "
-            "machine, forward a port over SSH"
+            f"the gateway listens on loopback only, not on {host!r}: there is no login with a password yet; to "
+            "reach it from another machine, forward a port over SSH"
         )

@@ -64,6 +64,7 @@ async def root(send: Any, accept: bytes, url: str, mounts: Iterable[str]) -> Non
         "(<code>NAME-NAMESPACE.example.com</code>) and by path:</p>"
         f"<p><code>{html.escape(models)}</code></p>"
         f"<p>{html.escape(HOW_TO_AUTHENTICATE)}</p>"
-        "<p>The dashboard is not built yet; <code>kubectl get pods -A</code> shows what runs.</p></html>"
+        "<p>The dashboard is not among the enabled components; <code>kubectl get pods -A</code> shows what "
+        "runs.</p></html>"
     )
     await answer(send, 200, page.encode(), b"text/html; charset=utf-8")

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from headrace.gateway.session import without_session
 from headrace.gateway.upstream import HOP_BY_HOP, Connection, Pool, Stale, TimedOut, Unreachable, UpstreamError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ ATTEMPTS = 3
 
 IDENTITY = frozenset({b"kubeflow-userid", b"kubeflow-groups"})
 """Set by the gateway and by nothing else."""
-_NOT_FORWARDED = HOP_BY_HOP | IDENTITY | {b"authorization", b"content-length", b"expect"}
-"""The token stays here: a model server of one namespace must not collect the tokens of its callers."""
+_NOT_FORWARDED = HOP_BY_HOP | IDENTITY | {b"authorization", b"content-length", b"cookie", b"expect"}
+"""The token stays here, as header and as cookie: a model server must not collect the tokens of its callers."""
 _BODY_EXPECTED = {"POST", "PUT", "PATCH"}
 
 
@@ -50,6 +51,7 @@ def request_head(scope: dict[str, Any], target: bytes, user: User, length: int |
             dropped = dropped | {part.strip() for part in value.lower().split(b",")}
     lines = [b"%b %b HTTP/1.1" % (scope["method"].encode(), target)]
     lines += [b"%b: %b" % header for header in headers if header[0] not in dropped]
+    lines += [b"cookie: " + rest for name, value in headers if name == b"cookie" and (rest := without_session(value))]
     lines.append(b"kubeflow-userid: " + _value(user.name))
     if user.groups:
         lines.append(b"kubeflow-groups: " + _value(",".join(user.groups)))

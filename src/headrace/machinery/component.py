@@ -61,6 +61,10 @@ class PodLogs(Protocol):
         """Chunks of whole lines. Raises NotFound or BadRequest in the API server's words."""
         ...
 
+    def kept(self, namespace: str, pod: str) -> list[str]:
+        """The uids of pods of this name whose logs are kept, the newest first; the pods may be gone."""
+        ...
+
 
 class PodSession(Protocol):
     """A command in a container, or a container's own input and output. Nothing is kept but by the kernel."""

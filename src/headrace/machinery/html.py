@@ -11,7 +11,8 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "rect", "circle", "line", "path", "polyline"})
+VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
+"""Elements of HTML without an end; those of SVG have one, because the parser would nest them."""
 _LINKS = frozenset({"href", "src", "action"})
 _SAFE = ("/", "?", "#", "http://", "https://")
 
@@ -39,7 +40,7 @@ def text(value: Child) -> Markup:
     return Markup(html.escape(str(value)))
 
 
-def el(name: str, *children: Child, **attributes: Any) -> Markup:
+def el(name: str, /, *children: Child, **attributes: Any) -> Markup:
     """An element. `class_` and `for_` lose their underscore, other underscores become hyphens; an attribute that is
     None or False is left out, True has no value. Raises ValueError for a style or a handler.
     """

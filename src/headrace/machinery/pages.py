@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 from headrace.api.meta import Object
-from headrace.machinery.html import Markup
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
     from headrace.client.base import Client
+    from headrace.machinery.html import Markup
     from headrace.machinery.informer import Informer
     from headrace.machinery.manager import Manager
 
@@ -75,6 +75,8 @@ class Fragment:
     """Seconds after which to render again although nothing was heard: for measurements, which have no events."""
     fill: bool = False
     """Whether the body fills the window and scrolls in its parts."""
+    namespace: str = ""
+    """Where what is shown lies, when that is not what the request named."""
 
 
 @dataclass(frozen=True, slots=True)

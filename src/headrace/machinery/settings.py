@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 DEFAULT_NAMESPACE = "kubeflow-user-example-com"
 """The namespace of the default profile."""
@@ -71,6 +68,11 @@ class Settings:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig, 0600."""
         return self.home / "kubeconfig"
+
+    @property
+    def home_option(self) -> str:
+        """What a command of this platform needs to find it: nothing for the usual home, else ` --home FOLDER`."""
+        return "" if self.home == Path("~/.headrace").expanduser() else f" --home {self.home}"
 
     @property
     def gateway_url(self) -> str:

@@ -106,6 +106,15 @@ class NodeLogs:
             if left <= 0:
                 return
 
+    def kept(self, namespace: str, pod: str) -> list[str]:
+        """See PodLogs."""
+        prefix = f"{namespace}_{pod}_"
+        found = (
+            [path for path in self._folder.iterdir() if path.name.startswith(prefix)] if self._folder.exists() else []
+        )
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.name.removeprefix(prefix) for path in found]
+
     def prune(self, known: set[str]) -> None:
         """Delete logs of pods that are gone (not in `known`, by uid) and have not written for KEEP_DAYS."""
         oldest = self._clock.precise().timestamp() - KEEP_DAYS * 86400

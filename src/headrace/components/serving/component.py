@@ -17,10 +17,13 @@ _WRITE = [*_READ, "create", "update", "patch", "delete", "deletecollection"]
 
 
 def build(context: Context) -> Parts:
-    """The controller. Requests to models go through the gateway, which finds them by their objects."""
+    """The controller and the pages. Requests to models go through the gateway, which finds them by their objects."""
     from headrace.components.serving.controller import InferenceServiceController  # noqa: PLC0415 - when enabled
+    from headrace.components.serving.ui import pages_of  # noqa: PLC0415
 
-    return Parts(controllers=(InferenceServiceController(context.client, context.clock, component=context.name),))
+    pages, panels = pages_of(context)
+    controller = InferenceServiceController(context.client, context.clock, component=context.name)
+    return Parts(controllers=(controller,), pages=pages, panels=panels)
 
 
 def objects(_settings: Settings) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""The dashboard: one place in which a person sees everything that runs."""

@@ -1,0 +1,1 @@
+"""The dashboard's application: pages, the stream that keeps them true, static files."""

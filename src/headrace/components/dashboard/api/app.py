@@ -1,0 +1,178 @@
+"""One ASGI application: `/static/…` (files), `/live` (the stream of a page) and pages by path.
+
+The gateway authenticates and puts the user into the scope; every page authorizes by itself, each time it is rendered.
+What pages import is imported when the first request comes, so that a platform that nobody looks at does not pay.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
+from headrace.machinery.settings import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.api.identity import User
+    from headrace.components.dashboard.api.static import Static
+    from headrace.components.dashboard.ui.home import Home
+    from headrace.components.dashboard.ui.shell import Shell
+    from headrace.components.dashboard.ui.workloads import Workloads
+    from headrace.machinery.component import Context
+
+log = logging.getLogger(__name__)
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+LINK_PATHS = frozenset({"/pipeline", "/pipeline/", "/_/pipeline", "/_/pipeline/"})
+"""Where upstream's own pages are: what is behind the `#` is read by the browser (`early.js`)."""
+
+
+class App:
+    """See the module."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._routes: list[tuple[re.Pattern[str], Page]] | None = None
+        self._parts: tuple[Home, Workloads, Shell, Static] | None = None
+        follow_home = self._follow(lambda parts: parts[0].follow)
+        self.own_pages = (
+            Page("/", "Home", self._home, follow_home, section=" "),
+            Page("/workloads", "Workloads", self._workloads, self._follow(lambda p: p[1].follow), section="System"),
+        )
+        self.own_panels: tuple[Panel, ...] = ()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """ASGI 3, http only."""
+        path = scope["path"]
+        if scope["method"] not in {"GET", "HEAD"}:
+            await self._answer(send, 405, b"Pages are read with GET.", b"text/plain", [(b"allow", b"GET, HEAD")])
+        elif path.startswith("/static/"):
+            status, body, headers = self._made[3].get(path.removeprefix("/static/"))
+            await self._answer(send, status, body, headers[0][1], headers[1:])
+        elif path == "/live":
+            await self._live(scope, receive, send)
+        else:
+            await self._page(scope, send)
+
+    async def _page(self, scope: dict[str, Any], send: Any) -> None:
+        if scope["path"] in LINK_PATHS:
+            scope = {**scope, "path": "/"}
+        request, page = self.find(scope["state"]["user"], scope["path"], scope["query_string"].decode("latin-1"))
+        status, fragment = await self.render(request, page)
+        shell = self._made[2]
+        document = await shell.document(request, page, fragment)
+        await self._answer(
+            send, status, document.encode(), b"text/html; charset=utf-8", [(b"cache-control", b"no-store")]
+        )
+
+    async def _live(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        from headrace.components.dashboard.api.live import Stream  # noqa: PLC0415 - with the first page
+
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        split = urlsplit(query.get("url", "/"))
+        request, page = self.find(scope["state"]["user"], split.path, split.query)
+        if page is None:
+            await self._answer(send, 404, b"There is no such page.", b"text/plain", [])
+            return
+        stream = Stream(self._context, lambda: self.render(self._now(request), page), query.get("have", ""))
+        await stream.run(lambda wake: page.follow(request, wake), receive, send, HEADERS)
+
+    def find(self, user: User, path: str, query: str) -> tuple[PageRequest, Page | None]:
+        """The page of a path, and the request as the page sees it."""
+        values = dict(parse_qsl(query))
+        namespace = values.get("ns") or home_namespace(user)
+        for pattern, page in self._table:
+            match = pattern.fullmatch(path)
+            if match is not None:
+                found = match.groupdict()
+                return PageRequest(user, path, namespace, self._context.clock.precise(), found, values), page
+        return PageRequest(user, path, namespace, self._context.clock.precise(), {}, values), None
+
+    async def render(self, request: PageRequest, page: Page | None) -> tuple[int, Fragment]:
+        """The fragment of a page, or a fragment that says why there is none."""
+        shell = self._made[2]
+        if page is None:
+            words = f"Nothing is at {request.path}. The navigation lists every page."
+            return 404, shell.problem(PageError(404, "There is no such page", words))
+        try:
+            return 200, await page.render(request)
+        except PageError as error:
+            return error.status, shell.problem(error)
+        except Exception:
+            log.exception("page %s failed", page.path)
+            words = "The platform's log says what happened: `headrace logs` shows it."
+            return 500, shell.problem(PageError(500, "This page could not be made", words))
+
+    def _now(self, request: PageRequest) -> PageRequest:
+        return PageRequest(
+            request.user,
+            request.path,
+            request.namespace,
+            self._context.clock.precise(),
+            request.parameters,
+            request.query,
+        )
+
+    @property
+    def _table(self) -> list[tuple[re.Pattern[str], Page]]:
+        if self._routes is None:
+            self._routes = [(_pattern(page.path), page) for page in self._context.site.pages]
+        return self._routes
+
+    @property
+    def _made(self) -> tuple[Home, Workloads, Shell, Static]:
+        if self._parts is None:
+            from headrace.components.dashboard.api.static import Static  # noqa: PLC0415
+            from headrace.components.dashboard.ui.home import Home  # noqa: PLC0415
+            from headrace.components.dashboard.ui.shell import Shell  # noqa: PLC0415
+            from headrace.components.dashboard.ui.workloads import Workloads  # noqa: PLC0415
+
+            static = Static()
+            self._parts = Home(self._context), Workloads(self._context), Shell(self._context, static), static
+        return self._parts
+
+    async def _home(self, request: PageRequest) -> Fragment:
+        return await self._made[0].render(request)
+
+    async def _workloads(self, request: PageRequest) -> Fragment:
+        return await self._made[1].render(request)
+
+    def _follow(self, choose: Callable[[Any], Any]) -> Callable[[PageRequest, Callable[[], None]], Callable[[], None]]:
+        def follow(request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
+            end: Callable[[], None] = choose(self._made)(request, wake)
+            return end
+
+        return follow
+
+    async def _answer(
+        self, send: Any, status: int, body: bytes, kind: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        fields = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *HEADERS, *headers]
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+
+def home_namespace(user: User) -> str:
+    """The namespace that is shown when the address names none."""
+    if user.name.startswith(_SERVICE_ACCOUNT):
+        return user.name.removeprefix(_SERVICE_ACCOUNT).split(":", 1)[0]
+    return DEFAULT_NAMESPACE
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", path)
+    return re.compile("".join(f"(?P<{p}>[^/]+)" if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "/?")

@@ -1,0 +1,192 @@
+"""The first page: is everything well, what runs now, what failed and why, what this machine has left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from headrace.api.core import Node
+from headrace.machinery import look
+from headrace.machinery.html import Child, Markup, el
+from headrace.machinery.pages import Fragment, PageError, both
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psutil
+
+    from headrace.api.core import Node as NodeObject
+    from headrace.machinery.component import Context
+    from headrace.machinery.pages import ComponentFacts, PageRequest, Panel
+
+MEASURE_SECONDS = 5.0
+HEALTH_SECONDS = 2.0
+
+
+class Home:
+    """Renders the page from the platform's facts and the components' panels."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._process: psutil.Process | None = None
+
+    def follow(self, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
+        """Whatever its panels follow, and the node."""
+        site = self._context.site
+        ends = [panel.follow(request, wake) for panel in site.panels]
+        return both(site.changes(Node).subscribe(wake), *ends)
+
+    async def render(self, request: PageRequest) -> Fragment:
+        """The page."""
+        panels = sorted(self._context.site.panels, key=lambda panel: panel.order)
+        wide = [await _panel(panel, request) for panel in panels if not panel.side]
+        side = [await _panel(panel, request) for panel in panels if panel.side]
+        nodes = list((await self._context.site.cache(Node)).all())
+        body = el(
+            "div",
+            el("h1", "Home", class_="sr"),
+            await self._health(nodes),
+            el(
+                "div",
+                el("div", wide, self._start(request), class_="stack"),
+                el("div", self._machine(nodes), side, class_="stack"),
+                class_="cols",
+            ),
+            class_="wrap",
+        )
+        return Fragment("Home", body, again=MEASURE_SECONDS)
+
+    async def _health(self, nodes: list[NodeObject]) -> Markup:
+        """One row: every component that runs, and the node that runs the pods."""
+        components = self._context.site.components
+        found = await asyncio.gather(*(_health(facts) for facts in components))
+        entries = [(facts.title, sentence) for facts, sentence in zip(components, found, strict=True)]
+        entries += [("Node", _node(node)) for node in nodes]
+        chips = [
+            el(
+                "li",
+                look.dot(look.BAD if sentence else look.OK, "failing" if sentence else "ready"),
+                title,
+                el("span", " ", sentence, class_="dim") if sentence else None,
+            )
+            for title, sentence in entries
+        ]
+        return el("ul", chips, class_="health", aria_label="Health of the components")
+
+    def _machine(self, nodes: list[NodeObject]) -> Markup:
+        import psutil  # noqa: PLC0415 - with the first look
+
+        memory, cores = psutil.virtual_memory(), psutil.cpu_count() or 1
+        busy = psutil.cpu_percent(interval=None) / 100
+        disk = psutil.disk_usage(str(_existing(self._context)))
+        if self._process is None:
+            self._process = psutil.Process(os.getpid())
+        own = self._process.memory_info().rss
+        rows: list[tuple[str, float, str]] = [
+            ("CPU", busy, f"{busy * cores:.1f} of {cores} cores"),
+            (
+                "Memory",
+                memory.percent / 100,
+                f"{look.size(memory.total - memory.available)} of {look.size(memory.total)}",
+            ),
+            ("Disk", disk.percent / 100, f"{look.size(disk.free)} free"),
+            ("Platform", own / memory.total, look.size(own)),
+        ]
+        gpus = [count for node in nodes if (count := node.status.capacity.get("nvidia.com/gpu"))]
+        lines = [
+            el("div", el("span", name), _gauge(share), el("span", words, class_="num dim"))
+            for name, share, words in rows
+        ]
+        if gpus:
+            lines.append(
+                el("div", el("span", "GPU"), el("span"), el("span", f"{gpus[0]} on this machine", class_="num dim"))
+            )
+        return _box("This machine", el("div", lines, class_="use"), note="now")
+
+    def _start(self, request: PageRequest) -> Markup:
+        settings = self._context.settings
+        home = settings.home_option
+        cards: list[tuple[str, str, str]] = [
+            (
+                "Run the digits recognizer",
+                "Train, evaluate and serve a model on real data.",
+                f"headrace quickstart{home}",
+            ),
+            (
+                "Use kubectl",
+                "The whole Kubernetes API is there.",
+                f"export KUBECONFIG=$(headrace status --kubeconfig{home})",
+            ),
+            (
+                "Submit a pipeline of your own",
+                "Any pipeline that the KFP SDK compiles.",
+                (
+                    f"kfp --endpoint {settings.gateway_url}/pipeline --existing-token $(headrace token{home}) "
+                    f"-n {request.namespace} run create -e Default -f pipeline.yaml"
+                ),
+            ),
+        ]
+        rows = [
+            el("div", el("div", el("b", title), el("small", words)), look.command(line)) for title, words, line in cards
+        ]
+        return _box("Start something", el("div", rows, class_="start"))
+
+
+async def _panel(panel: Panel, request: PageRequest) -> Markup:
+    """A part that cannot be shown leaves its place to the others."""
+    try:
+        inner = await panel.render(request)
+    except PageError as error:
+        if error.status == 403:
+            return Markup()
+        inner = look.empty(error.message)
+    return _box(panel.name, inner) if inner else Markup()
+
+
+def _box(title: str, inner: Child, note: str = "") -> Markup:
+    head = el("div", el("h2", title), el("span", note, class_="dim2") if note else None, class_="ph")
+    return el("section", head, inner, class_="panel", aria_label=title)
+
+
+def _gauge(share: float) -> Markup:
+    kind = look.BAD if share > 0.95 else look.WARN if share > 0.85 else "accent"
+    width = f"{min(max(share, 0.0), 1.0) * 100:.1f}%"
+    return el(
+        "svg",
+        el("rect", class_="track", width="100%", height="6", rx="3"),
+        el("rect", width=width, height="6", rx="3"),
+        class_=f"gauge {kind}",
+        role="img",
+        aria_label=f"{share * 100:.0f} percent",
+    )
+
+
+async def _health(facts: ComponentFacts) -> str:
+    if facts.health is None:
+        return ""
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            return await facts.health()
+    except TimeoutError:
+        return "does not answer"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it belongs on the page
+        return str(error) or type(error).__name__
+
+
+def _node(node: NodeObject) -> str:
+    for condition in node.status.conditions:
+        if condition.type == "Ready" and condition.status != "True":
+            return condition.message or "is not ready"
+        if condition.type.endswith("Pressure") and condition.status == "True":
+            return condition.message or condition.type
+    return ""
+
+
+def _existing(context: Context) -> object:
+    folder = context.settings.home
+    with contextlib.suppress(OSError):
+        while not folder.exists():
+            folder = folder.parent
+    return folder

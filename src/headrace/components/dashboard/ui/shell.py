@@ -1,0 +1,147 @@
+"""The frame around every page: the bar at the top, the navigation, what a page that cannot be shown says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from headrace.api.core import Namespace
+from headrace.components.dashboard.api.live import version
+from headrace.machinery.html import Markup, el
+from headrace.machinery.pages import Fragment, PageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headrace.components.dashboard.api.static import Static
+    from headrace.machinery.component import Context
+    from headrace.machinery.pages import Page, PageRequest
+
+SECTIONS = (" ", "Build", "Train", "Ship", "Data", "System")
+HIDDEN_NAMESPACES = frozenset({"kube-public", "kube-node-lease"})
+_WAVES = Markup(
+    '<svg width="22" height="22" viewBox="0 0 22 22" fill="none" stroke="currentColor" stroke-width="2" '
+    'stroke-linecap="round" aria-hidden="true"><path d="M2 7c3-3 6 3 9 0s6 3 9 0M2 13c3-3 6 3 9 0s6 3 9 0"/></svg>'
+)
+
+
+class Shell:
+    """Makes whole documents of fragments."""
+
+    def __init__(self, context: Context, static: Static) -> None:
+        self._context, self._static = context, static
+
+    async def document(self, request: PageRequest, page: Page | None, fragment: Fragment) -> str:
+        """The HTML document."""
+        url = self._static.url
+        head = el(
+            "head",
+            el("meta", charset="utf-8"),
+            el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            el("title", f"{fragment.title} · Headrace"),
+            el("link", rel="icon", href=url("icon.svg")),
+            el("link", rel="stylesheet", href=url("tokens.css")),
+            el("link", rel="stylesheet", href=url("app.css")),
+            el("script", src=url("early.js")),
+            el("script", type="module", src=url("app.js")),
+        )
+        main = el(
+            "main",
+            fragment.body,
+            id="main",
+            tabindex="-1",
+            class_="main fill" if fragment.fill else "main",
+            data_version=version(fragment),
+        )
+        frame = el(
+            "div",
+            await self._top(request, fragment.namespace or request.namespace),
+            self._nav(request, page),
+            main,
+            class_="shell",
+            id="shell",
+        )
+        skip = el("a", "Skip to the page", href="#main", class_="skip")
+        notice = el("div", id="notice", class_="notice", role="status", hidden=True)
+        return f"<!doctype html>{el('html', head, el('body', skip, frame, notice), lang='en')}"
+
+    def problem(self, error: PageError) -> Fragment:
+        """A page that cannot be shown."""
+        body = el(
+            "div",
+            el("h1", error.title),
+            el("p", error.message),
+            el("p", el("a", "Back to the first page", href="/")),
+            class_="problem",
+        )
+        return Fragment(error.title, body)
+
+    async def _top(self, request: PageRequest, shown: str) -> Markup:
+        options = [
+            el("option", name, value=name, selected=name == shown) for name in await self._namespaces(request, shown)
+        ]
+        picker = el(
+            "form",
+            el("label", "Namespace", for_="ns", class_="dim"),
+            el("select", options, id="ns", name="ns", class_="btn", data_go=True),
+            el("noscript", el("button", "Show", class_="btn", type="submit")),
+            method="get",
+            action=_top_path(request),
+            class_="picker",
+        )
+        user = request.user.name.removeprefix("system:serviceaccount:").replace(":", "/")
+        return el(
+            "header",
+            el("a", _WAVES, "Headrace", href="/", class_="brand"),
+            el("span", class_="push"),
+            picker,
+            el("button", "Theme", class_="btn", type="button", data_theme_toggle=True, title="Light or dark (t)"),
+            el(
+                "details",
+                el("summary", _initials(user), class_="btn", aria_label="Account"),
+                el("div", el("b", user), el("a", "Log out", href="/logout", data_plain=True), class_="menu panel"),
+                class_="account",
+            ),
+            class_="top",
+        )
+
+    async def _namespaces(self, request: PageRequest, shown: str) -> list[str]:
+        """Those whose pods the user may see, and the one that is shown."""
+        cache = await self._context.site.cache(Namespace)
+        found = {shown}
+        for name in (namespace.metadata.name for namespace in cache.all()):
+            if name in HIDDEN_NAMESPACES or name in found:
+                continue
+            if await self._context.client.review_access(request.user, "list", resource="pods", namespace=name):
+                found.add(name)
+        return sorted(found)
+
+    def _nav(self, request: PageRequest, page: Page | None) -> Markup:
+        pages = [p for p in self._context.site.pages if p.section]
+        here = request.path
+        query = f"?{urlencode({'ns': request.query['ns']})}" if request.query.get("ns") else ""
+        parts: list[Markup] = []
+        for section in _sections(p.section for p in pages):
+            if section.strip():
+                parts.append(el("h3", section))
+            for found in pages:
+                if found.section != section:
+                    continue
+                current = found is page or (found.path != "/" and here.startswith(f"{found.path}/"))
+                parts.append(el("a", found.title, href=found.path + query, aria_current="page" if current else None))
+        return el("nav", parts, class_="nav", aria_label="Pages")
+
+
+def _sections(present: Iterable[str]) -> list[str]:
+    known = list(dict.fromkeys(present))
+    return sorted(known, key=lambda name: (SECTIONS.index(name) if name in SECTIONS else len(SECTIONS), name))
+
+
+def _top_path(request: PageRequest) -> str:
+    """Where another namespace leads: the list that a detail belongs to, since the detail is not there."""
+    return f"/{request.path.strip('/').split('/')[0]}"
+
+
+def _initials(name: str) -> str:
+    last = name.rpartition("/")[2]
+    return "".join(part[0] for part in last.replace("@", "-").split("-") if part)[:2].upper() or "?"

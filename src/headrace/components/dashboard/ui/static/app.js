@@ -1,0 +1,156 @@
+// Wires a page: links without reloading, the live stream, time, keys, copying, the theme.
+import { connect, disconnect } from "./live.js";
+import { write } from "./log.js";
+import { morph } from "./morph.js";
+import { localise, tick } from "./time.js";
+
+const notice = document.getElementById("notice");
+let fetching = 0;
+let asked = 0;
+
+/** @param {string} words "" hides it */
+function tell(words) {
+  if (!notice) return;
+  notice.textContent = words;
+  notice.hidden = !words;
+}
+
+function changed() {
+  localise(document);
+  tick(again);
+}
+
+function listen() {
+  connect({
+    page: changed,
+    log: write,
+    lost: () => tell("The connection was lost: the session or the platform has ended. Reload to see which."),
+    back: () => tell("")
+  });
+}
+
+/** A running bar has come to the edge: the server draws a longer axis. */
+function again() {
+  if (Date.now() - asked < 1500) return;
+  asked = Date.now();
+  visit(location.href, "none");
+}
+
+/** @param {string} url @param {"push" | "replace" | "none"} history */
+async function visit(url, history) {
+  const number = ++fetching;
+  let answer;
+  try {
+    answer = await fetch(url, { headers: { accept: "text/html" } });
+  } catch {
+    tell("The platform does not answer. `headrace status` says whether it runs.");
+    return;
+  }
+  if (number !== fetching) return;
+  if (answer.status === 401 || !(answer.headers.get("content-type") || "").startsWith("text/html")) {
+    location.assign(url);
+    return;
+  }
+  const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (number !== fetching) return;
+  const shell = document.getElementById("shell"), wanted = next.getElementById("shell");
+  if (!shell || !wanted) { location.assign(url); return; }
+  const elsewhere = new URL(url, location.href).pathname !== location.pathname;
+  if (history === "push") window.history.pushState(null, "", url);
+  if (history === "replace") window.history.replaceState(null, "", url);
+  document.title = next.title;
+  morph(shell, wanted);
+  if (elsewhere) document.getElementById("main")?.scrollTo(0, 0);
+  changed();
+  if (history !== "none") listen();
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target instanceof Element ? event.target : null;
+  if (!target || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  const copy = target.closest("[data-copy]");
+  if (copy) {
+    navigator.clipboard.writeText(copy.getAttribute("data-copy") || "").then(() => {
+      copy.textContent = "Copied";
+      setTimeout(() => { copy.textContent = "Copy"; }, 1200);
+    }, () => tell("The browser does not allow copying here."));
+    return;
+  }
+  if (target.closest("[data-theme-toggle]")) { theme(); return; }
+  const link = target.closest("a[href]");
+  if (!link || link.hasAttribute("data-plain") || link.hasAttribute("target")) return;
+  const href = link instanceof SVGAElement ? link.href.baseVal : link.getAttribute("href") || "";
+  if (!href.startsWith("/") && !href.startsWith("?")) return;
+  event.preventDefault();
+  visit(href, "push");
+});
+
+addEventListener("popstate", () => { visit(location.href, "replace"); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) disconnect(); else listen(); });
+
+/** @param {HTMLFormElement} form @param {"push" | "replace"} history */
+function submit(form, history) {
+  const query = new URLSearchParams();
+  for (const [key, value] of new FormData(form)) if (value) query.set(key, String(value));
+  visit(`${form.getAttribute("action")}${query.size ? `?${query}` : ""}`, history);
+}
+document.addEventListener("submit", (event) => {
+  if (!(event.target instanceof HTMLFormElement)) return;
+  event.preventDefault();
+  submit(event.target, "push");
+});
+document.addEventListener("change", (event) => {
+  if (event.target instanceof HTMLSelectElement && event.target.hasAttribute("data-go") && event.target.form) submit(event.target.form, "push");
+});
+let typing = 0;
+document.addEventListener("input", (event) => {
+  const field = event.target;
+  if (!(field instanceof HTMLInputElement) || !field.hasAttribute("data-find") || !field.form) return;
+  clearTimeout(typing);
+  const form = field.form;
+  typing = setTimeout(() => submit(form, "replace"), 180);
+});
+
+/** @param {number} step */
+function move(step) {
+  const links = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#main [data-row]")]);
+  if (!links.length) return;
+  const selected = links.findIndex((link) => link.closest(".sel"));
+  const focused = links.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  const from = focused >= 0 ? focused : selected;
+  const link = links[Math.min(Math.max(from + step, 0), links.length - 1)];
+  link.focus();
+  link.scrollIntoView({ block: "nearest" });
+  if (document.querySelector("#main .sel")) visit(link.getAttribute("href") || "", "replace");
+}
+
+function theme() {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("theme", dark ? "light" : "dark"); } catch { tell("The browser does not keep the choice."); }
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.metaKey || event.ctrlKey || event.altKey) return;
+  const inField = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement || event.target instanceof HTMLTextAreaElement;
+  if (event.key === "Escape") {
+    if (inField) /** @type {HTMLElement} */ (event.target).blur();
+    for (const open of document.querySelectorAll("details.account[open]")) open.removeAttribute("open");
+    tell("");
+    return;
+  }
+  if (inField) return;
+  if (event.key === "j") move(1);
+  else if (event.key === "k") move(-1);
+  else if (event.key === "t") theme();
+  else if (event.key === "/") {
+    event.preventDefault();
+    /** @type {HTMLElement | null} */ (document.querySelector("[data-find]"))?.focus();
+  }
+});
+
+changed();
+setInterval(() => tick(again), 250);
+listen();

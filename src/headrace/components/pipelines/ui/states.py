@@ -1,0 +1,73 @@
+"""Runs and tasks in the dashboard's words and colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.components.pipelines.store.models import RuntimeState
+from headrace.machinery import look
+from headrace.machinery.html import Markup, el
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+
+    from headrace.components.pipelines.store.models import Run, TaskRow
+
+_LOOKS = {
+    RuntimeState.PENDING: (look.WAIT, "Waiting"),
+    RuntimeState.RUNNING: (look.RUN, "Running"),
+    RuntimeState.SUCCEEDED: (look.OK, "Succeeded"),
+    RuntimeState.SKIPPED: (look.WAIT, "Skipped"),
+    RuntimeState.FAILED: (look.BAD, "Failed"),
+    RuntimeState.CANCELING: (look.WARN, "Stopping"),
+    RuntimeState.CANCELED: (look.WARN, "Stopped"),
+    RuntimeState.PAUSED: (look.WAIT, "Paused"),
+}
+
+
+def look_of(state: RuntimeState) -> tuple[str, str]:
+    """Colour and word of a run's state."""
+    return _LOOKS[state]
+
+
+def look_of_task(task: TaskRow) -> tuple[str, str]:
+    """Colour and word of a task's state."""
+    if task.cached_from and task.state is RuntimeState.SUCCEEDED:
+        return look.HIT, "From cache"
+    return _LOOKS[task.state]
+
+
+def duration(run: Run, now: dt.datetime) -> float:
+    """Seconds, until now for a run that goes on."""
+    return ((run.finished_at or now) - run.created_at).total_seconds() if run.created_at else 0.0
+
+
+def bars(runs: Sequence[Run], now: dt.datetime, *, slots: int, width: int, strip: bool = False) -> Markup:
+    """Runs as bars, the newest right: colour is the result, height the duration. Each leads to its run."""
+    shown = list(runs)[:slots][::-1]
+    longest = max((duration(run, now) for run in shown), default=0.0) or 1.0
+    step = 100 / slots if strip else width + 2
+    height = 40 if strip else 22
+    parts = []
+    for index, run in enumerate(shown):
+        kind, word = look_of(run.state)
+        tall = max(3.0, height * duration(run, now) / longest)
+        place = slots - len(shown) + index if strip else index
+        rect = el(
+            "rect",
+            x=f"{place * step:.2f}{'%' if strip else ''}",
+            y=f"{height - tall:.1f}",
+            width=f"{step * 0.8:.2f}%" if strip else width,
+            height=f"{tall:.1f}",
+            rx="1.5",
+            class_=kind,
+        )
+        hint = el("title", f"{run.display_name}: {word}, {look.seconds(duration(run, now))}")
+        parts.append(el("a", hint, rect, href=f"/runs/{run.id}", aria_label=f"{run.display_name}: {word}"))
+    if strip:
+        return el("svg", parts, class_="strip", role="group", aria_label="Runs, the newest right")
+    total = max(len(shown), 1) * (width + 2)
+    return el(
+        "svg", parts, class_="bars", width=total, height=height, role="group", aria_label="Runs, the newest right"
+    )
