@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar
 
 import msgspec
@@ -165,6 +166,7 @@ def _requirement_holds(req: LabelSelectorRequirement, labels: dict[str, str]) ->
             raise ValueError(f"{req.operator!r} is not a label selector operator")
 
 
+@cache
 def dynamic_kind(info: KindInfo) -> type[Unstructured]:
     """An Object type for a kind known only at run time, such as one that a CRD defines."""
     return type(info.kind, (Unstructured,), {"INFO": info, "__module__": __name__})

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.api import core
@@ -54,8 +55,9 @@ def one_version_each(infos: Sequence[KindInfo]) -> list[KindInfo]:
     return list({(info.group, info.plural): info for info in reversed(infos)}.values())
 
 
+@cache
 def stub(info: KindInfo) -> type[Object]:
-    """A type for any kind that keeps only metadata."""
+    """A type for any kind that keeps only metadata; one for each kind, decoders are kept by type."""
     return type(info.kind, (Object,), {"INFO": info, "__module__": __name__})
 
 
