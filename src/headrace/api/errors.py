@@ -84,7 +84,7 @@ class StatusError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if details:
+        if details or self.code == NotFound.code:  # kubectl debug reads a 404's details without looking
             status["details"] = details
         return status
 
