@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-COMMANDS = ("up", "down", "status", "quickstart", "doctor", "logs", "token", "dashboard")
+COMMANDS = ("up", "down", "status", "quickstart", "doctor", "logs", "token", "dashboard", "run", "runs")
 
 
 def headrace(*args: str) -> subprocess.CompletedProcess[str]:

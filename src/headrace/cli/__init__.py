@@ -13,6 +13,8 @@ _COMMANDS = {
     "down": "Stop the platform and its pods.",
     "status": "Show what runs, where, and what it costs.",
     "dashboard": "Print a link that opens the dashboard.",
+    "run": "Run a compiled pipeline.",
+    "runs": "Show runs of pipelines; follow, retry or end one.",
     "quickstart": "Run the digits recognizer: train, serve, predict.",
     "doctor": "Check whether this machine can run the platform, and say what to do if not.",
     "logs": "Show the platform's log, or a pod's.",
