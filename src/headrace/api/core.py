@@ -204,6 +204,7 @@ class Container(Struct):
     termination_message_policy: str = "File"
     security_context: SecurityContext | None = None
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
 
 
@@ -769,6 +770,7 @@ class NodeSpec(Struct):
     """Whether pods may be placed."""
 
     unschedulable: bool = False
+    taints: list[dict[str, Any]] = []
     pod_cidr: str = msgspec.field(name="podCIDR", default="")
 
 

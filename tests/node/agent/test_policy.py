@@ -182,10 +182,12 @@ def test_an_unscheduled_pod_says_why() -> None:
     facts = status.Facts(
         init=[], main=[held("a", WAITING)], unscheduled_reason="Unschedulable", unscheduled_message="no room"
     )
-    found = status.pod_status(pod, facts, NOW).conditions
-    assert [(c.type, c.status, c.reason, c.message) for c in found] == [
+    found = status.pod_status(pod, facts, NOW)
+    assert [(c.type, c.status, c.reason, c.message) for c in found.conditions] == [
         ("PodScheduled", "False", "Unschedulable", "no room")
     ]
+    assert found.phase == "Pending"
+    assert found.container_statuses == found.init_container_statuses == [], "kubectl would show ContainerCreating"
 
 
 def test_readiness_gates() -> None:
@@ -322,6 +324,41 @@ APART, EXISTING = (
 )
 def test_affinity_between_pods(pod: Pod, others: list[Pod], expected: list[str]) -> None:
     assert scheduling.reasons(pod, NODE, others) == expected
+
+
+@pytest.mark.parametrize(
+    ("taint", "tolerations", "runs"),
+    [
+        ({"key": "a", "value": "b", "effect": "NoSchedule"}, [], False),
+        ({"key": "a", "value": "b", "effect": "NoExecute"}, [], False),
+        ({"key": "a", "value": "b", "effect": "PreferNoSchedule"}, [], True),
+        (
+            {"key": "a", "value": "b", "effect": "NoSchedule"},
+            [{"key": "a", "value": "b", "effect": "NoSchedule"}],
+            True,
+        ),
+        ({"key": "a", "value": "b", "effect": "NoSchedule"}, [{"key": "a", "value": "b", "operator": "Equal"}], True),
+        ({"key": "a", "value": "b", "effect": "NoSchedule"}, [{"key": "a", "value": "c"}], False),
+        ({"key": "a", "value": "b", "effect": "NoSchedule"}, [{"key": "a", "operator": "Exists"}], True),
+        (
+            {"key": "a", "value": "b", "effect": "NoSchedule"},
+            [{"key": "a", "value": "b", "effect": "NoExecute"}],
+            False,
+        ),
+        ({"key": "a", "value": "b", "effect": "NoSchedule"}, [{"operator": "Exists"}], True),
+        ({"key": "a", "effect": "NoSchedule"}, [{"key": "a"}], True),
+    ],
+)
+def test_taints(taint: dict[str, str], tolerations: list[dict[str, object]], runs: bool) -> None:
+    node = Node(metadata=NODE.metadata, spec=NodeSpec(taints=[taint]), status=NODE.status)
+    found = scheduling.reasons(Pod(spec=PodSpec(tolerations=tolerations)), node, [])
+    assert found == ([] if runs else [f"node(s) had untolerated taint {{a: {taint.get('value', '')}}}"])
+
+
+def test_a_cordon_is_tolerated_like_a_taint() -> None:
+    closed = Node(metadata=NODE.metadata, spec=NodeSpec(unschedulable=True), status=NODE.status)
+    tolerant = PodSpec(tolerations=[{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}])
+    assert scheduling.reasons(Pod(spec=tolerant), closed, []) == []
 
 
 def test_the_schedulers_sentence() -> None:

@@ -19,6 +19,8 @@ Amounts = dict[str, Decimal]
 
 _SELECTOR = "node(s) didn't match Pod's node affinity/selector"
 _NONE = Decimal(0)
+_KEEPING_AWAY = frozenset({"NoSchedule", "NoExecute"})
+_CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
 def requests(pod: Pod) -> Amounts:
@@ -46,8 +48,11 @@ def requests(pod: Pod) -> Amounts:
 def reasons(pod: Pod, node: Node, others: Sequence[Pod]) -> list[str]:
     """Why the pod cannot run on this node now, beside these pods; empty when it can."""
     found: list[str] = []
-    if node.spec.unschedulable:
+    if node.spec.unschedulable and not _tolerated(pod, _CORDON):
         found.append("node(s) were unschedulable")
+    taint = next((t for t in node.spec.taints if t["effect"] in _KEEPING_AWAY and not _tolerated(pod, t)), None)
+    if taint is not None:
+        found.append(f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}")
     if not _labels_match(pod, node):
         found.append(_SELECTOR)
     found += [f"node(s) did not support {feature}" for feature in unsupported(pod)]
@@ -91,6 +96,19 @@ def _add(total: Amounts, more: Mapping[str, Decimal]) -> None:
 def _of(container: Container) -> Amounts:
     asked = {**container.resources.limits, **container.resources.requests}
     return {name: quantity.parse(value) for name, value in asked.items()}
+
+
+def _tolerated(pod: Pod, taint: Mapping[str, Any]) -> bool:
+    """Whether one of the pod's tolerations is for this taint; an empty key, with Exists, is for every taint."""
+    for one in pod.spec.tolerations:
+        if one.get("effect") not in {None, "", taint["effect"]}:
+            continue
+        key, exists = one.get("key") or "", one.get("operator") == "Exists"
+        if key == taint["key"] and (exists or (one.get("value") or "") == (taint.get("value") or "")):
+            return True
+        if not key and exists:
+            return True
+    return False
 
 
 def _labels_match(pod: Pod, node: Node) -> bool:

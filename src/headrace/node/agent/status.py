@@ -125,10 +125,10 @@ def pod_status(pod: Pod, facts: Facts, now: Time) -> PodStatus:
     """The whole status; conditions of others are kept as they are."""
     result = copy.deepcopy(pod.status)
     result.phase = phase(pod, facts)
-    result.container_statuses = copy.deepcopy(facts.main)
-    result.init_container_statuses = copy.deepcopy(facts.init)
     result.qos_class = result.qos_class or qos(pod.spec)
-    if facts.scheduled:
+    if facts.scheduled:  # before that nobody creates a container, and kubectl shows Pending
+        result.container_statuses = copy.deepcopy(facts.main)
+        result.init_container_statuses = copy.deepcopy(facts.init)
         result.host_ip = facts.host_ip
         result.start_time = facts.start_time
     if facts.ip:
