@@ -71,6 +71,7 @@ async def test_without_a_token_nothing_but_health_and_the_root_is_told(world: An
         status, said, headers = await ask(world, "GET", path)
         assert status == 401
         assert "kubectl -n NAMESPACE create token default-editor" in said["error"]
+        assert (said["code"], said["message"]) == (16, said["error"]), "google.rpc.Status, for pipelines' clients"
         assert headers["www-authenticate"].startswith("Bearer")
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from headrace.gateway.upstream import Header
 
 JSON = b"application/json"
+UNAUTHENTICATED = 16
+"""google.rpc.Code."""
 HOW_TO_AUTHENTICATE = (
     "Send 'Authorization: Bearer TOKEN'; `kubectl -n NAMESPACE create token default-editor` or `headrace token` prints "
     "a token."
@@ -34,9 +36,11 @@ async def error(send: Any, status: int, message: str, headers: Iterable[Header] 
 
 
 async def unauthorized(send: Any, reason: str) -> None:
-    """401, and how to do better."""
+    """401, and how to do better: for KServe's clients and, as google.rpc.Status, for those of pipelines."""
     challenge = (b"www-authenticate", b'Bearer realm="headrace"')
-    await error(send, 401, f"{reason} {HOW_TO_AUTHENTICATE}", [challenge])
+    message = f"{reason} {HOW_TO_AUTHENTICATE}"
+    body = {"error": message, "code": UNAUTHENTICATED, "message": message, "details": []}
+    await answer(send, 401, _wire.encode(body), headers=[challenge])
 
 
 async def root(send: Any, accept: bytes, url: str, mounts: Iterable[str]) -> None:
