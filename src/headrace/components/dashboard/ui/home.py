@@ -96,7 +96,7 @@ class Home:
         ]
         gpus = [count for node in nodes if (count := node.status.capacity.get("nvidia.com/gpu"))]
         lines = [
-            el("div", el("span", name), _gauge(share), el("span", words, class_="num dim"))
+            el("div", el("span", name), _gauge(share, full=name != "CPU"), el("span", words, class_="num dim"))
             for name, share, words in rows
         ]
         if gpus:
@@ -150,8 +150,8 @@ def _box(title: str, inner: Child, note: str = "") -> Markup:
     return el("section", head, inner, class_="panel", aria_label=title)
 
 
-def _gauge(share: float) -> Markup:
-    kind = look.BAD if share > 0.95 else look.WARN if share > 0.85 else "accent"
+def _gauge(share: float, *, full: bool) -> Markup:
+    kind = look.BAD if full and share > 0.95 else look.WARN if full and share > 0.85 else "accent"
     width = f"{min(max(share, 0.0), 1.0) * 100:.1f}%"
     return el(
         "svg",

@@ -68,7 +68,7 @@ class RunLists:
         def work(connection: Connection) -> RunList:
             rows = listing.list_rows(connection, listing.RUNS, query, *scope)
             found = sa.select(t.runs.c.state, sa.func.count()).where(*scope).group_by(t.runs.c.state)
-            by_state: dict[str, int] = dict(connection.execute(found).tuples().all())
+            by_state = {row[0]: int(row[1]) for row in connection.execute(found)}
             counts = {key: sum(by_state.get(s.value, 0) for s in states) for key, states in FILTERS.items()}
             return RunList([from_row(Run, row) for row in rows.rows], counts, rows.next_page_token)
 

@@ -90,9 +90,9 @@ def tree(tasks: Sequence[TaskRow]) -> list[Node]:
 
 
 def _simple(node: Node) -> Node:
-    node.children = [_simple(child) for child in node.children]
     if node.task.type is TaskType.LOOP:
         node.children.sort(key=lambda child: child.task.iteration_index or 0)
+    node.children = [_simple(child) for child in node.children]
     if node.task.iteration_index is None or node.task.type is TaskType.LOOP:
         return node
     node.hint = iteration(node.task)
