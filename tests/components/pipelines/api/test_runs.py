@@ -133,6 +133,9 @@ async def test_a_pipeline_configuration_is_refused_by_name_but_an_empty_one_runs
 
     await api.start_run(pipeline_spec=document({}))
     body = {"display_name": "r", "runtime_config": {"parameters": {"who": "x"}}}
+    await api.start_run(pipeline_spec=document({"activeDeadlineSeconds": 60}))
+    wrong = document({"activeDeadlineSeconds": "soon"})
+    assert (await api.refused("POST", "/runs", body | {"pipeline_spec": wrong}))[:2] == (400, 3)
     workspace = document({"workspace": {"size": "1Gi"}})
     status, code, message = await api.refused("POST", "/runs", body | {"pipeline_spec": workspace})
     assert (status, code) == (501, 12)

@@ -94,6 +94,9 @@ class Lab:
     s3: str
     folder: Path
 
+    def compiled(self, pipeline: Callable[..., Any]) -> dict[str, Any]:
+        return document(pipeline)
+
     async def start(self, pipeline: Any, **parameters: Any) -> str:
         spec = pipeline if isinstance(pipeline, dict) else document(pipeline)
         run = await self.api.start_run(pipeline_spec=spec, runtime_config={"parameters": parameters})

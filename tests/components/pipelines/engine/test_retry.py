@@ -118,3 +118,21 @@ async def test_a_retry_right_after_the_end_is_not_lost(lab, count_):
 
     assert retried == count_
     assert ended.task("needs").attempt == count_
+
+
+async def test_a_run_that_takes_too_long_is_ended(lab):
+    @dsl.container_component
+    def nap():
+        return dsl.ContainerSpec(image="alpine:3", command=["sleep", "600"])
+
+    @dsl.pipeline(name="slow")
+    def slow():
+        nap()
+
+    config = {"platforms": {"kubernetes": {"pipelineConfig": {"activeDeadlineSeconds": 1}}}}
+    ended = await lab.run({"pipeline_spec": lab.compiled(slow), "platform_spec": config})
+
+    assert ended.state == "FAILED"
+    assert "deadline of 1 s" in ended.row.run.error_message
+    assert ended.states == {"nap": "FAILED"}
+    await eventually(lambda: all(p.returncode is not None for p in lab.node.processes.values()))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.components.pipelines.api import parameters
 from headrace.components.pipelines.api.packages import parse, split
 from headrace.components.pipelines.api.requests import namespace_of, requester
+from headrace.components.pipelines.policy.deadline import FIELD, deadline_seconds
 from headrace.components.pipelines.types.rest import VersionReferenceBody, invalid, not_found, unimplemented
 
 if TYPE_CHECKING:
@@ -79,7 +80,12 @@ def check(spec: Spec, values: dict[str, Any]) -> str:
 
 
 def _refuse_pipeline_config(spec: PipelineSpec) -> None:
-    """Workspace, time to live, deadline and mutual exclusion would change what a run does: they are not left out."""
+    """Workspace, time to live and mutual exclusion would change what a run does: they are not left out."""
     given = {name for platform in spec.platform_spec.platforms.values() for name in platform.pipeline_config}
+    try:
+        deadline_seconds(spec)
+    except ValueError as error:
+        raise invalid(f"The pipeline's configuration is wrong: {error}.") from error
+    given.discard(FIELD)
     if given:
         raise unimplemented(f"The pipeline's configuration ({', '.join(sorted(given))}) is")

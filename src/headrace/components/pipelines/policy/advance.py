@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from headrace.components.pipelines.policy import cache, expressions, platform, resolve
+from headrace.components.pipelines.policy.deadline import deadline_seconds, run_deadline
 from headrace.components.pipelines.policy.ordering import topological
 from headrace.components.pipelines.policy.plan import (
     CANCELLED,
+    DEADLINE_EXCEEDED,
     FAILED_PRECONDITION,
     INTERNAL,
     ROOT,
@@ -97,11 +99,16 @@ class _Planner:
     def decide(self) -> None:
         root = self._own(ROOT) if ROOT in self.view.tasks else None
         if self.view.run.state is RuntimeState.CANCELING:
-            self._end_all(RuntimeState.CANCELED, "The run was terminated.")
+            self._end_all(RuntimeState.CANCELED, CANCELLED, "The run was terminated.")
             self.plan.finish = Finish(RuntimeState.CANCELED, CANCELLED, "The run was terminated.")
         elif root is not None and root.state.final:
             self.plan.finish = self._finish_of(root)
+        elif (deadline := run_deadline(self.view)) is not None and deadline <= self.now:
+            message = f"The run took longer than its deadline of {deadline_seconds(self.view.spec)} s."
+            self._end_all(RuntimeState.FAILED, DEADLINE_EXCEEDED, message)
+            self.plan.finish = Finish(RuntimeState.FAILED, DEADLINE_EXCEEDED, message)
         else:
+            self.plan.wake_at = deadline
             root = root or self._create(ROOT, None, TaskType.ROOT, ROOT)
             if root.state is RuntimeState.PENDING:
                 self._open(root, lambda: resolve.root_inputs(self.view.spec, self.view.run.parameters))
@@ -420,14 +427,14 @@ class _Planner:
     def _fail(self, row: TaskRow, code: int, message: str) -> None:
         row.state, row.error_code, row.error_message = RuntimeState.FAILED, code, message
 
-    def _end_all(self, state: RuntimeState, message: str) -> None:
+    def _end_all(self, state: RuntimeState, code: int, message: str) -> None:
         for path, known in self.view.tasks.items():
             if known.state.final:
                 continue
             row = self._own(path)
             if row.pod_name:
                 self.plan.stop.append(row.pod_name)
-            row.state, row.error_code, row.error_message = state, CANCELLED, message
+            row.state, row.error_code, row.error_message = state, code, message
 
     # Artifacts
 

@@ -466,6 +466,12 @@ class PipelineSpec(Node, frozen=True):
         platform = self.platform_spec.platforms.get(KUBERNETES)
         return platform.deployment_spec.executors.get(component.executor_label, {}) if platform else {}
 
+    @property
+    def pipeline_config(self) -> dict[str, Any]:
+        """What the whole pipeline asks of the platform (dsl.PipelineConfig)."""
+        platform = self.platform_spec.platforms.get(KUBERNETES)
+        return platform.pipeline_config if platform else {}
+
 
 def parse_pipeline_spec(doc: object) -> PipelineSpec:
     """A checked pipeline from its document, bare or as `{pipeline_spec, platform_spec}`. Raises SpecError."""
