@@ -94,39 +94,62 @@ def test_exec_of_what_is_not_there(platform, web):
     assert b'pods "nowhere" not found' in kubectl(platform, "exec", "nowhere", "--", "ls").stderr
 
 
+class Terminal:
+    """A person at a terminal of 101 columns and 33 rows, in which a program runs."""
+
+    def __init__(self, platform, *command):
+        self.leader, follower = pty.openpty()
+        self.resize(101, 33)
+        self.program = subprocess.Popen(
+            command, env=platform.env, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
+        )
+        os.close(follower)
+        self.text = b""
+
+    def resize(self, columns, rows):
+        fcntl.ioctl(self.leader, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.leader, text)
+
+    def until(self, *wanted):
+        deadline = time.monotonic() + 20
+        while not any(w in self.text for w in wanted):
+            assert time.monotonic() < deadline, self.text
+            if select.select([self.leader], [], [], 0.5)[0]:
+                self.text += os.read(self.leader, 4096)
+
+
+PROMPTS = (b"# ", b"$ ")
+
+
 def test_exec_with_a_terminal(platform, web):
-    leader, follower = pty.openpty()
-    fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-    shell = subprocess.Popen(
-        ["kubectl", "exec", "-it", "web", "-c", "side", "--", "sh"],
-        env=platform.env,
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
-    os.close(follower)
-    text = b""
-
-    def until(wanted: bytes) -> None:
-        nonlocal text
-        deadline = time.monotonic() + 15
-        while wanted not in text:
-            assert time.monotonic() < deadline, text
-            if select.select([leader], [], [], 0.5)[0]:
-                text += os.read(leader, 4096)
-
-    until(b"# ") if os.getuid() == 0 else until(b"$ ")
-    os.write(leader, b"tty; stty size\n")
-    until(b"33 101")
-    assert b"/dev/pts/" in text
-    fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    os.kill(shell.pid, signal.SIGWINCH)
+    person = Terminal(platform, "kubectl", "exec", "-it", "web", "-c", "side", "--", "sh")
+    person.until(*PROMPTS)
+    person.type(b"tty; stty size\n")
+    person.until(b"33 101")
+    assert b"/dev/pts/" in person.text
+    person.resize(120, 40)
+    os.kill(person.program.pid, signal.SIGWINCH)
     time.sleep(0.2)
-    os.write(leader, b"stty size; exit 7\n")
-    until(b"40 120")
-    assert shell.wait(10) == 7
-    os.close(leader)
+    person.type(b"stty size; exit 7\n")
+    person.until(b"40 120")
+    assert person.program.wait(10) == 7
+    os.close(person.leader)
+
+
+def test_run_with_a_terminal(platform):
+    command = ("kubectl", "run", "box", "-it", "--rm", "--restart=Never", "--image=busybox", "--command", "--", "sh")
+    person = Terminal(platform, *command)
+    person.until(b"try pressing enter")
+    person.type(b"\n")
+    person.until(*PROMPTS)
+    person.type(b"tty; stty size; exit 3\n")
+    person.until(b"33 101")
+    assert b"/dev/pts/" in person.text
+    person.until(b'pod "box" deleted')
+    assert person.program.wait(20) == 3
+    os.close(person.leader)
 
 
 def test_a_client_that_goes_away_takes_its_command_along(platform, web):
@@ -171,6 +194,18 @@ def test_attach_shows_what_is_written_from_now_on(platform):
     assert b"err\n" in err
     platform.kubectl("wait", "pod/talker", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20s")
     assert "completed pod" in platform.kubectl("exec", "talker", "--", "ls", check=False)
+
+
+def test_run_with_input(platform):
+    arguments = ("run", "reader", "-i", "--rm", "--quiet", "--restart=Never", "--image=busybox", "--command", "--")
+    done = kubectl(platform, *arguments, "sh", "-c", "sleep 1; cat; echo over", stdin=b"some text\n", timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"some text\nover\n"), done.stderr
+
+
+def test_attach_with_input_needs_a_container_that_takes_it(platform, web):
+    done = kubectl(platform, "attach", "-i", "web", "-c", "side", stdin=b"x")
+    assert done.returncode == 1
+    assert b"container side takes no input" in done.stderr
 
 
 @contextlib.contextmanager

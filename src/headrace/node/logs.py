@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = (0.05, 0.25)
 """A follower looks again after the first; the pause grows to the second while nothing comes."""
+EAGER_SECONDS = (0.01, 0.03)
+"""The same for somebody who types and waits for the answer."""
 KEEP_DAYS = 30
 _CHUNK = 64 * 1024
 _MAX_ROTATED = 9
@@ -41,6 +43,7 @@ class _Wanted:
     timestamps: bool
     source: bytes = b""
     """stdout or stderr; empty for both."""
+    pauses: tuple[float, float] = POLL_SECONDS
 
     def text(self, entries: Iterable[bytes]) -> Iterator[bytes]:
         fresh = True
@@ -85,8 +88,12 @@ class NodeLogs:
         timestamps: bool = False,
         limit_bytes: int | None = None,
         source: str = "",
+        begin: int | None = None,
+        eager: bool = False,
     ) -> AsyncIterator[bytes]:
-        """See PodLogs. `source` (stdout or stderr) leaves the other out."""
+        """See PodLogs. `source` (stdout or stderr) leaves the other out, `begin` is what was `written` when the text
+        is to begin; `eager` looks more often.
+        """
         found = self._pods(f"{namespace}/{pod}")
         if found is not None and uid and found.metadata.uid != uid:
             found = None
@@ -95,9 +102,10 @@ class NodeLogs:
         name = container or _only(found, pod)
         folder = self._folder / f"{namespace}_{pod}_{uid or (found.metadata.uid if found is not None else '')}"
         attempt = _attempt(found, pod, name, folder / name, previous=previous)
-        wanted = _Wanted(self._since(since_seconds), timestamps, source.encode())
+        pauses = EAGER_SECONDS if eager else POLL_SECONDS
+        wanted = _Wanted(self._since(since_seconds), timestamps, source.encode(), pauses)
         left = limit_bytes
-        async for chunk in self._chunks(folder, name, attempt, wanted, tail, follow=follow):
+        async for chunk in self._chunks(folder, name, attempt, wanted, tail, follow=follow, begin=begin):
             if left is None:
                 yield chunk
                 continue
@@ -114,6 +122,12 @@ class NodeLogs:
         )
         found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         return [path.name.removeprefix(prefix) for path in found]
+
+    def written(self, pod: Pod, container: str, attempt: int) -> int:
+        """How much of a container's log there is now."""
+        meta = pod.metadata
+        path = self._folder / f"{meta.namespace}_{meta.name}_{meta.uid}" / container / f"{attempt}.log"
+        return path.stat().st_size if path.exists() else 0
 
     def prune(self, known: set[str]) -> None:
         """Delete logs of pods that are gone (not in `known`, by uid) and have not written for KEEP_DAYS."""
@@ -132,14 +146,22 @@ class NodeLogs:
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%f").encode() + b"000Z"
 
     async def _chunks(
-        self, folder: Path, name: str, attempt: int, wanted: _Wanted, tail: int | None, *, follow: bool
+        self,
+        folder: Path,
+        name: str,
+        attempt: int,
+        wanted: _Wanted,
+        tail: int | None,
+        *,
+        follow: bool,
+        begin: int | None,
     ) -> AsyncIterator[bytes]:
         path = folder / name / f"{attempt}.log"
         uid = folder.name.rpartition("_")[2]
         with path.open("rb") as file:
             # What is written from here on is read by following; what was rotated away lies before it.
-            end = os.fstat(file.fileno()).st_size
-            for chunk in await asyncio.to_thread(_past, path, file.read(end), wanted, tail):
+            end = os.fstat(file.fileno()).st_size if begin is None else begin
+            for chunk in await asyncio.to_thread(_past, path, file.read(end), wanted, tail) if begin is None else ():
                 yield chunk
             if follow:
                 async for chunk in self._follow(file.fileno(), path, end, wanted, (uid, name, attempt)):
@@ -149,7 +171,7 @@ class NodeLogs:
         self, descriptor: int, path: Path, offset: int, wanted: _Wanted, who: tuple[str, str, int]
     ) -> AsyncIterator[bytes]:
         uid, name, attempt = who
-        current, pause, rest = os.dup(descriptor), POLL_SECONDS[0], b""
+        current, pause, rest = os.dup(descriptor), wanted.pauses[0], b""
         try:
             while True:
                 over = self._running(uid, name) != attempt
@@ -160,7 +182,7 @@ class NodeLogs:
                     text = b"".join(wanted.text(entries))
                     if text:
                         yield text
-                    pause = POLL_SECONDS[0]
+                    pause = wanted.pauses[0]
                     continue
                 if _rotated(current, path):
                     os.close(current)
@@ -169,7 +191,7 @@ class NodeLogs:
                 if over:
                     return
                 await self._clock.sleep(pause)
-                pause = min(pause * 1.5, POLL_SECONDS[1])
+                pause = min(pause * 1.5, wanted.pauses[1])
         finally:
             os.close(current)
 

@@ -17,13 +17,14 @@ from headrace.node.runtime.base import StartFailed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from headrace.api.core import Pod
+    from headrace.api.core import Container, Pod
     from headrace.machinery.component import PodSession
     from headrace.node.logs import NodeLogs
-    from headrace.node.runtime.base import Runtime
+    from headrace.node.runtime.base import Keyboard, Runtime
 
 STDIN = (
-    "container {name} takes no input, attach shows its output only: run a command in it with kubectl exec -i instead"
+    "container {name} takes no input: its spec does not say stdin: true. Attach without -i shows its output; run a "
+    "command in it with kubectl exec -i"
 )
 SOURCES = {1: "stdout", 2: "stderr"}
 
@@ -41,9 +42,9 @@ class NodeStreams:
         return attempt
 
     async def check(self, pod: Pod, container: str, *, stdin: bool) -> None:
-        """See PodStreams: containers take no input."""
+        """See PodStreams."""
         self._attempt(pod, container)
-        if stdin:
+        if stdin and not _spec(pod, container).stdin:
             raise BadRequest(STDIN.format(name=container))
 
     async def exec(self, pod: Pod, container: str, command: tuple[str, ...], *, stdin: bool, tty: bool) -> PodSession:
@@ -57,24 +58,42 @@ class NodeStreams:
             raise SessionRefused(str(error)) from error
 
     async def attach(self, pod: Pod, container: str, *, stdin: bool, tty: bool) -> PodSession:
-        """See PodStreams. Output that ends within a line comes with the line's end."""
+        """See PodStreams. Without a terminal, output that ends within a line comes with the line's end."""
         await self.check(pod, container, stdin=stdin)
-        del tty  # containers have no terminals, so there is none to attach to; their output is the same
-        meta = pod.metadata
+        del tty  # whether there is a terminal is the container's matter
+        meta, spec, attempt = pod.metadata, _spec(pod, container), self._attempt(pod, container)
+        begin = self._logs.written(pod, container, attempt)  # before anybody types
+        keyboard: Keyboard | None = None
+        if stdin:
+            try:
+                keyboard = await self._runtime.open_input(meta.uid, f"{container}-{attempt}", once=spec.stdin_once)
+            except StartFailed as error:
+                raise BadRequest(str(error)) from error
 
         def follow(source: str) -> AsyncIterator[bytes]:
             return self._logs.stream(
-                meta.namespace, meta.name, container, uid=meta.uid, follow=True, tail=0, source=source
+                meta.namespace,
+                meta.name,
+                container,
+                uid=meta.uid,
+                follow=True,
+                source=source,
+                begin=begin,
+                eager=stdin,
             )
 
-        return Attached({number: follow(source) for number, source in SOURCES.items()})
+        return Attached({number: follow(source) for number, source in SOURCES.items()}, keyboard)
+
+
+def _spec(pod: Pod, container: str) -> Container:
+    return next(c for c in (*pod.spec.containers, *pod.spec.init_containers) if c.name == container)
 
 
 class Attached:
-    """A running container's output as a session; see machinery.component.PodSession."""
+    """A running container's output, and perhaps its input, as a session; see machinery.component.PodSession."""
 
-    def __init__(self, outputs: dict[int, AsyncIterator[bytes]]) -> None:
-        self._outputs = outputs
+    def __init__(self, outputs: dict[int, AsyncIterator[bytes]], keyboard: Keyboard | None) -> None:
+        self._outputs, self._keyboard = outputs, keyboard
         self._left = set(outputs)
         self._ended = asyncio.Event()
 
@@ -91,13 +110,19 @@ class Attached:
         return chunk
 
     async def write(self, data: bytes) -> None:
-        """Containers take no input: dropped."""
+        """See PodSession."""
+        if self._keyboard is not None:
+            await self._keyboard.write(data)
 
     def end_input(self) -> None:
-        """There is no input."""
+        """See PodSession: the container's input ends if it says stdinOnce."""
+        if self._keyboard is not None:
+            self._keyboard.close()
 
     def resize(self, columns: int, rows: int) -> None:
-        """There is no terminal."""
+        """See PodSession."""
+        if self._keyboard is not None:
+            self._keyboard.resize(columns, rows)
 
     async def wait(self) -> int:
         """0 when the output has ended."""
@@ -107,6 +132,7 @@ class Attached:
     async def close(self) -> None:
         """See PodSession."""
         self._ended.set()
+        self.end_input()
         for output in self._outputs.values():
             closer = getattr(output, "aclose", None)
             if closer is not None:

@@ -85,10 +85,13 @@ async def test_a_terminal_its_size_and_its_keys(node):
 
 
 async def test_ctrl_c_reaches_the_command(node):
-    async with opened(node, "sh", "-c", "echo ready; sleep 100", stdin=True, tty=True) as session:
-        assert await session.read(1) == b"ready\r\n"
+    async with opened(node, "cat", stdin=True, tty=True) as session:
+        text = b""
+        await session.write(b"hi\n")
+        while text != b"hi\r\nhi\r\n":
+            text += await session.read(1)
         await session.write(b"\x03")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             assert await session.wait() == 130
 
 
@@ -148,3 +151,53 @@ async def test_usage_counts_processor_time_and_memory(node):
     assert found[idle.id].pod_uid == "pod"
     await node.runtime.remove_pod("pod")
     assert await node.runtime.usage() == []
+
+
+async def test_a_containers_own_input_ends_with_its_only_writer(node):
+    await node.pod()
+    state = await node.runtime.start_container(node.spec("sh", "-c", "cat; echo over", stdin=True))
+    first = await node.runtime.open_input("pod", state.id, once=False)
+    await first.write(b"one\n")
+    first.close()
+    second = await node.runtime.open_input("pod", state.id, once=True)
+    await second.write(b"two\n" * 50_000)
+    second.close()
+    ended = await node.ended(state, 10)
+    assert ended.out == "one\n" + "two\n" * 50_000 + "over\n"
+
+
+async def test_a_containers_own_terminal(node):
+    await node.pod()
+    script = "tty; stty size; printf 'name? '; read -r name; echo hello $name; stty size; exit 5"
+    state = await node.runtime.start_container(node.spec("sh", "-c", script, stdin=True, tty=True))
+    await eventually(lambda: "name? " in node.output("pod", state.id)[0])
+    keyboard = await node.runtime.open_input("pod", state.id, once=True)
+    keyboard.resize(120, 40)
+    await asyncio.sleep(0.1)
+    await keyboard.write(b"world\n")
+    ended = await node.ended(state, 10)
+    keyboard.close()
+    assert ended.code == 5
+    assert ended.out.startswith("/dev/pts/")
+    assert ended.out.replace("\r", "").endswith("name? world\nhello world\n40 120\n")
+    with pytest.raises(StartFailed):
+        await node.runtime.open_input("pod", state.id, once=False)
+
+
+async def test_typing_more_than_a_terminal_takes_harms_nobody(node):
+    await node.pod()
+    state = await node.runtime.start_container(node.spec("sh", "-c", "sleep 1; echo done", stdin=True, tty=True))
+    keyboard = await node.runtime.open_input("pod", state.id, once=False)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(3):
+            await keyboard.write(b"x" * (1 << 20))
+    ended = await node.ended(state, 10)
+    keyboard.close()
+    assert "done" in ended.out
+
+
+async def test_a_container_without_input_has_none(node):
+    await node.pod()
+    state = await node.runtime.start_container(node.spec("sh", "-c", "cat; sleep 100"))
+    with pytest.raises(StartFailed, match="no input"):
+        await node.runtime.open_input("pod", state.id, once=False)

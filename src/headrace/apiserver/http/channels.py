@@ -104,8 +104,7 @@ async def _speak(socket: WebSocket, session: PodSession, options: Options) -> in
 
     async with asyncio.TaskGroup() as group:
         group.create_task(pump(STDOUT, options.stdout))
-        if not options.tty:
-            group.create_task(pump(STDERR, options.stderr))
+        group.create_task(pump(STDERR, options.stderr and not options.tty))
     return await session.wait()
 
 

@@ -144,6 +144,8 @@ class Launcher:
             cpus=float(parse(limits["cpu"])) if "cpu" in limits else None,
             # What is meant to run for ever starts too seldom to keep an interpreter warm for it.
             warm=None if pod.spec.restart_policy == "Always" else command.warm(words, environment, found),
+            stdin=container.stdin,
+            tty=container.tty,
         )
 
     def _variables(self, environment: Environment, uid: int | None) -> dict[str, str]:

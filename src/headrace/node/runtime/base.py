@@ -87,6 +87,10 @@ class ContainerSpec:
     memory_bytes: int | None = None
     cpus: float | None = None
     warm: WarmStart | None = None
+    stdin: bool = False
+    """Whether it has an input that somebody may write to later; else it reads nothing."""
+    tty: bool = False
+    """Whether its input and output are a terminal; its errors are output then."""
 
 
 class ContainerPhase(enum.StrEnum):
@@ -128,6 +132,22 @@ class Usage:
     cpu_seconds: float
     """Since its start, of processes that still live and of those that they have waited for."""
     memory_bytes: int
+
+
+class Keyboard(Protocol):
+    """The input of a container that was started with `stdin`."""
+
+    async def write(self, data: bytes) -> None:
+        """To its input; dropped when it no longer reads."""
+        ...
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The terminal's size, if it has one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; if this was to be the only one, the container's input ends (a terminal's does not)."""
+        ...
 
 
 class Session(Protocol):
@@ -222,6 +242,10 @@ class Runtime(Protocol):
         self, pod_uid: str, container_id: str, argv: tuple[str, ...], *, stdin: bool, tty: bool
     ) -> Session:
         """Start a command in a running container, with its environment. Raises StartFailed."""
+        ...
+
+    async def open_input(self, pod_uid: str, container_id: str, *, once: bool) -> Keyboard:
+        """The input of a running container; `once`: nobody will follow. Raises StartFailed."""
         ...
 
     async def usage(self) -> list[Usage]:

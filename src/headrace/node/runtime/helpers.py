@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,17 @@ def process_handle(pid: int, started: int) -> int:
         return fd
     os.close(fd)
     return -1
+
+
+def send_signal(pid: int, started: int, number: int) -> None:
+    """Signal exactly this process; nothing when it has ended."""
+    handle = process_handle(pid, started)
+    if handle >= 0:
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
 
 
 def _version() -> str:

@@ -46,7 +46,9 @@ def start_request(
         "writable": list(spec.writable),
         "memory": spec.memory_bytes,
         "cpus": spec.cpus,
-        "warm": None if spec.warm is None else dataclasses.asdict(spec.warm),
+        "stdin": spec.stdin,
+        "tty": spec.tty,
+        "warm": None if spec.warm is None or spec.stdin or spec.tty else dataclasses.asdict(spec.warm),
         "hide": hidden,
         "expose": [*exposed, *(path for path in visible.interpreters(spec) if path not in exposed)],
     }

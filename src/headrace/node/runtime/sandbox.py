@@ -28,13 +28,13 @@ from headrace.node.runtime.base import (
     RuntimeUnavailable,
     StartFailed,
 )
-from headrace.node.runtime.helpers import Helpers, process_handle
+from headrace.node.runtime.helpers import Helpers, process_handle, send_signal
 from headrace.node.runtime.links import HelperGone
 from headrace.node.runtime.records import Records
 from headrace.node.runtime.request import start_request
 from headrace.node.runtime.sandboxd.limits import WATCHDOG
 from headrace.node.runtime.sandboxd.supervisor import remove_tree
-from headrace.node.runtime.session import ProcessSession
+from headrace.node.runtime.session import ContainerInput, ProcessSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,13 +262,7 @@ class SandboxRuntime:
         watch = self._watched.get(key)
         if watch is None:
             return
-        handle = process_handle(watch.started["pid"], watch.started["pid_start"])
-        if handle >= 0:
-            try:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(handle, number)
-            finally:
-                os.close(handle)
+        send_signal(watch.started["pid"], watch.started["pid_start"], number)
 
     async def containers(self) -> list[ContainerState]:
         """See Runtime."""
@@ -300,6 +294,18 @@ class SandboxRuntime:
         folder = str(self._records.container_folder(pod_uid, container_id))
         helper, fds = await self._helpers.take("session", dir=folder, argv=list(argv), stdin=stdin, tty=tty)
         return ProcessSession(helper, fds, tty=tty)
+
+    async def open_input(self, pod_uid: str, container_id: str, *, once: bool) -> ContainerInput:
+        """See Runtime."""
+        watch = self._watched.get((pod_uid, container_id))
+        if watch is None:
+            raise StartFailed("the container does not run")
+        folder = self._records.container_folder(pod_uid, container_id)
+        supervisor = (watch.started["supervisor"], watch.started["supervisor_start"])
+        try:
+            return ContainerInput(folder, supervisor, once=once)
+        except OSError as error:
+            raise StartFailed(f"the container has no input: {error.strerror}") from error
 
     async def usage(self) -> list[Usage]:
         """See Runtime."""

@@ -11,9 +11,13 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Any
 
+from headrace.node.runtime.helpers import send_signal
 from headrace.node.runtime.links import readable
+from headrace.node.runtime.sandboxd import keyboard, wire
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace.node.runtime.links import HelperSession
 
 CHUNK = 32 << 10
@@ -78,13 +82,11 @@ class ProcessSession:
     async def write(self, data: bytes) -> None:
         """See Session."""
         left = memoryview(data)
-        while left and self._input >= 0:
+        while left and self._input >= 0 and not self._ended.is_set():
             try:
                 left = left[os.write(self._input, left) :]
             except BlockingIOError:
                 await self._room()
-                if self._ended.is_set():
-                    return
             except OSError:
                 self._close_input()  # it has closed its input
 
@@ -124,6 +126,41 @@ class ProcessSession:
         self._close_input()
         while self._outputs:
             os.close(self._outputs.popitem()[1])
+
+
+class ContainerInput:
+    """Implements `Keyboard`: the FIFO of a container, and its supervisor's signals."""
+
+    def __init__(self, folder: Path, supervisor: tuple[int, int], *, once: bool) -> None:
+        self._folder, self._supervisor, self._once = folder, supervisor, once
+        self._fd = os.open(folder / keyboard.INPUT, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    async def write(self, data: bytes) -> None:
+        """See Keyboard."""
+        left = memoryview(data)
+        while left and self._fd >= 0:
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:
+                await _writable(self._fd)
+            except OSError:
+                self.close()  # it has closed its input, or has ended
+
+    def resize(self, columns: int, rows: int) -> None:
+        """See Keyboard."""
+        if 0 < columns <= _MAX_SIZE and 0 < rows <= _MAX_SIZE:
+            with contextlib.suppress(OSError):
+                wire.write_file(str(self._folder / keyboard.SIZE), {"rows": rows, "columns": columns})
+                send_signal(*self._supervisor, signal.SIGWINCH)
+
+    def close(self) -> None:
+        """See Keyboard."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        if self._once:
+            send_signal(*self._supervisor, signal.SIGUSR1)
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:

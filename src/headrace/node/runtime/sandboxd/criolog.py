@@ -55,10 +55,10 @@ class LogFile:
 
 
 class Stream:
-    """Turns what a pipe gives into entries."""
+    """Turns what a pipe gives into entries. With `partial`, what is no line yet is not waited for."""
 
-    def __init__(self, name: str, log: LogFile) -> None:
-        self._name, self._log = name.encode(), log
+    def __init__(self, name: str, log: LogFile, *, partial: bool = False) -> None:
+        self._name, self._log, self._partial = name.encode(), log, partial
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
@@ -70,6 +70,9 @@ class Stream:
             end = self._split(entries, head, line)
             entries.append(head + b" F " + end + b"\n")
         self._rest = self._split(entries, head, rest)
+        if self._partial and self._rest:
+            entries.append(head + b" P " + self._rest + b"\n")
+            self._rest = b""
         if entries:
             self._log.write(b"".join(entries))
 

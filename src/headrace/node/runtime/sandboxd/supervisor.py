@@ -17,13 +17,17 @@ import select
 import signal
 import stat
 import time
+from socket import socketpair
 
 from . import limits, linux, wire
 from .criolog import LogFile, Stream
+from .keyboard import Keyboard, become_terminal, make_input
 from .rootfs import MountFailed, Root
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
+    from socket import socket
+
     from .wire import Message
 
 STATE, EXIT = "state.json", "exit.json"
@@ -50,6 +54,8 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
         out, out_w = os.pipe()
         err, err_w = os.pipe()
         log = LogFile(spec["log"])
+        fifo, source = make_input(spec["dir"]) if spec["stdin"] else (-1, -1)
+        console, inner = socketpair() if spec["tty"] else (None, None)
         isolated = _enter_namespaces(spec, user_ns, pod_ns)
         cgroup = _make_cgroup(spec)
         pid = os.fork()
@@ -58,7 +64,7 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
         os._exit(1)
     if pid == 0:
         try:
-            _become_first_process(spec, cgroup, out_w, err_w, isolated=isolated)
+            _become_first_process(spec, cgroup, (source, out_w, err_w), isolated=isolated, console=inner)
             if warm:
                 linux.close_all_but([])
                 return
@@ -74,11 +80,13 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
             os.write(ready_w, repr(error).encode())
         os._exit(127)
     linux.set_process_name("headrace-shim")
-    linux.close_all_but([status, ready, out, err, log.fileno()])
+    kept = [] if console is None else [console.fileno()]
+    linux.close_all_but([status, ready, out, err, log.fileno(), fifo, *kept])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        _keep(spec, status, ready, {out: Stream("stdout", log), err: Stream("stderr", log)}, pid, cgroup=cgroup)
+        streams = {out: Stream("stdout", log), err: Stream("stderr", log)}
+        _keep(spec, status, ready, streams, pid, cgroup=cgroup, log=log, fifo=fifo, console=console)
     finally:
         os._exit(1)
 
@@ -125,7 +133,14 @@ def _make_cgroup(spec: Message) -> limits.Cgroup | None:
     return cgroup
 
 
-def _become_first_process(spec: Message, cgroup: limits.Cgroup | None, out: int, err: int, *, isolated: bool) -> None:
+def _become_first_process(
+    spec: Message,
+    cgroup: limits.Cgroup | None,
+    stdio: tuple[int, int, int],
+    *,
+    isolated: bool,
+    console: socket | None,
+) -> None:
     linux.die_with_parent(signal.SIGKILL)
     os.setsid()
     if cgroup is not None:
@@ -140,9 +155,10 @@ def _become_first_process(spec: Message, cgroup: limits.Cgroup | None, out: int,
         pass  # /proc of a container around us may be read-only
     if spec["affinity"]:
         os.sched_setaffinity(0, spec["affinity"])
-    null = os.open("/dev/null", os.O_RDONLY)
-    for fd, number in ((null, 0), (out, 1), (err, 2)):
-        os.dup2(fd, number)
+    for number, fd in enumerate(stdio):
+        os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDONLY), number)
+    if console is not None:
+        become_terminal(console, spec, isolated=isolated)
     linux.drop_privileges(*((None, None) if isolated else (spec["uid"], spec["gid"])))
     linux.die_with_parent(signal.SIGKILL)
     try:
@@ -195,6 +211,9 @@ def _keep(
     pid: int,
     *,
     cgroup: limits.Cgroup | None,
+    log: LogFile,
+    fifo: int,
+    console: socket | None,
 ) -> None:
     problem = b""
     while part := os.read(ready, 4096):
@@ -225,7 +244,15 @@ def _keep(
     os.close(status)
     watchdog = spec["memory"] if cgroup is None else None
     spec.clear()
-    code, killed = _follow(pid, streams, watchdog)
+    keyboard = None
+    master = -1
+    if console is not None:
+        master = wire.receive(console)[1][0]
+        console.close()
+        streams[master] = Stream("stdout", log, partial=True)
+    if fifo >= 0:
+        keyboard = Keyboard(folder, fifo, master)
+    code, killed = _follow(pid, streams, watchdog, keyboard)
     finished = time.time_ns()
     number = -code if code < 0 else 0
     if cgroup is not None:
@@ -260,7 +287,7 @@ def _clean(folder: str) -> None:
         return
 
 
-def _follow(pid: int, streams: dict[int, Stream], limit: int | None) -> tuple[int, bool]:
+def _follow(pid: int, streams: dict[int, Stream], limit: int | None, keyboard: Keyboard | None) -> tuple[int, bool]:
     """Write the log until the program has ended; its exit code (a signal: negative), and whether the watchdog
     ended it.
     """
@@ -269,24 +296,30 @@ def _follow(pid: int, streams: dict[int, Stream], limit: int | None) -> tuple[in
     poll.register(watch, select.POLLIN)
     for fd in streams:
         poll.register(fd, select.POLLIN)
+    if keyboard is not None:
+        keyboard.watch(poll)
     killed, deadline, code = False, None, 0
     while watch >= 0 or (streams and time.monotonic() < (deadline or 0)):
         wait = None if limit is None else 1000
         if deadline is not None:
             wait = max(0, int((deadline - time.monotonic()) * 1000))
-        for fd, _ in poll.poll(wait):
+        for fd, event in poll.poll(wait):
             if fd == watch:
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 poll.unregister(watch)
                 os.close(watch)
                 watch, deadline, limit = -1, time.monotonic() + _DRAIN_SECONDS, None
                 continue
-            data = os.read(fd, _CHUNK)
+            if (keyboard is not None and keyboard.handle(poll, fd, event)) or fd not in streams:
+                continue
+            data = _read(fd)
             if data:
                 streams[fd].feed(data)
-            else:
+            elif data is not None:
                 poll.unregister(fd)
                 streams.pop(fd).end()
+                if keyboard is not None:
+                    keyboard.closed(poll, fd)
         if limit is not None and limits.exceeds(pid, limit):
             killed = True
             os.kill(pid, signal.SIGKILL)
@@ -294,6 +327,15 @@ def _follow(pid: int, streams: dict[int, Stream], limit: int | None) -> tuple[in
     for stream in streams.values():
         stream.end()
     return code, killed
+
+
+def _read(fd: int) -> bytes | None:
+    try:
+        return os.read(fd, _CHUNK)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""  # nobody has the terminal open any more
 
 
 def remove_tree(path: str) -> None:
