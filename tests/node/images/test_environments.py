@@ -140,6 +140,31 @@ async def test_a_cancelled_asker_does_not_stop_the_others(tmp_path: Path, wheels
     await made.close()
 
 
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_nothing_stays_of_a_compiler_that_was_killed(tmp_path: Path) -> None:
+    for i in range(400):
+        (tmp_path / f"m{i}.py").write_text(
+            "".join(f"def f{n}(a, b=1):\n    return [a for a in b]\n" for n in range(300))
+        )
+    main = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", bytecode.PROGRAM, str(tmp_path))
+    children = Path(f"/proc/{main.pid}/task/{main.pid}/children")
+    while not (workers := children.read_text().split()):
+        await asyncio.sleep(0.01)
+    main.kill()
+    await main.wait()
+    for _ in range(500):
+        if not any(_runs(pid) for pid in workers):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{workers} still wait for somebody who is gone")
+
+
 async def test_bytecode_is_compiled_and_taken_over(tmp_path: Path, wheels: Path) -> None:
     made = environments(tmp_path, wheels)
     first = await made.ensure(own(), Requirements(("lonely",)))

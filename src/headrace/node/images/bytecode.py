@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DONE = ".compiled"
-_PROGRAM = """
-import compileall, os, re, sys
+PROGRAM = """
+import compileall, ctypes, os, re, signal, sys
 os.nice(10)
+if sys.platform == "linux":
+    # A pool's worker waits for ever when the process that it works for is killed.
+    prctl = ctypes.CDLL(None).prctl
+    os.register_at_fork(after_in_child=lambda: prctl(1, signal.SIGKILL))
 compileall.compile_dir(sys.argv[1], quiet=2, workers=0, rx=re.compile(r"[/\\\\](tests?|testing/data)[/\\\\]"))
 """
 
@@ -66,7 +70,7 @@ async def _compile(environment: Path, python: Path) -> None:
         str(python),
         "-I",
         "-c",
-        _PROGRAM,
+        PROGRAM,
         str(environment / "lib"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
