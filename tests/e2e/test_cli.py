@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.up import MAX_LOG, set_aside
+
 BIN = Path(sys.executable).parent
 COMMANDS = ("up", "down", "status", "quickstart", "doctor", "logs", "token", "dashboard", "run", "runs")
 
@@ -49,6 +51,17 @@ def test_a_home_of_another_version_is_refused(tmp_path: Path) -> None:
     done = headrace("status", "--home", str(tmp_path))
     assert done.returncode == 1
     assert "version 99" in done.stderr
+
+
+def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
+    log = tmp_path / "headrace.log"
+    set_aside(log)
+    log.write_bytes(b"x" * MAX_LOG)
+    set_aside(log)
+    assert log.exists()
+    log.write_bytes(b"y" * (MAX_LOG + 1))
+    set_aside(log)
+    assert [p.name for p in tmp_path.iterdir()] == ["headrace.log.1"]
 
 
 def test_equal_ports_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
 
 START_TIMEOUT = 60.0
+MAX_LOG = 8 << 20
+"""Bytes of the platform's own log, looked at when it starts."""
 
 
 @click.command(
@@ -68,6 +70,7 @@ def start_detached(chosen: Settings, only: tuple[str, ...] = (), *, verbose: boo
         remember(chosen)
         chosen.logs.mkdir(parents=True, exist_ok=True)
         log = chosen.logs / "headrace.log"
+        set_aside(log)
         arguments = [sys.executable, "-m", "headrace.cli", "up", "--home", str(chosen.home)]
         if only:
             arguments += ["--only", ",".join(only)]
@@ -89,6 +92,13 @@ def start_detached(chosen: Settings, only: tuple[str, ...] = (), *, verbose: boo
         click.echo(f"The platform of {chosen.home} runs already (pid {running.pid}).")
         return
     _wait_ready(chosen)
+
+
+def set_aside(log: Path) -> None:
+    """What has grown too large becomes `headrace.log.1`; the one before that goes."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > MAX_LOG:
+            log.replace(log.with_name(log.name + ".1"))
 
 
 def _follow_start(process: subprocess.Popen[bytes], log: Path, begin: int) -> None:
