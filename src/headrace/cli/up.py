@@ -157,6 +157,8 @@ def _foreground(chosen: Settings, only: tuple[str, ...], *, verbose: bool, merge
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for name in ("uvicorn.error", "python_multipart"):  # what is wrong with a request is its sender's to know
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     def progress(name: str, seconds: float) -> None:
         click.echo(f"{_PROGRESS}{name:<18} {seconds * 1000:7.0f} ms")
