@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from headrace.api import _wire
 from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
 from headrace.machinery.settings import DEFAULT_NAMESPACE
 
@@ -59,7 +60,7 @@ class App:
         """ASGI 3, http only."""
         path = scope["path"]
         if scope["method"] not in {"GET", "HEAD"}:
-            await self._answer(send, 405, b"Pages are read with GET.", b"text/plain", [(b"allow", b"GET, HEAD")])
+            await self._refuse(send, 405, f"{path} is not an API: pages are read with GET.", (b"allow", b"GET, HEAD"))
         elif path.startswith("/static/"):
             status, body, headers = self._made[3].get(path.removeprefix("/static/"))
             await self._answer(send, status, body, headers[0][1], headers[1:])
@@ -72,6 +73,9 @@ class App:
         if scope["path"] in LINK_PATHS:
             scope = {**scope, "path": "/"}
         request, page = self.find(scope["state"]["user"], scope["path"], scope["query_string"].decode("latin-1"))
+        if page is None and not any(n == b"accept" and b"text/html" in value for n, value in scope["headers"]):
+            await self._refuse(send, 404, f"Nothing is served at {scope['path']!r}.")
+            return
         status, fragment = await self.render(request, page)
         shell = self._made[2]
         document = await shell.document(request, page, fragment)
@@ -157,6 +161,10 @@ class App:
             return end
 
         return follow
+
+    async def _refuse(self, send: Any, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+        """For programs, in the gateway's words."""
+        await self._answer(send, status, _wire.encode({"error": message}), b"application/json", list(headers))
 
     async def _answer(
         self, send: Any, status: int, body: bytes, kind: bytes, headers: list[tuple[bytes, bytes]]

@@ -10,7 +10,7 @@ from headrace.components.pipelines.ui import timeline
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.states import look_of, look_of_task
 from headrace.components.pipelines.ui.task import TaskDetail
-from headrace.components.pipelines.ui.timeline import LEAVES
+from headrace.components.pipelines.ui.timeline import LEAVES, short
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError, authorize, both
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.ui.follow import FollowedRuns
     from headrace.machinery.component import Context
     from headrace.machinery.pages import PageRequest
+
+PARAMETERS = 5
+"""So many of the run's parameters are named beside its title."""
 
 
 class RunPage:
@@ -71,17 +74,20 @@ class RunPage:
             el("section", right, class_="panel", aria_label="The selected task") if right else None,
             class_="split" if right else "split one",
         )
-        body = el("div", _head(request, row), why, split, class_="page with-why" if why else "page")
+        body = el("div", _head(row), why, split, class_="page with-why" if why else "page")
         return Fragment(run.display_name, body, log=log, fill=True, namespace=run.namespace)
 
 
-def _head(request: PageRequest, row: RunRow) -> Markup:
+def _head(row: RunRow) -> Markup:
     run = row.run
     kind, word = look_of(run.state)
     leaves = [task for task in row.tasks if task.type in LEAVES]
     cached = sum(1 for task in leaves if task.cached_from)
     done = sum(1 for task in leaves if task.state.final)
     name = run.pipeline_name or "pipeline"
+    given = [el("span", f"{key}={short(value)}", class_="chip") for key, value in run.parameters.items()]
+    if len(given) > PARAMETERS:
+        given[PARAMETERS:] = [el("span", f"{len(given) - PARAMETERS} more", class_="chip")]
     crumbs = el(
         "div",
         el("a", "Runs", href=f"/runs?ns={run.namespace}"),
@@ -97,9 +103,9 @@ def _head(request: PageRequest, row: RunRow) -> Markup:
         el("span", "started ", look.moment(run.created_at), class_="dim"),
         el("span", f"{cached} of {len(leaves)} from cache", class_="chip") if cached else None,
         el("span", f"{done} of {len(leaves)} tasks", class_="chip num") if not run.state.final and leaves else None,
+        el("span", given, class_="chips"),
         class_="row",
     )
-    del request
     return el("div", crumbs, title, class_="head lines")
 
 
