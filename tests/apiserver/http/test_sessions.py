@@ -13,7 +13,7 @@ from headrace import bootstrap
 from headrace.api.errors import NotFound
 from headrace.api.identity import ADMIN
 from headrace.apiserver.authz.bootstrap import default_objects
-from headrace.apiserver.http import portforward, spdy
+from headrace.apiserver.http import channels, portforward, spdy, websocket
 from headrace.machinery.component import SessionRefused
 from headrace.testing.eventually import eventually
 from headrace.testing.http import http_cluster
@@ -193,6 +193,25 @@ async def test_a_client_that_goes_away_ends_the_session(connect, pod, streams):
     async with connect(f"exec?container=main&command=x&{EVERYTHING}", V5):
         await eventually(lambda: streams.opened)
     await eventually(lambda: streams.last.closed)
+
+
+async def test_a_client_that_goes_away_while_nobody_takes_its_input(connect, pod, streams, monkeypatch):
+    monkeypatch.setattr(channels, "MAX_BACKLOG", 1 << 16)
+    monkeypatch.setattr(websocket, "LOOK_SECONDS", 0.05)
+    never = asyncio.Event()
+
+    async def write(_data):
+        await never.wait()
+
+    async with connect(f"exec?container=main&command=x&{EVERYTHING}", V5) as ws:
+        await eventually(lambda: streams.opened)
+        streams.last.write = write
+        for _ in range(20):
+            await ws.send_bytes(bytes(1 << 15))
+        await asyncio.sleep(0.2)
+        assert not streams.last.closed
+        ws._response.connection.transport.abort()
+        await eventually(lambda: streams.last.closed)
 
 
 async def test_the_servers_end_is_the_sessions_end(http, connect, pod, streams):

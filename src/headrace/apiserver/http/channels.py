@@ -115,7 +115,7 @@ async def _listen(socket: WebSocket, session: PodSession, backlog: Backlog, opti
             continue
         match message[0]:
             case 0 if options.stdin:
-                await backlog.put(message[1:])
+                await backlog.put(message[1:], socket.hung_up)
             case 4:
                 size = _size(message[1:])
                 if size is not None:

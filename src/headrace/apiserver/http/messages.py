@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import select
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
@@ -32,12 +33,22 @@ TEXT = b"text/plain; charset=utf-8"
 
 
 class Connection:
-    """What is known of a connection for as long as it lasts: the user that its client certificate names."""
+    """What is known of a connection for as long as it lasts: the user that its client certificate names, and whether
+    the client has hung up (which is not heard of while nothing is read from it).
+    """
 
-    __slots__ = ("user",)
+    __slots__ = ("_socket", "user")
 
-    def __init__(self, user: User | None = None) -> None:
-        self.user = user
+    def __init__(self, user: User | None = None, socket: Any = None) -> None:
+        self.user, self._socket = user, socket
+
+    def hung_up(self) -> bool:
+        """Whether nothing more will come than what has been received already."""
+        if self._socket is None or self._socket.fileno() < 0:
+            return self._socket is not None
+        poll = select.poll()
+        poll.register(self._socket.fileno(), getattr(select, "POLLRDHUP", 0))
+        return bool(poll.poll(0))
 
 
 NO_CONNECTION = Connection()

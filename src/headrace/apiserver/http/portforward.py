@@ -128,7 +128,7 @@ class Tunnel:
                 found = self._connections.get(stream)
                 if found is None:
                     return  # an error stream, or one that has ended
-                await found[0].backlog.put(payload)
+                await found[0].backlog.put(payload, self._socket.hung_up)
                 if end:
                     found[0].backlog.end()
             case spdy.Opened():
@@ -204,7 +204,7 @@ class Channels:
         while (message := await self._socket.receive()) is not None:
             number, odd = divmod(message[0], 2) if message else (0, 1)
             if not odd and number < len(self._connections):
-                await self._connections[number].backlog.put(message[1:])
+                await self._connections[number].backlog.put(message[1:], self._socket.hung_up)
 
     async def _connect(self, number: int) -> None:
         try:

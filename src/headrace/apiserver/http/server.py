@@ -34,7 +34,10 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert() if tls is not None else None
-        self.app_state = {**self.app_state, "connection": Connection(certificate_user(certificate))}
+        self.app_state = {
+            **self.app_state,
+            "connection": Connection(certificate_user(certificate), transport.get_extra_info("socket")),
+        }
 
     def _unsupported_upgrade_warning(self) -> None:
         """The application answers requests for SPDY; that is nothing to log."""

@@ -6,12 +6,16 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from headrace.apiserver.http.messages import NO_CONNECTION, Connection
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from headrace.apiserver.http.messages import Response
 
 NORMAL, PROTOCOL_ERROR = 1000, 1002
+LOOK_SECONDS = 1.0
+"""How often to look whether a client still waits whose bytes nobody takes."""
 
 
 class SocketClosed(Exception):
@@ -28,6 +32,8 @@ class WebSocket:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         self._receive, self._send = receive, send
+        connection = scope.get("state", {}).get("connection")
+        self._connection: Connection = connection if isinstance(connection, Connection) else NO_CONNECTION
         self.offered: tuple[str, ...] = tuple(scope.get("subprotocols") or ())
         """The subprotocols that the client speaks, as it prefers them."""
 
@@ -55,6 +61,10 @@ class WebSocket:
         data = message.get("bytes")
         return data if data is not None else (message.get("text") or "").encode()
 
+    def hung_up(self) -> bool:
+        """Whether the client has gone, also while what it sent is not read."""
+        return self._connection.hung_up()
+
     async def send(self, data: bytes) -> None:
         """One message; waits while the client takes no more."""
         await self._say({"type": "websocket.send", "bytes": data})
@@ -73,11 +83,16 @@ class Backlog:
         self._ended = self._abandoned = False
         self._changed = asyncio.Event()
 
-    async def put(self, data: bytes) -> None:
-        """More; dropped after the end."""
+    async def put(self, data: bytes, hung_up: Callable[[], bool]) -> None:
+        """More; dropped after the end. Raises SocketClosed when who sent it hangs up while this waits."""
         while self._size >= self._limit and not self._abandoned:
             self._changed.clear()
-            await self._changed.wait()
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                if hung_up():
+                    raise SocketClosed from None
         if data and not self._ended and not self._abandoned:
             self._parts.append(data)
             self._size += len(data)
