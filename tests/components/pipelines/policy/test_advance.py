@@ -304,6 +304,40 @@ def test_what_would_fail_again_is_not_retried():
     assert (sim.finish.state, sim.task("a").attempt) == ("FAILED", 0)
 
 
+def ends_with(*codes):
+    """A step that fails with these codes, one after the other, and then succeeds."""
+    left = list(codes)
+
+    def step(**_):
+        if left:
+            raise Failed("it ended", code=left.pop(0))
+        return {}
+
+    return step
+
+
+LOST, BROKEN = 14, 13
+
+
+@pytest.mark.parametrize(
+    ("codes", "retries", "state", "attempts"),
+    [
+        ((LOST,), 0, "SUCCEEDED", 2),
+        ((LOST, BROKEN), 0, "FAILED", 2),
+        ((LOST, BROKEN, LOST), 1, "SUCCEEDED", 4),
+        ((BROKEN, LOST, BROKEN), 1, "FAILED", 3),
+        ((LOST,) * 6, 0, "FAILED", 6),
+    ],
+)
+def test_a_step_that_was_lost_begins_again_and_keeps_its_retries(codes, retries, state, attempts):
+    sim = Simulation(retrying(maxRetryCount=retries), {"a": ends_with(*codes)})
+    sim.run()
+
+    assert sim.finish.state == state
+    assert sim.order == ["a"] * attempts
+    assert sim.task("a").attempt == attempts - 1
+
+
 def test_a_task_has_the_retry_policy_of_the_scope_around_it():
     components = {"comp-a": component("a"), "comp-dag": {"dag": {"tasks": {"a": task("comp-a")}}}}
     sim = Simulation(document({"dag": task("comp-dag", retryPolicy={"maxRetryCount": 2})}, components), {"a": fails})

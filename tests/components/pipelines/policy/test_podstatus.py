@@ -71,6 +71,12 @@ CREATING = {"waiting": {"reason": "ContainerCreating"}}
             143,
         ),
         (pod("Failed"), "failed", "The step's pod failed before its program began.", None),
+        (
+            pod("Failed", ended(137, reason="ContainerStatusUnknown", message="could not be located")),
+            "lost",
+            "The step was running when the platform or the machine went down.",
+            None,
+        ),
     ],
 )
 def test_observations(given, phase, message, exit_code):

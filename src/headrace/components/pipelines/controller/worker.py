@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from headrace.api.errors import InternalError, ServiceUnavailable, StatusError, Timeout, TooManyRequests
 from headrace.components.pipelines.controller import claims
 from headrace.components.pipelines.policy.advance import advance, with_scopes
-from headrace.components.pipelines.policy.plan import FAILED_PRECONDITION, INTERNAL, CacheHit, Plan, RunView, find_task
+from headrace.components.pipelines.policy.plan import (
+    FAILED_PRECONDITION,
+    INTERNAL,
+    UNAVAILABLE,
+    CacheHit,
+    Plan,
+    RunView,
+    find_task,
+)
 from headrace.components.pipelines.policy.podstatus import Phase, observe
 from headrace.components.pipelines.policy.values import ResolveError
 from headrace.components.pipelines.policy.view import build_view
@@ -276,7 +284,9 @@ class RunWorker:
 
     async def _take_in_pod(self, view: RunView, row: TaskRow, pod: Pod, *, gone: bool) -> None:
         seen = observe(pod)
-        if seen.phase in {Phase.SUCCEEDED, Phase.FAILED} or gone:
+        if seen.phase is Phase.LOST:
+            await self._record_failure(row, seen.message, UNAVAILABLE)
+        elif seen.phase in {Phase.SUCCEEDED, Phase.FAILED} or gone:
             # The launcher reports before its pod ends, so a report that is not here will not come.
             said = seen.message or (
                 "The step's pod was deleted before it ended." if gone else "The step's pod ended without a report."

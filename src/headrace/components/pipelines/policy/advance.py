@@ -10,6 +10,9 @@ Semantics (upstream: compiler/argocompiler/dag.go, driver/dag.go, driver/contain
 - a failed task fails its scope when everything else in the scope has ended; branches that do not depend on it go on;
 - a false condition skips a task; a scope whose tasks were skipped by conditions succeeds;
 - a task without a retry policy has that of the scope around it.
+
+Not upstream's: a step that was running when the platform or the machine went down begins again, whatever its retry
+policy. On a cluster a lost node is an accident; here people switch their machines off.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from headrace.components.pipelines.policy.plan import (
     FAILED_PRECONDITION,
     INTERNAL,
     ROOT,
+    UNAVAILABLE,
     CacheHit,
     Finish,
     Plan,
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
 
     from headrace.components.pipelines.store.models import TaskChanges
     from headrace.components.pipelines.types.ir import ComponentSpec, DagSpec, RetryPolicy, TaskSpec
+MAX_LOST = 5
+"""How often a step that the platform or the machine lost while it ran begins again."""
 _OPERATION = "argostub/"
 """Images that stand for an operation on the cluster: what it did may have been undone, so it is not cached."""
 _SETTABLE = ("state", "attempt", "pod_name", "inputs", "outputs", "cache_key", "cached_from", "error_code")
@@ -377,12 +383,15 @@ class _Planner:
             return
         error: dict[str, Any] = row.report.get("error") or {}
         code, message = int(error.get("code") or INTERNAL), str(error.get("message") or "The step failed.")
-        first = row.started_at or self.now
+        first, before = row.started_at or self.now, row.detail.get("first_attempt", 0)
         moment_or_none = (
-            None
-            if code == FAILED_PRECONDITION
-            else next_attempt(retry, row.attempt - row.detail.get("first_attempt", 0), first, self.now)
+            None if code == FAILED_PRECONDITION else next_attempt(retry, row.attempt - before, first, self.now)
         )
+        lost = row.detail.get("lost", 0)
+        if code == UNAVAILABLE and lost < MAX_LOST:
+            # It is not the step that failed: another attempt takes nothing from those that its policy allows.
+            row.detail = {**row.detail, "lost": lost + 1, "first_attempt": before + 1}
+            moment_or_none = self.now
         if moment_or_none is None:
             self._fail(row, code, message)
             return

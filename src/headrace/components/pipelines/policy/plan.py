@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.types.ir import ComponentSpec, PipelineSpec, TaskSpec
 
 ROOT = "root"
-FAILED_PRECONDITION, INTERNAL, CANCELLED, DEADLINE_EXCEEDED = 9, 13, 1, 4
+FAILED_PRECONDITION, INTERNAL, CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE = 9, 13, 1, 4, 14
 """Codes of google.rpc.Status. A task that failed with FAILED_PRECONDITION is not retried: it would fail again."""
 
 _TASK_IDS = uuid.UUID("a4f3f0a2-2f8c-4d6e-8f21-65cf0d2f5b11")

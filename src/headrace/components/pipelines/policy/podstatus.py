@@ -15,6 +15,8 @@ MAIN = "main"
 _HOPELESS = frozenset({"InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InspectFailed"})
 """The container waits for an image that cannot be had; it may go on trying, the step does not."""
 _SIGKILL = 9
+_LOST_REASON = "ContainerStatusUnknown"
+"""The kubelet's word for a container that is gone without an exit code."""
 
 
 class Phase(enum.StrEnum):
@@ -26,6 +28,8 @@ class Phase(enum.StrEnum):
     FAILED = "failed"
     HOPELESS = "hopeless"
     """It has not begun and will not."""
+    LOST = "lost"
+    """It was running when the machine or the platform went down, and nobody saw how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,9 @@ def _failed(pod: Pod, ended: ContainerStateTerminated | None) -> Observation:
         return Observation(Phase.FAILED, message, ended.exit_code if ended else None)
     if ended is None:
         return Observation(Phase.FAILED, "The step's pod failed before its program began.")
+    if ended.reason == _LOST_REASON:
+        message = "The step was running when the platform or the machine went down."
+        return Observation(Phase.LOST, message, None, ended.started_at)
     return Observation(Phase.FAILED, _ending(ended), ended.exit_code, ended.started_at)
 
 
