@@ -10,7 +10,7 @@ from headrace.components.pipelines.ui import timeline
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.states import look_of, look_of_task
 from headrace.components.pipelines.ui.task import TaskDetail
-from headrace.components.pipelines.ui.timeline import LEAVES, short
+from headrace.components.pipelines.ui.timeline import LEAVES, began, short
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError, authorize, both
@@ -157,6 +157,7 @@ def _table(request: PageRequest, tasks: Sequence[TaskRow], chosen: TaskRow | Non
         if task.type is TaskType.ROOT:
             continue
         kind, word = look_of_task(task)
+        start = None if task.state is RuntimeState.SKIPPED else began(task)
         selected = chosen is not None and chosen.id == task.id
         rows.append(
             el(
@@ -167,8 +168,8 @@ def _table(request: PageRequest, tasks: Sequence[TaskRow], chosen: TaskRow | Non
                     el("a", task.path.removeprefix("root/"), href=request.link(task=task.id), data_row=True),
                     class_="wrap-any",
                 ),
-                el("td", look.took(task.started_at, task.finished_at if task.state.final else None), class_="nowrap"),
-                el("td", look.moment(task.started_at, date=False), class_="dim nowrap num"),
+                el("td", look.took(start, task.finished_at if task.state.final else None), class_="nowrap"),
+                el("td", look.moment(start, date=False), class_="dim nowrap num"),
                 id=f"row-{task.id}",
                 class_="sel" if selected else None,
             )

@@ -38,7 +38,9 @@ class TaskDetail:
             "div",
             el("h2", task.display_name or task.name),
             look.pill(kind, word),
-            look.took(began(task), task.finished_at if task.state.final else None),
+            look.took(began(task), task.finished_at if task.state.final else None)
+            if task.state is not RuntimeState.SKIPPED and not task.cached_from
+            else None,
             class_="dhead row",
         )
         pods = await self._context.site.cache(Pod) if leaf else None
@@ -139,7 +141,9 @@ class TaskDetail:
     def _cache(self, task: TaskRow) -> str | None:
         if task.cached_from:
             return "hit: an earlier task of this pipeline had the same inputs and the same code"
-        return "miss: no earlier task had these inputs and this code" if task.cache_key else None
+        if task.cache_key:
+            return "miss: no earlier task with these inputs and this code had succeeded"
+        return "off for this task" if task.pod_name else None
 
 
 _KINDS = {

@@ -243,7 +243,7 @@ def _lane(node: Node, axis: Axis, now: dt.datetime) -> Markup:
             "rect",
             x=_pct(a),
             y="8",
-            width=_pct(max(b - a, 0.004)),
+            width=_pct(max(b - a, 0.009)),
             height="14",
             rx="4",
             class_=f"bar {kind}{'' if node.leaf else ' group'}",
@@ -296,7 +296,7 @@ def _scale(axis: Axis) -> Markup:
     marks = []
     for index in range(count + 1):
         share = index * step / axis.span
-        if share > 0.95:
+        if share > 0.88:
             break
         marks.append(el("line", x1=_pct(share), x2=_pct(share), y1="0", y2="24", class_="grid"))
         marks.append(el("text", _tick(index * step), x=_pct(share), dx="4", y="16"))
