@@ -9,471 +9,146 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from headrace.api.meta import IntOrString, KindInfo, LabelSelector, Object, ObjectMeta, Quantity, Struct, Time
-
-ResourceList = dict[str, Quantity]
-
-
-class ObjectFieldSelector(Struct):
-    """A field of the pod, such as `metadata.name` or `status.podIP`."""
-
-    field_path: str
-    api_version: str = ""
-
-
-class ResourceFieldSelector(Struct):
-    """A resource of a container, such as `limits.cpu`."""
-
-    resource: str
-    container_name: str = ""
-    divisor: Quantity = "0"
-
-
-class KeySelector(Struct):
-    """A key of a ConfigMap or Secret."""
-
-    key: str
-    name: str = ""
-    optional: bool | None = None
-
-
-class EnvVarSource(Struct):
-    """Where an environment variable's value comes from; exactly one is set."""
-
-    field_ref: ObjectFieldSelector | None = None
-    resource_field_ref: ResourceFieldSelector | None = None
-    config_map_key_ref: KeySelector | None = None
-    secret_key_ref: KeySelector | None = None
-
-
-class EnvVar(Struct):
-    """One environment variable; `$(NAME)` in value refers to earlier ones."""
-
-    name: str
-    value: str = ""
-    value_from: EnvVarSource | None = None
-
-
-class EnvFromRef(Struct):
-    """A whole ConfigMap or Secret."""
-
-    name: str = ""
-    optional: bool | None = None
-
-
-class EnvFromSource(Struct):
-    """All keys of a ConfigMap or Secret as variables."""
-
-    prefix: str = ""
-    config_map_ref: EnvFromRef | None = None
-    secret_ref: EnvFromRef | None = None
-
-
-class ContainerPort(Struct):
-    """A port that the container listens on."""
-
-    container_port: int
-    name: str = ""
-    protocol: str = "TCP"
-    host_port: int | None = None
-    host_ip: str = msgspec.field(name="hostIP", default="")
-
-
-class ResourceRequirements(Struct):
-    """Requests count for scheduling, limits are enforced."""
-
-    requests: ResourceList = {}
-    limits: ResourceList = {}
-
-
-class VolumeMount(Struct):
-    """A volume at a path of the container."""
-
-    name: str
-    mount_path: str
-    sub_path: str = ""
-    sub_path_expr: str = ""
-    read_only: bool = False
-
-
-class HTTPHeader(Struct):
-    """A header of a probe."""
-
-    name: str
-    value: str
-
-
-class HTTPGetAction(Struct):
-    """A probe by HTTP GET; 200 to 399 is success."""
-
-    port: IntOrString
-    path: str = "/"
-    host: str = ""
-    scheme: str = "HTTP"
-    http_headers: list[HTTPHeader] = []
-
-
-class TCPSocketAction(Struct):
-    """A probe by opening a connection."""
-
-    port: IntOrString
-    host: str = ""
-
-
-class ExecAction(Struct):
-    """A command in the container; exit code 0 is success."""
-
-    command: list[str] = []
-
-
-class GRPCAction(Struct):
-    """A probe by grpc.health.v1."""
-
-    port: int
-    service: str = ""
-
-
-class Probe(Struct):
-    """How the agent asks a container whether it lives, is ready, has started. Seconds."""
-
-    http_get: HTTPGetAction | None = None
-    tcp_socket: TCPSocketAction | None = None
-    exec: ExecAction | None = None
-    grpc: GRPCAction | None = None
-    initial_delay_seconds: int = 0
-    timeout_seconds: int = 1
-    period_seconds: int = 10
-    success_threshold: int = 1
-    failure_threshold: int = 3
-    termination_grace_period_seconds: int | None = None
-
-
-class SleepAction(Struct):
-    """Waiting, as a hook."""
-
-    seconds: int
-
-
-class LifecycleHandler(Struct):
-    """What a hook does; exactly one is set."""
-
-    exec: ExecAction | None = None
-    http_get: HTTPGetAction | None = None
-    sleep: SleepAction | None = None
-
-
-class Lifecycle(Struct):
-    """Hooks after the start and before the end of a container."""
-
-    post_start: LifecycleHandler | None = None
-    pre_stop: LifecycleHandler | None = None
-
-
-class SecurityContext(Struct):
-    """What the container's processes may do."""
-
-    run_as_user: int | None = None
-    run_as_group: int | None = None
-    run_as_non_root: bool | None = None
-    read_only_root_filesystem: bool | None = None
-    privileged: bool | None = None
-    allow_privilege_escalation: bool | None = None
-
-
-class Container(Struct):
-    """One program of a pod."""
-
-    name: str
-    image: str = ""
-    command: list[str] = []
-    args: list[str] = []
-    working_dir: str = ""
-    env: list[EnvVar] = []
-    env_from: list[EnvFromSource] = []
-    ports: list[ContainerPort] = []
-    resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
-    volume_mounts: list[VolumeMount] = []
-    volume_devices: list[dict[str, Any]] = []
-    liveness_probe: Probe | None = None
-    readiness_probe: Probe | None = None
-    startup_probe: Probe | None = None
-    lifecycle: Lifecycle | None = None
-    restart_policy: str | None = None
-    image_pull_policy: str = ""
-    termination_message_path: str = "/dev/termination-log"
-    termination_message_policy: str = "File"
-    security_context: SecurityContext | None = None
-    stdin: bool = False
-    stdin_once: bool = False
-    tty: bool = False
-
-
-class KeyToPath(Struct):
-    """A key of a ConfigMap or Secret at a relative path."""
-
-    key: str
-    path: str
-    mode: int | None = None
-
-
-class ConfigMapVolumeSource(Struct):
-    """A ConfigMap's keys as files."""
-
-    name: str = ""
-    items: list[KeyToPath] = []
-    default_mode: int | None = None
-    optional: bool | None = None
-
-
-class SecretVolumeSource(Struct):
-    """A Secret's keys as files."""
-
-    secret_name: str = ""
-    items: list[KeyToPath] = []
-    default_mode: int | None = None
-    optional: bool | None = None
-
-
-class EmptyDirVolumeSource(Struct):
-    """A directory that lives as long as the pod."""
-
-    medium: str = ""
-    size_limit: Quantity | None = None
-
-
-class HostPathVolumeSource(Struct):
-    """A directory of the machine."""
-
-    path: str
-    type: str = ""
-
-
-class PersistentVolumeClaimVolumeSource(Struct):
-    """A claim of the same namespace."""
-
-    claim_name: str
-    read_only: bool = False
-
-
-class ServiceAccountTokenProjection(Struct):
-    """A token for an audience, renewed by the agent."""
-
-    path: str
-    audience: str = ""
-    expiration_seconds: int = 3600
-
-
-class DownwardAPIVolumeFile(Struct):
-    """A field of the pod as a file."""
-
-    path: str
-    field_ref: ObjectFieldSelector | None = None
-    resource_field_ref: ResourceFieldSelector | None = None
-
-
-class DownwardAPIProjection(Struct):
-    """Fields of the pod as files."""
-
-    items: list[DownwardAPIVolumeFile] = []
-
-
-class SecretProjection(Struct):
-    """A Secret inside a projected volume."""
-
-    name: str = ""
-    items: list[KeyToPath] = []
-    optional: bool | None = None
-
-
-class VolumeProjection(Struct):
-    """One source of a projected volume."""
-
-    secret: SecretProjection | None = None
-    config_map: SecretProjection | None = None
-    downward_api: DownwardAPIProjection | None = msgspec.field(name="downwardAPI", default=None)
-    service_account_token: ServiceAccountTokenProjection | None = None
-
-
-class ProjectedVolumeSource(Struct):
-    """Several sources in one directory."""
-
-    sources: list[VolumeProjection] = []
-    default_mode: int | None = None
-
-
-class DownwardAPIVolumeSource(Struct):
-    """Fields of the pod as files."""
-
-    items: list[DownwardAPIVolumeFile] = []
-    default_mode: int | None = None
-
-
-class EphemeralClaimTemplate(Struct):
-    """The claim that a generic ephemeral volume creates."""
-
-    spec: dict[str, Any]
-    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
-
-
-class EphemeralVolumeSource(Struct):
-    """A claim that lives as long as the pod."""
-
-    volume_claim_template: EphemeralClaimTemplate | None = None
-
-
-class Volume(Struct):
-    """A volume of a pod; exactly one source is set."""
-
-    name: str
-    empty_dir: EmptyDirVolumeSource | None = None
-    host_path: HostPathVolumeSource | None = None
-    config_map: ConfigMapVolumeSource | None = None
-    secret: SecretVolumeSource | None = None
-    persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
-    projected: ProjectedVolumeSource | None = None
-    downward_api: DownwardAPIVolumeSource | None = msgspec.field(name="downwardAPI", default=None)
-    ephemeral: EphemeralVolumeSource | None = None
-
-
-class PodSecurityContext(Struct):
-    """Defaults for every container of the pod."""
-
-    run_as_user: int | None = None
-    run_as_group: int | None = None
-    run_as_non_root: bool | None = None
-    fs_group: int | None = None
-
-
-class HostAlias(Struct):
-    """Extra lines of /etc/hosts."""
-
-    ip: str
-    hostnames: list[str] = []
-
-
-class PodReadinessGate(Struct):
-    """A condition that must be True before the pod counts as Ready."""
-
-    condition_type: str
-
-
-class PodSchedulingGate(Struct):
-    """Holds the pod back until somebody removes it."""
-
-    name: str
-
-
-class PodSpec(Struct):
-    """What runs, and how."""
-
-    containers: list[Container] = []
-    init_containers: list[Container] = []
-    volumes: list[Volume] = []
-    restart_policy: str = "Always"
-    service_account_name: str = ""
-    automount_service_account_token: bool | None = None
-    node_name: str = ""
-    node_selector: dict[str, str] = {}
-    scheduler_name: str = ""
-    hostname: str = ""
-    subdomain: str = ""
-    host_network: bool = False
-    host_pid: bool = msgspec.field(name="hostPID", default=False)
-    host_ipc: bool = msgspec.field(name="hostIPC", default=False)
-    share_process_namespace: bool | None = None
-    dns_config: dict[str, Any] | None = None
-    host_aliases: list[HostAlias] = []
-    termination_grace_period_seconds: int | None = None
-    active_deadline_seconds: int | None = None
-    security_context: PodSecurityContext | None = None
-    priority_class_name: str = ""
-    readiness_gates: list[PodReadinessGate] = []
-    scheduling_gates: list[PodSchedulingGate] = []
-    dns_policy: str = ""
-    enable_service_links: bool | None = None
-    tolerations: list[dict[str, Any]] = []
-    affinity: dict[str, Any] | None = None
-    image_pull_secrets: list[dict[str, Any]] = []
-
-
-class ContainerStateWaiting(Struct):
-    """Not yet running, and why."""
-
-    reason: str = ""
-    message: str = ""
-
-
-class ContainerStateRunning(Struct):
-    """Running since."""
-
-    started_at: Time | None = None
-
-
-class ContainerStateTerminated(Struct):
-    """How it ended."""
-
-    exit_code: int
-    signal: int = 0
-    reason: str = ""
-    message: str = ""
-    started_at: Time | None = None
-    finished_at: Time | None = None
-    container_id: str = msgspec.field(name="containerID", default="")
-
-
-class ContainerState(Struct):
-    """Exactly one is set."""
-
-    waiting: ContainerStateWaiting | None = None
-    running: ContainerStateRunning | None = None
-    terminated: ContainerStateTerminated | None = None
-
-
-class ContainerStatus(Struct, omit_defaults=False):
-    """What the agent observed of one container."""
-
-    name: str
-    image: str
-    ready: bool = False
-    restart_count: int = 0
-    image_id: str = msgspec.field(name="imageID", default="")
-    container_id: str = msgspec.field(name="containerID", default="")
-    started: bool | None = None
-    state: ContainerState = msgspec.field(default_factory=ContainerState)
-    last_state: ContainerState = msgspec.field(default_factory=ContainerState)
-
-
-class PodCondition(Struct):
-    """PodScheduled, Initialized, ContainersReady, Ready …."""
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-    last_probe_time: Time | None = None
-    last_transition_time: Time | None = None
-
-
-class PodIP(Struct):
-    """An address of the pod."""
-
-    ip: str
-
-
-class PodStatus(Struct):
-    """What the agent observed. Phases: Pending, Running, Succeeded, Failed, Unknown."""
-
-    phase: str = ""
-    conditions: list[PodCondition] = []
-    reason: str = ""
-    message: str = ""
-    host_ip: str = msgspec.field(name="hostIP", default="")
-    pod_ip: str = msgspec.field(name="podIP", default="")
-    pod_ips: list[PodIP] = msgspec.field(name="podIPs", default_factory=list)
-    start_time: Time | None = None
-    container_statuses: list[ContainerStatus] = []
-    init_container_statuses: list[ContainerStatus] = []
-    qos_class: str = ""
+from headrace.api.meta import IntOrString, KindInfo, LabelSelector, Object, ObjectMeta, Struct, Time
+from headrace.api.podspec import (
+    ConfigMapVolumeSource,
+    Container,
+    ContainerPort,
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStateWaiting,
+    ContainerStatus,
+    DownwardAPIProjection,
+    DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource,
+    EmptyDirVolumeSource,
+    EnvFromRef,
+    EnvFromSource,
+    EnvVar,
+    EnvVarSource,
+    EphemeralClaimTemplate,
+    EphemeralVolumeSource,
+    ExecAction,
+    GRPCAction,
+    HostAlias,
+    HostPathVolumeSource,
+    HTTPGetAction,
+    HTTPHeader,
+    KeySelector,
+    KeyToPath,
+    Lifecycle,
+    LifecycleHandler,
+    ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource,
+    PodCondition,
+    PodIP,
+    PodReadinessGate,
+    PodSchedulingGate,
+    PodSecurityContext,
+    PodSpec,
+    PodStatus,
+    Probe,
+    ProjectedVolumeSource,
+    ResourceFieldSelector,
+    ResourceList,
+    ResourceRequirements,
+    SecretProjection,
+    SecretVolumeSource,
+    SecurityContext,
+    ServiceAccountTokenProjection,
+    SleepAction,
+    TCPSocketAction,
+    Volume,
+    VolumeMount,
+    VolumeProjection,
+)
+
+__all__ = [
+    "KINDS",
+    "ConfigMap",
+    "ConfigMapVolumeSource",
+    "Container",
+    "ContainerPort",
+    "ContainerState",
+    "ContainerStateRunning",
+    "ContainerStateTerminated",
+    "ContainerStateWaiting",
+    "ContainerStatus",
+    "DownwardAPIProjection",
+    "DownwardAPIVolumeFile",
+    "DownwardAPIVolumeSource",
+    "EmptyDirVolumeSource",
+    "EndpointAddress",
+    "EndpointPort",
+    "EndpointSubset",
+    "Endpoints",
+    "EnvFromRef",
+    "EnvFromSource",
+    "EnvVar",
+    "EnvVarSource",
+    "EphemeralClaimTemplate",
+    "EphemeralVolumeSource",
+    "Event",
+    "EventSource",
+    "ExecAction",
+    "GRPCAction",
+    "HTTPGetAction",
+    "HTTPHeader",
+    "HostAlias",
+    "HostPathVolumeSource",
+    "KeySelector",
+    "KeyToPath",
+    "Lifecycle",
+    "LifecycleHandler",
+    "Namespace",
+    "NamespaceSpec",
+    "NamespaceStatus",
+    "Node",
+    "NodeAddress",
+    "NodeCondition",
+    "NodeSpec",
+    "NodeStatus",
+    "NodeSystemInfo",
+    "ObjectFieldSelector",
+    "ObjectMeta",
+    "ObjectReference",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PersistentVolumeClaimSpec",
+    "PersistentVolumeClaimStatus",
+    "PersistentVolumeClaimVolumeSource",
+    "PersistentVolumeSpec",
+    "PersistentVolumeStatus",
+    "Pod",
+    "PodCondition",
+    "PodIP",
+    "PodReadinessGate",
+    "PodSchedulingGate",
+    "PodSecurityContext",
+    "PodSpec",
+    "PodStatus",
+    "PodTemplateSpec",
+    "Probe",
+    "ProjectedVolumeSource",
+    "ResourceFieldSelector",
+    "ResourceList",
+    "ResourceRequirements",
+    "Secret",
+    "SecretProjection",
+    "SecretVolumeSource",
+    "SecurityContext",
+    "Service",
+    "ServiceAccount",
+    "ServiceAccountTokenProjection",
+    "ServicePort",
+    "ServiceSpec",
+    "SleepAction",
+    "TCPSocketAction",
+    "Volume",
+    "VolumeMount",
+    "VolumeProjection",
+]
 
 
 class Pod(Object):
