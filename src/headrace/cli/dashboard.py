@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import webbrowser
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import click
 
 from headrace.cli.home import home_option, settings
 from headrace.cli.process import find
 from headrace.cli.token import request_token
+from headrace.machinery import logins
 from headrace.machinery.settings import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Examples:
 @click.option("--service-account", default="default-editor", show_default=True)
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
 def command(home: Path | None, namespace: str, service_account: str, open_: bool) -> None:
-    """Print a link that opens the dashboard, logged in for twelve hours. Whoever has it may look as you do."""
+    """Print a link that opens the dashboard, logged in for twelve hours. The link works once, within an hour."""
     chosen = settings(home)
     if find(chosen) is None:
         raise click.ClickException(f"no platform runs in {chosen.home}: `headrace up --detach` starts it")
@@ -48,4 +48,4 @@ def command(home: Path | None, namespace: str, service_account: str, open_: bool
 async def link(chosen: Settings, namespace: str, service_account: str) -> str:
     """An address that logs a browser in as a service account. Raises ClickException."""
     token = await request_token(chosen, namespace, service_account, SECONDS)
-    return f"{chosen.gateway_url}/login?token={quote(token)}"
+    return f"{chosen.gateway_url}/login?code={logins.offer(chosen, token)}"

@@ -61,7 +61,7 @@ class Gateway:
         clock = clock or SystemClock()
         self._access = Access(client, clock)
         self._dashboard = any(not prefix for prefix, _ in self._mounts)
-        self._sessions = session.Sessions(self._access, clock, settings.home_option)
+        self._sessions = session.Sessions(self._access, clock, settings)
         self._pool = Pool(dialer)
         self._models = models.Models(self._pool, settings.node_ip)
         self._server = Server(self, settings.host, settings.ports.gateway, date_header=False)

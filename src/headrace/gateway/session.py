@@ -15,11 +15,13 @@ from urllib.parse import parse_qs, quote, unquote
 
 from headrace.gateway import pages
 from headrace.gateway.access import expiry
+from headrace.machinery import logins
 
 if TYPE_CHECKING:
     from headrace.gateway.access import Access
     from headrace.gateway.upstream import Header
     from headrace.machinery.clock import Clock
+    from headrace.machinery.settings import Settings
 
 PREFIX = "headrace-session-"
 READS = frozenset({"GET", "HEAD"})
@@ -47,8 +49,8 @@ _POLICY = (
 class Sessions:
     """Sessions of one gateway. Cookies know no ports, so the name carries it: platforms side by side do not clash."""
 
-    def __init__(self, access: Access, clock: Clock, home: str) -> None:
-        self._access, self._clock, self._home = access, clock, home
+    def __init__(self, access: Access, clock: Clock, settings: Settings) -> None:
+        self._access, self._clock, self._settings = access, clock, settings
         self.cookie = PREFIX.rstrip("-")
 
     def listen_on(self, port: int) -> None:
@@ -66,9 +68,14 @@ class Sessions:
         return b""
 
     async def login(self, scope: dict[str, Any], send: Any) -> None:
-        """GET /login?token=…&next=/path: set the cookie and go there."""
+        """GET /login?code=…&next=/path (or token=…): set the cookie and go there. A code works once."""
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        token = query.get("token", [""])[0]
+        code = query.get("code", [""])[0]
+        # Only GET uses a code up: a program that looks at a link with HEAD must not make it worthless.
+        token = logins.take(self._settings, code) if code and scope["method"] == "GET" else query.get("token", [""])[0]
+        if code and not token:
+            await self.page(send, 401, "This link is not valid any more", "It works once, and within an hour.")
+            return
         if not token or scope["method"] not in READS:
             await self.page(send, 401 if not token else 405, "Log in")
             return
@@ -91,7 +98,7 @@ class Sessions:
         self, send: Any, status: int, title: str, words: str = "", *, headers: list[Header] | None = None
     ) -> None:
         """The page that says which command prints the link."""
-        command = f"headrace dashboard{self._home}"
+        command = f"headrace dashboard{self._settings.home_option}"
         text = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width"><title>{html.escape(title)} · Headrace</title>'

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 from dashboard_world import HOME, SPEC
+
+from headrace.machinery import logins
 
 
 async def test_the_link_sets_a_cookie_that_ends_with_its_token(world):
@@ -18,6 +23,38 @@ async def test_the_link_sets_a_cookie_that_ends_with_its_token(world):
         assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
         assert 1150 <= int(cookie.partition("Max-Age=")[2].partition(";")[0]) <= 1200
         await world.page(session, "/")
+
+
+async def test_a_code_logs_in_once(world):
+    code = logins.offer(world.settings, await world.token())
+    assert (world.settings.run / "logins" / code).stat().st_mode & 0o777 == 0o600
+    async with world.anonymous() as session:
+        async with session.head(f"/login?code={code}", allow_redirects=False) as response:
+            assert response.status == 401
+        async with session.get(f"/login?code={code}", allow_redirects=False) as response:
+            assert response.status == 303
+        await world.page(session, "/")
+    async with world.anonymous() as session, session.get(f"/login?code={code}", allow_redirects=False) as response:
+        assert response.status == 401
+        assert "set-cookie" not in response.headers
+    assert not list((world.settings.run / "logins").iterdir())
+
+
+@pytest.mark.parametrize("code", ["x", "../../pki/sa.key", "a" * 32, "%2e%2e%2f"])
+async def test_a_code_that_nobody_offered_logs_nobody_in(world, code):
+    async with (
+        world.anonymous() as session,
+        session.get("/login", params={"code": code}, allow_redirects=False) as response,
+    ):
+        assert response.status == 401
+        assert "set-cookie" not in response.headers
+
+
+async def test_a_code_that_is_too_old_is_worth_nothing(world):
+    code = logins.offer(world.settings, await world.token())
+    past = time.time() - logins.SECONDS - 5
+    os.utime(world.settings.run / "logins" / code, (past, past))
+    assert logins.take(world.settings, code) == ""
 
 
 @pytest.mark.parametrize(

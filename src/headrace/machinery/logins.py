@@ -1,0 +1,61 @@
+"""Login links that work once: a code in the address, the token in a file that only this user can read.
+
+A token in an address would stay in the terminal, in the browser's history and in logs for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.machinery.settings import Settings
+
+SECONDS = 3600.0
+"""How long a link that nobody has used stays good."""
+_CODE = re.compile(r"[A-Za-z0-9_-]{32}")
+
+
+def offer(settings: Settings, token: str) -> str:
+    """A code that `take` exchanges for the token, once."""
+    folder = _folder(settings)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if _age(old) > SECONDS:
+            old.unlink(missing_ok=True)
+    code = secrets.token_urlsafe(24)
+    target = folder / code
+    target.touch(mode=0o600)
+    target.write_text(token)
+    return code
+
+
+def take(settings: Settings, code: str) -> str:
+    """The token of a code, which is worthless from now on; nothing when it is unknown, used or too old."""
+    if not _CODE.fullmatch(code):
+        return ""
+    found = _folder(settings) / code
+    taken = found.with_suffix(".taken")
+    try:
+        age = _age(found)
+        found.rename(taken)  # of two that come at once, one has it
+        token = taken.read_text()
+    except FileNotFoundError:
+        return ""
+    taken.unlink(missing_ok=True)
+    return token if age <= SECONDS else ""
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.run / "logins"
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
