@@ -179,7 +179,9 @@ class _Runner:
             level = logging.WARNING if delay >= LOUD_DELAY else logging.DEBUG
             log.log(level, "%s: %s moved under us (%s), again in %.2fs", name, key, error, delay)
         except StatusError as error:
-            log.warning("%s: %s failed (%s), again in %.2fs", name, key, error, queue.retry(key))
+            ending = any(cause.reason == "NamespaceTerminating" for cause in error.causes)
+            level = logging.DEBUG if ending else logging.WARNING  # what it is about goes with its namespace
+            log.log(level, "%s: %s failed (%s), again in %.2fs", name, key, error, queue.retry(key))
         except asyncio.CancelledError:
             if _cancelled():
                 raise
