@@ -109,7 +109,7 @@ def _next(chosen: Settings, example: Path, dashboard: str) -> str:
     return "\n".join(
         (
             f"  {dashboard}",
-            f"  {headrace} dashboard{home}   prints that link again: the run, its metrics, the model",
+            f"  {headrace} dashboard{home}   prints another link: the runs, their metrics, the models",
             f"  export KUBECONFIG={chosen.kubeconfig}",
             "  kubectl get pods -A",
             f"  kubectl -n {DEFAULT_NAMESPACE} get inferenceservices",
