@@ -1,5 +1,7 @@
 """What the registry finds, as HTTP says it: warnings, causes."""
 
+import pytest
+
 CMS = "/api/v1/namespaces/default/configmaps"
 
 
@@ -19,3 +21,27 @@ async def test_strict_validation_and_wrong_types_name_the_field(api):
     invalid = await api("POST", "/api/v1/namespaces/default/pods", pod)
     assert (invalid.status, invalid.json["reason"]) == (422, "Invalid")
     assert "spec.containers" in {c["field"] for c in invalid.json["details"]["causes"]}
+
+
+NETWORKING = "/apis/networking.k8s.io/v1/namespaces/default"
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "words"),
+    [
+        ("/api/v1/namespaces/default/services", {"type": "NodePort", "ports": [{"port": 80}]}, "port-forward"),
+        ("/api/v1/namespaces/default/services", {"type": "LoadBalancer", "ports": [{"port": 80}]}, "port-forward"),
+        ("/api/v1/namespaces/default/services", {"ports": [{"port": 80}]}, ""),
+        (f"{NETWORKING}/networkpolicies", {"podSelector": {}}, "not enforced"),
+        (
+            f"{NETWORKING}/ingresses",
+            {"defaultBackend": {"service": {"name": "a", "port": {"number": 1}}}},
+            "no ingress",
+        ),
+    ],
+)
+async def test_what_is_kept_without_effect_is_said(api, path, spec, words):
+    answer = await api("POST", path, {"metadata": {"name": "a"}, "spec": spec})
+    assert answer.status == 201, answer.body
+    assert words in answer.headers.get("Warning", "")
+    assert bool(words) == ("Warning" in answer.headers)

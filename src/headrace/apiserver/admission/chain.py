@@ -14,6 +14,7 @@ from headrace.api.core import Namespace
 from headrace.api.errors import BadRequest, Cause, Forbidden, MethodNotAllowed, NotFound
 from headrace.api.rbac import GROUP as RBAC_GROUP
 from headrace.apiserver.admission import creation, defaults, definitions, limit_ranges, metadata, rules
+from headrace.apiserver.admission.advice import advice
 from headrace.apiserver.admission.quotas import Quotas
 from headrace.apiserver.authz import escalation
 from headrace.apiserver.schema.catalog import META
@@ -57,6 +58,8 @@ class Admission:
         if not self._schemas.flawless(info, obj):
             obj, report = decode(obj, node)
             _complain(info, report, field_validation, warnings)
+        if warnings is not None:
+            warnings += [sentence for sentence in advice(info, obj) if sentence not in warnings]
         obj = _wire.clone(obj)
         defaults.fill(info, obj)
         return obj
