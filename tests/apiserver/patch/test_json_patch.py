@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.api.errors import BadRequest, Invalid
+from headrace.api.errors import BadRequest, Invalid, RequestEntityTooLarge
 from headrace.apiserver.patch import apply_json
 
 
@@ -63,3 +63,17 @@ def test_refuses(steps, error):
     with pytest.raises(error):
         apply_json(document, steps)
     assert document == {"a": 1, "l": [1]}
+
+
+def test_copies_cannot_grow_without_end():
+    """Each doubles what is there: thirty of them would fill the memory of any machine."""
+    doubling = [{"op": "copy", "from": "/a", "path": f"/a/{i}"} for i in range(60)]
+    with pytest.raises(RequestEntityTooLarge, match="copies"):
+        apply_json({"a": {"text": "x" * 100}}, doubling)
+    assert len(apply_json({"a": {}}, doubling[:8])["a"]) == 8
+
+
+def test_pointers_cannot_grow_without_end():
+    steps = [{"op": "add", "path": "/a" * depth, "value": {}} for depth in range(1, 5000)]
+    with pytest.raises(BadRequest, match="deep"):
+        apply_json({}, steps)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.api import _wire
-from headrace.api.errors import BadRequest, Invalid
+from headrace.api.errors import BadRequest, Invalid, RequestEntityTooLarge
 
 Json = dict[str, Any]
 
 _LIMIT = 10_000
+MAX_DEPTH = 500
+MAX_COPIED = 3 << 20
+"""Bytes of JSON that all copies of a patch may make: each may double the document (upstream has the same limit)."""
 
 
 class _DoesNotApply(Exception):
@@ -17,15 +20,24 @@ class _DoesNotApply(Exception):
 
 
 def apply_json(document: Json, steps: list[Any]) -> Json:
-    """The document after every step. Raises BadRequest (malformed patch), Invalid (a step does not apply)."""
+    """The document after every step. Raises BadRequest (malformed patch), Invalid (a step does not
+    apply), RequestEntityTooLarge."""
     if len(steps) > _LIMIT:
         raise BadRequest(f"the allowed maximum operations in a JSON patch is {_LIMIT}, got {len(steps)}")
     out: Any = _wire.clone(document)
+    copied = 0
     for step in steps:
         if not isinstance(step, dict) or not isinstance(step.get("op"), str) or not isinstance(step.get("path"), str):
             raise BadRequest("every operation of a JSON patch is an object with op and path")
         try:
-            out = _apply(out, step)
+            if step["op"] == "copy":
+                value = _wire.encode(_get(out, _source(step)))
+                copied += len(value)
+                if copied > MAX_COPIED:
+                    raise RequestEntityTooLarge(f"the copies of the JSON patch are larger than {MAX_COPIED} bytes")
+                out = _add(out, step["path"], _wire.decode_any(value))
+            else:
+                out = _apply(out, step)
         except _DoesNotApply as error:
             raise Invalid(f"{step['op']} operation does not apply: {error}") from error
     if not isinstance(out, dict):
@@ -46,8 +58,6 @@ def _apply(document: Any, step: Json) -> Any:
         case "move":
             moved = _get(document, _source(step))
             return _add(_remove(document, _source(step)), path, moved)
-        case "copy":
-            return _add(document, path, _wire.clone(_get(document, _source(step))))
         case "test":
             if not _same(_get(document, path, missing_is_null=True), _value(step)):
                 raise _DoesNotApply(f"testing value {path} failed")
@@ -75,6 +85,8 @@ def _source(step: Json) -> str:
 def _split(path: str) -> list[str]:
     if path and not path.startswith("/"):
         raise BadRequest(f"{path!r} is no JSON pointer: it must begin with /")
+    if path.count("/") > MAX_DEPTH:
+        raise BadRequest(f"a JSON pointer of a patch goes more than {MAX_DEPTH} levels deep")
     return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
 
 
