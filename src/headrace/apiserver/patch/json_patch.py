@@ -21,7 +21,8 @@ class _DoesNotApply(Exception):
 
 def apply_json(document: Json, steps: list[Any]) -> Json:
     """The document after every step. Raises BadRequest (malformed patch), Invalid (a step does not
-    apply), RequestEntityTooLarge."""
+    apply), RequestEntityTooLarge.
+    """
     if len(steps) > _LIMIT:
         raise BadRequest(f"the allowed maximum operations in a JSON patch is {_LIMIT}, got {len(steps)}")
     out: Any = _wire.clone(document)
