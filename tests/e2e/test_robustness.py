@@ -78,6 +78,7 @@ def test_down_in_the_middle_of_a_run_costs_the_run_nothing_but_time(platform, tm
     platform.up()
 
     assert f"namespace: {NAMESPACE}" in platform.kubectl("config", "view", "--minify"), "up took the namespace away"
+    platform.kubectl("config", "set-context", "--current", "--namespace", "default")  # other tests share the platform
     ended = client(platform).wait_for_run_completion(run.run_id, timeout=60, sleep_duration=0.2)
     assert ended.state == "SUCCEEDED", ended
     steps = [t for t in ended.run_details.task_details if t.display_name.startswith("step")]
