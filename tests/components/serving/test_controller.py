@@ -202,6 +202,23 @@ async def test_somebody_elses_deployment_is_not_taken_over(
     assert kept.metadata.owner_references == []
 
 
+async def test_a_deployment_that_the_server_refuses_is_told_and_not_tried_again(
+    cluster: EmbeddedCluster, make: Callable[..., InferenceService]
+) -> None:
+    """The CRD's schema knows nothing of quantities; the Deployment's rules do."""
+    node = Node(cluster)
+    await cluster.client.create(
+        make({"sklearn": {"storageUri": "s3://mlpipeline/m", "resources": {"limits": {"cpu": "much"}}}})
+    )
+    refused = await node.service("False", "DeploymentRefused")
+    assert 'limits.cpu: Invalid value: "much"' in refused.status.conditions[0].message
+    assert refused.status.model_status.transition_status == "InvalidSpec"
+    await eventually(lambda: cluster.manager.idle)
+    right = {"spec": {"predictor": {"sklearn": {"resources": {"limits": {"cpu": "1"}}}}}}
+    await cluster.client.patch(InferenceService, refused.metadata.name, right, NS)
+    await eventually(lambda: cluster.client.get(Deployment, NAME, NS))
+
+
 async def test_keys_of_the_service_account(cluster: EmbeddedCluster, make: Callable[..., InferenceService]) -> None:
     data = {k: base64.b64encode(b"x").decode() for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     annotations = {"serving.kserve.io/s3-endpoint": "http://store:9"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headrace.api import conditions
 from headrace.api.apps import Deployment
 from headrace.api.core import Pod, Secret, Service, ServiceAccount
-from headrace.api.errors import AlreadyExists, Conflict, NotFound
+from headrace.api.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from headrace.components.serving import render
 from headrace.components.serving.policy import credentials, pods, spec
 from headrace.components.serving.policy import status as words
@@ -69,7 +69,15 @@ class InferenceServiceController(Controller[InferenceService]):
             words.refused(obj, foreign, now)
             raise Terminal(foreign.message)
         await self._mention_bound(obj, plan)
-        deployment = await self._deployment(obj, plan)
+        try:
+            deployment = await self._deployment(obj, plan)
+        except (BadRequest, Invalid, Forbidden) as error:
+            words.refused(
+                obj, spec.Refusal("DeploymentRefused", f"The predictor cannot be deployed: {error.message}"), now
+            )
+            if isinstance(error, Forbidden):
+                raise  # a quota may have room again
+            raise Terminal(error.message) from error
         await self._service(obj)
         seen = pods.observe(deployment, self._pods(obj), plan.replicas)
         words.running(obj, plan, seen, now)
