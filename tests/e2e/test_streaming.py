@@ -112,12 +112,28 @@ class Terminal:
     def type(self, text):
         os.write(self.leader, text)
 
+    def read(self, seconds):
+        """More text, or none after so many seconds; a terminal that nobody holds any more says so in the error."""
+        if select.select([self.leader], [], [], seconds)[0]:
+            try:
+                self.text += os.read(self.leader, 4096)
+            except OSError as error:
+                message = f"the program ended with {self.program.wait(10)} after {self.text!r}"
+                raise AssertionError(message) from error
+
     def until(self, *wanted):
         deadline = time.monotonic() + 20
         while not any(w in self.text for w in wanted):
             assert time.monotonic() < deadline, self.text
-            if select.select([self.leader], [], [], 0.5)[0]:
-                self.text += os.read(self.leader, 4096)
+            self.read(0.5)
+
+    def until_size(self, wanted):
+        """Ask for the size until it is the wanted one: kubectl sends it beside the input, not before it."""
+        deadline = time.monotonic() + 20
+        while wanted not in self.text:
+            assert time.monotonic() < deadline, self.text
+            self.type(b"stty size\n")
+            self.read(0.5)
 
 
 PROMPTS = (b"# ", b"$ ")
@@ -126,14 +142,13 @@ PROMPTS = (b"# ", b"$ ")
 def test_exec_with_a_terminal(platform, web):
     person = Terminal(platform, "kubectl", "exec", "-it", "web", "-c", "side", "--", "sh")
     person.until(*PROMPTS)
-    person.type(b"tty; stty size\n")
-    person.until(b"33 101")
-    assert b"/dev/pts/" in person.text
+    person.until_size(b"33 101")
+    person.type(b"tty\n")
+    person.until(b"/dev/pts/")
     person.resize(120, 40)
     os.kill(person.program.pid, signal.SIGWINCH)
-    time.sleep(0.2)
-    person.type(b"stty size; exit 7\n")
-    person.until(b"40 120")
+    person.until_size(b"40 120")
+    person.type(b"exit 7\n")
     assert person.program.wait(10) == 7
     os.close(person.leader)
 
@@ -144,9 +159,10 @@ def test_run_with_a_terminal(platform):
     person.until(b"try pressing enter")
     person.type(b"\n")
     person.until(*PROMPTS)
-    person.type(b"tty; stty size; exit 3\n")
-    person.until(b"33 101")
-    assert b"/dev/pts/" in person.text
+    person.until_size(b"33 101")
+    person.type(b"tty\n")
+    person.until(b"/dev/pts/")
+    person.type(b"exit 3\n")
     person.until(b'pod "box" deleted')
     assert person.program.wait(20) == 3
     os.close(person.leader)

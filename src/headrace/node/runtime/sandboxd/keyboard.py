@@ -55,6 +55,7 @@ class Keyboard:
     def __init__(self, folder: str, fifo: int, master: int) -> None:
         self._folder, self._fifo, self._master = folder, fifo, master
         self._pending = b""
+        self._size_asked = self._sizing = False
         if master >= 0:
             os.set_blocking(master, False)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -64,11 +65,19 @@ class Keyboard:
             signal.signal(signal.SIGUSR1, lambda *_: self.end())
 
     def resize(self) -> None:
-        """Give the terminal the size that is wanted."""
-        wanted = wire.read_file(f"{self._folder}/{SIZE}")
-        if wanted is not None:
-            size = struct.pack("HHHH", wanted["rows"], wanted["columns"], 0, 0)
-            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+        """Give the terminal the size that is wanted.
+
+        A signal may come while an earlier one is being handled (kubectl attach sends two sizes at once): the file is
+        then read again afterwards, so that an older size never has the last word.
+        """
+        self._size_asked = True
+        while self._size_asked and not self._sizing:
+            self._size_asked, self._sizing = False, True
+            wanted = wire.read_file(f"{self._folder}/{SIZE}")
+            if wanted is not None:
+                size = struct.pack("HHHH", wanted["rows"], wanted["columns"], 0, 0)
+                fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+            self._sizing = False
 
     def end(self) -> None:
         """Let the input end when nobody writes any more."""
