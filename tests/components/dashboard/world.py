@@ -24,7 +24,6 @@ from headrace.client.embedded import EmbeddedClient
 from headrace.components.dashboard.component import COMPONENT as DASHBOARD
 from headrace.components.pipelines.component import COMPONENT as PIPELINES
 from headrace.components.pipelines.migrations import upgrade
-from headrace.components.pipelines.store.database import Database
 from headrace.components.pipelines.store.models import Run, Spec
 from headrace.components.pipelines.store.repository import RunRepository
 from headrace.components.profiles import render as profiles
@@ -36,6 +35,7 @@ from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import Context
 from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.settings import Ports, Settings
+from headrace.machinery.sql import Database
 from headrace.node.logs import NodeLogs
 from headrace.testing import EmbeddedCluster, embedded_cluster
 

@@ -22,12 +22,12 @@ from headrace.components.pipelines.api.objects import Objects
 from headrace.components.pipelines.api.requests import Services
 from headrace.components.pipelines.component import PATHS, objects
 from headrace.components.pipelines.store.catalog import Catalog
-from headrace.components.pipelines.store.database import Database
 from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
 from headrace.machinery.settings import DEFAULT_NAMESPACE
+from headrace.machinery.sql import Database
 from headrace.testing import embedded_cluster
 
 if TYPE_CHECKING:

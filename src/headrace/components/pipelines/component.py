@@ -44,10 +44,10 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.controller.schedules import Scheduler  # noqa: PLC0415
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
-    from headrace.components.pipelines.store.database import Database  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
+    from headrace.machinery.sql import Database  # noqa: PLC0415
 
     database = Database(f"sqlite:///{context.settings.state / 'pipelines.db'}")
     repository = FollowedRuns(database, context.clock)

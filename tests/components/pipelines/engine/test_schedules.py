@@ -18,7 +18,6 @@ from headrace.components.pipelines.controller.schedules import Scheduler
 from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store import schema as t
 from headrace.components.pipelines.store.catalog import Catalog
-from headrace.components.pipelines.store.database import Database
 from headrace.components.pipelines.store.models import (
     Pipeline,
     PipelineVersion,
@@ -31,6 +30,7 @@ from headrace.components.pipelines.store.models import (
 from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository
 from headrace.components.pipelines.store.rows import from_row
+from headrace.machinery.sql import Database
 from headrace.testing import FakeClock, eventually
 
 HOURLY = {"cron_schedule": {"cron": "0 0 * * * *"}}
@@ -202,7 +202,7 @@ PROGRAM = """
 import asyncio, sys
 from headrace.components.pipelines.controller.schedules import Scheduler
 from headrace.components.pipelines.migrations import upgrade
-from headrace.components.pipelines.store.database import Database
+from headrace.machinery.sql import Database
 from headrace.components.pipelines.store.models import RuntimeState
 from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository

@@ -4,8 +4,8 @@ import pytest
 
 from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store.catalog import Catalog
-from headrace.components.pipelines.store.database import Database
 from headrace.components.pipelines.store.repository import RunRepository
+from headrace.machinery.sql import Database
 from headrace.testing import FakeClock
 
 

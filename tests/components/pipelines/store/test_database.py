@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from headrace.components.pipelines import migrations
 from headrace.components.pipelines.store import schema as t
-from headrace.components.pipelines.store.database import Database
+from headrace.machinery.sql import Database, NewerDatabase
 
 ROW = {"namespace": "n", "storage_state": "AVAILABLE"}
 
@@ -89,7 +89,7 @@ import asyncio, sys
 import sqlalchemy as sa
 from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store import schema as t
-from headrace.components.pipelines.store.database import Database
+from headrace.machinery.sql import Database
 
 async def main():
     database = Database(sys.argv[1])
@@ -177,7 +177,7 @@ def test_a_warm_start_does_not_import_alembic(database_url):
     program = """
 import asyncio, json, sys
 from headrace.components.pipelines.migrations import upgrade
-from headrace.components.pipelines.store.database import Database
+from headrace.machinery.sql import Database
 async def main():
     database = Database(sys.argv[1])
     await database.open(upgrade)
@@ -192,7 +192,7 @@ print(json.dumps([m for m in sys.modules if m.split(".")[0] in ("alembic", "mako
 async def test_a_newer_database_is_refused(database, database_url):
     await database.run(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")) and None)
     await database.close()
-    with pytest.raises(migrations.NewerDatabase, match="has schema 9999"):
+    with pytest.raises(NewerDatabase, match="has schema 9999"):
         await Database(database_url).open(migrations.upgrade)
 
 

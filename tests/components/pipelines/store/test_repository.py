@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store import schema as t
-from headrace.components.pipelines.store.database import Database
 from headrace.components.pipelines.store.models import (
     FINAL,
     Change,
@@ -25,6 +24,7 @@ from headrace.components.pipelines.store.models import (
     Values,
 )
 from headrace.components.pipelines.store.repository import RunNotFound, RunRepository
+from headrace.machinery.sql import Database
 
 S = RuntimeState
 MODEL = NewArtifact("model", "model", "system.Model", "s3://b/model", {"accuracy": 0.9})

@@ -26,9 +26,9 @@ from headrace.components.pipelines.store.rows import from_row, to_row
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from headrace.components.pipelines.store.database import Database
     from headrace.components.pipelines.store.listing import Listable, ListQuery
     from headrace.machinery.clock import Clock
+    from headrace.machinery.sql import Database
 
 T = TypeVar("T")
 Tagged = TypeVar("Tagged", Pipeline, PipelineVersion)

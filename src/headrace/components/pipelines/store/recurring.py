@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from headrace.components.pipelines.store.database import Database
     from headrace.components.pipelines.store.listing import ListQuery
     from headrace.components.pipelines.store.repository import RunRepository
     from headrace.machinery.clock import Clock
+    from headrace.machinery.sql import Database
 
 _RUN_IDS = uuid.UUID("0c5a8f16-54c5-49a1-8dbb-a0a0c1e4bfb4")
 _NOT_FINAL = [s.value for s in RuntimeState if s not in FINAL]

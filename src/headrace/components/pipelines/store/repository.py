@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from headrace.components.pipelines.store.database import Database
     from headrace.machinery.clock import Clock
+    from headrace.machinery.sql import Database
 
 log = logging.getLogger(__name__)
 

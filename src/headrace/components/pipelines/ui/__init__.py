@@ -9,7 +9,6 @@ from headrace.machinery.pages import Page, Panel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.components.pipelines.store.database import Database
     from headrace.components.pipelines.ui.follow import FollowedRuns
     from headrace.components.pipelines.ui.recent import Recent
     from headrace.components.pipelines.ui.run import RunPage
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from headrace.machinery.component import Context
     from headrace.machinery.html import Markup
     from headrace.machinery.pages import Fragment, PageRequest
+    from headrace.machinery.sql import Database
 
 
 def pages_of(context: Context, database: Database, runs: FollowedRuns) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:

@@ -16,7 +16,7 @@ from headrace.components.pipelines.store.rows import from_row
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from headrace.components.pipelines.store.database import Database
+    from headrace.machinery.sql import Database
 
 PAGE_SIZE = 50
 FILTERS: dict[str, tuple[RuntimeState, ...]] = {

@@ -14,9 +14,9 @@ from headrace.machinery.pages import Signal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.components.pipelines.store.database import Database
     from headrace.components.pipelines.store.models import Change, RuntimeState, TaskRow, TaskUpdate
     from headrace.machinery.clock import Clock
+    from headrace.machinery.sql import Database
 
 
 class FollowedRuns(RunRepository):

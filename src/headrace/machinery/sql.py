@@ -1,7 +1,10 @@
-"""The database behind asyncio: one worker thread runs short transactions in the order in which they were asked for.
+"""SQL state of a component, behind asyncio: one worker thread runs short transactions in the order of the requests.
 
 Operations that wait together share one transaction (each in a savepoint), hence one fsync: a busy run costs few
 of them. A result is handed out after the commit only, so what was acknowledged is on disk.
+
+`Migrations` is the history of a database's schema: a package with Alembic's `env.py` and `versions/`. Being current
+costs one query; Alembic is imported only when there is something to do.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import asyncio
 import logging
 import queue
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -27,18 +32,57 @@ MAX_BATCH = 64
 log = logging.getLogger(__name__)
 
 
+class NewerDatabase(RuntimeError):
+    """The database was written by a later release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The migrations of one component's database; `package` is their folder's module file, `head` the newest."""
+
+    component: str
+    package: str
+    head: str
+
+    def upgrade(self, connection: Connection) -> None:
+        """Bring the schema to `head` within the caller's transaction. Raises NewerDatabase."""
+        current = _current(connection)
+        if current == self.head:
+            return
+        if current is not None and current > self.head:
+            raise NewerDatabase(
+                f"the {self.component} database has schema {current}, this release knows {self.head}:"
+                " start the release that wrote it, or restore a backup"
+            )
+        from alembic import command  # noqa: PLC0415 - heavy, and a warm start does not need it
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(self.package).parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _current(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    current: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return current
+
+
 class Database:
     """`run(fn)` executes `fn(connection)` in a transaction. `url` is SQLAlchemy's."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._name = Path(sa.make_url(url).database or "").stem
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def open(self, prepare: Callable[[Connection], None]) -> None:
         """Start the worker and run `prepare` (migrations) as its first transaction. Raises what that raises."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="pipelines-db", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{self._name}-db", daemon=True)
         self._thread.start()
         try:
             await self.run(prepare)
@@ -56,7 +100,7 @@ class Database:
     async def run(self, fn: Callable[[Connection], T]) -> T:
         """The result of `fn` once its transaction is durable; what `fn` raises undoes only its own changes."""
         if self._thread is None:
-            raise RuntimeError("the pipelines database is not open")
+            raise RuntimeError(f"the {self._name} database is not open")
         future: asyncio.Future[Any] = self._loop.create_future()
         self._jobs.put((fn, future))
         # Shielded: a caller that goes away does not undo what the transaction does.
@@ -95,7 +139,7 @@ class Database:
                     except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
                         outcomes.append((future, None, error))
         except Exception as error:
-            log.exception("a transaction of the pipelines database failed")
+            log.exception("a transaction of the %s database failed", self._name)
             outcomes = [(future, None, error) for _, future in batch]
         self._loop.call_soon_threadsafe(_deliver, outcomes)
 
