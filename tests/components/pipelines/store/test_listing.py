@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import statistics
-import time
 
 import pytest
 import sqlalchemy as sa
@@ -155,30 +153,6 @@ async def test_unknown_fields_are_named(catalog):
         await catalog.list_runs(ListQuery(sort_by="metric:accuracy"), "team")
     with pytest.raises(ListError, match="Cannot filter by 'colour'"):
         await catalog.list_runs(ListQuery(predicates=(Predicate("colour", Operation.EQUALS, "x"),)), "team")
-
-
-async def test_ten_thousand_runs_list_quickly(catalog, database):
-    await fill(database, 10_000)
-    await fill(database, 1_000, "other")
-    available = Predicate("storage_state", Operation.NOT_EQUALS, "ARCHIVED")
-    queries = {
-        "newest": ListQuery(sort_by="created_at", descending=True),
-        "oldest, 200": ListQuery(page_size=200),
-        "available, as the UI asks": ListQuery(sort_by="created_at", descending=True, predicates=(available,)),
-        "by name": ListQuery(sort_by="display_name"),
-    }
-    for name, query in queries.items():
-        deep, _ = await catalog.list_runs(query, "team")
-        for _ in range(5):
-            follow = ListQuery(query.page_size, deep.next_page_token)
-            deep, _ = await catalog.list_runs(follow, "team")
-        for each in (query, ListQuery(query.page_size, deep.next_page_token)):
-            times = []
-            for _ in range(5):
-                begin = time.perf_counter()
-                await catalog.list_runs(each, "team")
-                times.append(time.perf_counter() - begin)
-            assert statistics.median(times) < 0.05, (name, times)
 
 
 async def test_the_usual_lists_use_an_index(database):
