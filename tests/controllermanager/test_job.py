@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+from collections import Counter
 
 import pytest
 
@@ -9,7 +10,7 @@ from headrace.api.core import Pod
 from headrace.api.meta import ObjectMeta
 from headrace.controllermanager import controllers
 from headrace.controllermanager import job_policy as policy
-from headrace.controllermanager.job import manifest_of
+from headrace.controllermanager.job import FAILURES, manifest_of
 from headrace.controllermanager.types import Job, JobSpec, PodManifest
 from headrace.machinery.manager import Manager
 
@@ -242,11 +243,175 @@ async def test_a_restart_doubles_nothing_and_counts_nothing_twice(world):
     assert len(await world.pods()) == 4
 
 
-async def test_what_is_not_supported_is_refused_in_words(world):
-    await world.client.create(job(success_policy={"rules": [{"succeededCount": 1}]}, completions=2))
-    failed = await condition(world, "Failed", "Unsupported")
-    assert "successPolicy" in failed.message
+async def indexed_pods(world, *indexes):
+    async def check():
+        found = {policy.index_of(p): p for p in await world.pods(**{"job-name": "task"}) if running(p)}
+        return found if set(found) == set(indexes) else None
+
+    return await world.until(check)
+
+
+def running(pod):
+    return pod.status.phase in {"", "Pending", "Running"} and pod.metadata.deletion_timestamp is None
+
+
+def rule(action, *codes, **more):
+    return {"action": action, "onExitCodes": {"operator": "In", "values": list(codes)}, **more}
+
+
+async def test_the_success_policy(world):
+    rules = [{"succeededIndexes": "0", "succeededCount": 1}]
+    await world.client.create(
+        job(completions=3, parallelism=3, completion_mode="Indexed", success_policy={"rules": rules})
+    )
+    found = await indexed_pods(world, 0, 1, 2)
+    await world.set_phase(found[1], "Succeeded")
+    await status(world, completed_indexes="1")
+    await world.quiet()
+    assert not policy.is_finished(await get(world))
+    await world.set_phase(found[0], "Succeeded")
+    met = await condition(world, "SuccessCriteriaMet", "SuccessPolicy")
+    assert met.message == "Matched rules at index 0"
+    await condition(world, "Complete", "SuccessPolicy")
+    await status(world, completed_indexes="0,1", active=0)
+
+
+async def test_each_index_has_its_own_limit_and_backoff(world):
+    spec = {"backoff_limit_per_index": 1, "completions": 2, "parallelism": 2, "completion_mode": "Indexed"}
+    await world.client.create(job(**spec))
+    found = await indexed_pods(world, 0, 1)
+    await world.set_phase(found[0], "Failed", exit_code=1)
+    await status(world, failed=1, failed_indexes="")
+    await world.quiet()
+    await indexed_pods(world, 1)
+    world.clock.step(11)
+    found = await indexed_pods(world, 0, 1)
+    assert found[0].metadata.annotations[FAILURES] == "1"
+    assert found[1].metadata.annotations[FAILURES] == "0"
+    await world.set_phase(found[0], "Failed", exit_code=1)
+    await status(world, failed=2, failed_indexes="0")
+    world.clock.step(60)
+    await world.quiet()
+    await indexed_pods(world, 1)
+    await world.set_phase(found[1], "Succeeded")
+    failed = await condition(world, "Failed", "FailedIndexes")
+    assert failed.message == "Job has failed indexes"
+    await status(world, completed_indexes="1", failed_indexes="0", succeeded=1, active=0)
+
+
+async def test_too_many_failed_indexes(world):
+    spec = {"backoff_limit_per_index": 0, "max_failed_indexes": 1, "completions": 4, "parallelism": 3}
+    await world.client.create(job(completion_mode="Indexed", **spec))
+    found = await indexed_pods(world, 0, 1, 2)
+    await world.set_phase(found[0], "Failed", exit_code=1)
+    found = await indexed_pods(world, 1, 2, 3)
+    await world.set_phase(found[1], "Failed", exit_code=1)
+    await condition(world, "Failed", "MaxFailedIndexesExceeded")
+    await status(world, failed_indexes="0,1", failed=2, active=0)
+
+
+async def test_failures_that_the_policy_ignores_do_not_count(world):
+    rules = [rule("Ignore", 3, 5)]
+    await world.client.create(job(backoff_limit=0, pod_failure_policy={"rules": rules}))
+    (pod,) = await active(world, 1)
+    await world.set_phase(pod, "Failed", exit_code=5)
+    world.clock.step(11)
+    (again,) = await active(world, 1)
+    assert again.metadata.name != pod.metadata.name
+    await status(world, failed=0)
+    await world.set_phase(again, "Failed", exit_code=4)
+    await condition(world, "Failed", "BackoffLimitExceeded")
+
+
+async def test_a_failure_that_fails_the_job(world):
+    await world.client.create(job(parallelism=2, completions=2, pod_failure_policy={"rules": [rule("FailJob", 42)]}))
+    first, _ = await active(world, 2)
+    await world.set_phase(first, "Failed", exit_code=42)
+    failed = await condition(world, "Failed", "PodFailurePolicy")
+    where = f"default/{first.metadata.name}"
+    assert failed.message == (
+        f"Container main for pod {where} failed with exit code 42 matching FailJob rule at index 0"
+    )
+    await condition(world, "FailureTarget", "PodFailurePolicy")
+    await active(world, 0)
+
+
+async def test_a_failure_that_fails_its_index(world):
+    spec = {"backoff_limit_per_index": 5, "completions": 2, "parallelism": 2, "completion_mode": "Indexed"}
+    await world.client.create(job(pod_failure_policy={"rules": [rule("FailIndex", 42)]}, **spec))
+    found = await indexed_pods(world, 0, 1)
+    await world.set_phase(found[0], "Failed", exit_code=42)
+    await status(world, failed_indexes="0", failed=1)
+    await world.set_phase(found[1], "Succeeded")
+    await condition(world, "Failed", "FailedIndexes")
+
+
+async def stop_slowly(world, pod):
+    """The pod has a node, so that its deletion takes until the node's agent has stopped it."""
+    meta = pod.metadata
+    await world.client.patch(Pod, meta.name, {"spec": {"nodeName": "here"}}, meta.namespace)
+    await world.client.delete(Pod, meta.name, meta.namespace)
+
+
+async def test_a_pod_that_stops_is_replaced_at_once_or_when_it_has_stopped(world):
+    await world.client.create(job())
+    (pod,) = await active(world, 1)
+    await stop_slowly(world, pod)
+    await status(world, active=1, terminating=1)
+    await world.client.create(job("later", pod_replacement_policy="Failed"))
+
+    async def first():
+        return await world.pods(**{"job-name": "later"})
+
+    (pod,) = await world.until(first)
+    await stop_slowly(world, pod)
+
+    async def stopping():
+        found = (await get(world, "later")).status
+        return (found.active, found.terminating) == (0, 1)
+
+    await world.until(stopping)
+    await world.quiet()
+    assert len(await world.pods(**{"job-name": "later"})) == 1
+    await world.finish_deletion(pod)
+
+    async def replaced():
+        found = await world.pods(**{"job-name": "later"})
+        return [p.metadata.uid for p in found] not in ([], [pod.metadata.uid])
+
+    await world.until(replaced)
+
+
+async def test_a_job_has_ended_when_its_last_pod_has(world):
+    await world.client.create(job(active_deadline_seconds=60))
+    (pod,) = await active(world, 1)
+    await world.client.patch(Pod, pod.metadata.name, {"spec": {"nodeName": "here"}}, NS)
+    world.clock.step(61)
+    await condition(world, "FailureTarget", "DeadlineExceeded")
+    await world.quiet()
+    assert not policy.is_finished(await get(world))
+    await world.finish_deletion(pod)
+    await condition(world, "Failed", "DeadlineExceeded")
+
+
+async def test_an_indexed_job_shrinks_and_grows(world):
+    await world.client.create(job(completions=3, parallelism=3, completion_mode="Indexed"))
+    await indexed_pods(world, 0, 1, 2)
+    for size in (1, 2):
+        await world.client.patch(Job, "task", {"spec": {"completions": size, "parallelism": size}}, NS)
+        await indexed_pods(world, *range(size))
+
+
+async def test_somebody_elses_job_is_left_alone_until_it_expires(world):
+    await world.client.create(job(managed_by="kueue.x-k8s.io/multikueue", ttl_seconds_after_finished=10))
+    await world.quiet()
     assert await world.pods() == []
+    assert (await get(world)).status.start_time is None
+    now = world.clock.now().isoformat().replace("+00:00", "Z")
+    done = {"type": "Complete", "status": "True", "lastTransitionTime": now}
+    await world.client.patch(Job, "task", {"status": {"conditions": [done]}}, NS, subresource="status")
+    world.clock.step(11)
+    await world.gone(Job, "task")
 
 
 async def test_everything_goes_with_the_job(world):
@@ -258,7 +423,7 @@ async def test_everything_goes_with_the_job(world):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "text"), [(set(), ""), ({0}, "0"), ({0, 1, 2, 5}, "0-2,5"), ({3, 7, 8}, "3,7-8"), ({1, 3}, "1,3")]
+    ("numbers", "text"), [(set(), ""), ({0}, "0"), ({0, 1, 2, 5}, "0-2,5"), ({3, 7, 8}, "3,7,8"), ({1, 3}, "1,3")]
 )
 def test_numbers(numbers, text):
     assert policy.format_numbers(numbers) == text
@@ -271,7 +436,7 @@ def test_an_account_that_somebody_broke_is_empty(text):
 
 
 def test_an_account_survives_writing():
-    account = policy.Account({0, 1, 5}, {2}, {7})
+    account = policy.Account({0, 1, 5}, {2}, {3}, {7}, {8}, Counter({4: 1, 8: 2, 9: 1}))
     assert policy.Account.parse(str(account)) == account
 
 

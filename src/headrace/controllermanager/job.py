@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import core
 from headrace.api.errors import AlreadyExists, NotFound, StatusError
 from headrace.controllermanager import job_policy as policy
+from headrace.controllermanager import job_verdict_policy as verdicts
 from headrace.controllermanager import pods
 from headrace.controllermanager.types import Job, PodManifest
 from headrace.machinery.controller import DONE, Controller, Result
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from headrace.machinery.events import EventRecorder
 
 BURST = 500
+MANAGER = "kubernetes.io/job-controller"
+FAILURES = "batch.kubernetes.io/job-index-failure-count"
 
 
 class JobController(Controller[Job]):
@@ -31,18 +34,17 @@ class JobController(Controller[Job]):
 
     async def reconcile(self, obj: Job) -> Result:
         """Count what ended, decide, create and delete."""
-        if obj.metadata.deletion_timestamp is not None or obj.spec.managed_by not in {
-            None,
-            "kubernetes.io/job-controller",
-        }:
+        if obj.metadata.deletion_timestamp is not None:
             return DONE
         if policy.is_finished(obj):
             return await self._expire(obj)
+        if obj.spec.managed_by not in {None, MANAGER}:
+            return DONE
         # Attempts and their count are read live: a cache that lags would forget an attempt and make it again.
         live = await self._client.get(Job, obj.metadata.name, obj.metadata.namespace)
         account = policy.Account.parse(live.metadata.annotations.get(policy.ACCOUNT, ""))
         mine = await self._pods(obj)
-        if policy.settle(account, mine):
+        if policy.settle(obj, account, mine):
             patch = {"metadata": {"annotations": {policy.ACCOUNT: str(account)}}}
             meta = live.metadata
             live = await self._client.patch(
@@ -57,24 +59,11 @@ class JobController(Controller[Job]):
 
     async def _decide(self, obj: Job, account: policy.Account, mine: list[core.Pod], active: list[core.Pod]) -> Result:
         now = self._clock.now()
-        refusal = policy.refused(obj)
-        if refusal:
-            await self._fail(obj, mine, active, "Unsupported", refusal)
-            return DONE
         if obj.status.start_time is None and not obj.spec.suspend:
             obj.status.start_time = now
-        if policy.done(obj, account, active):
-            await self._delete(obj, mine, active)
-            message = "Reached expected number of succeeded pods"
-            policy.set_condition(obj, "SuccessCriteriaMet", "True", "CompletionsReached", message, now=now)
-            policy.set_condition(obj, "Complete", "True", "CompletionsReached", message, now=now)
-            obj.status.completion_time = now
-            await self._events.normal(obj, "Completed", "Job completed")
-            return self._after_finish(obj)
-        failure = policy.failure(obj, account, active, now)
-        if failure is not None:
-            await self._fail(obj, mine, active, *failure)
-            return self._after_finish(obj)
+        found = verdicts.verdict(obj, account, mine, active, now)
+        if found is not None:
+            return await self._conclude(obj, mine, active, found)
         if obj.spec.suspend:
             await self._suspend(obj, mine, active)
             return DONE
@@ -95,27 +84,46 @@ class JobController(Controller[Job]):
         self, obj: Job, account: policy.Account, mine: list[core.Pod], active: list[core.Pod]
     ) -> float | None:
         """Create what is missing, delete what is too much; seconds until the backoff is over, if it holds."""
+        doomed = policy.misplaced(obj, active)
+        active = [pod for pod in active if pod not in doomed]
         wanted = policy.wanted_active(obj, account, len(active))
-        if len(active) > wanted:
-            surplus = sorted(active, key=pods.deletion_order)[: len(active) - wanted]
-            await self._delete(obj, mine, surplus)
+        surplus = len(active) - wanted
+        if surplus > 0:
+            doomed += sorted(active, key=pods.deletion_order)[:surplus]
+        if doomed:
+            await self._delete(obj, mine, doomed)
             return None
-        number = min(wanted - len(active), BURST)
+        held = policy.holding(obj, mine)
+        number = min(wanted - len(held), BURST)
         if number <= 0:
             return None
-        left = policy.backoff_left(mine, self._clock.now())
-        if left > 0:
-            return left
-        indexes: list[int | None] = [None] * number
-        if policy.indexed(obj):
-            indexes = list(policy.missing_indexes(obj, account, active)[:number])
+        indexes, after = self._due(obj, account, mine, held, number)
         for attempt, index in zip(policy.free_attempts(account, mine), indexes, strict=False):
-            created = await self._create(obj, attempt, index)
-            mine.append(created)
-        return None
+            mine.append(await self._create(obj, account, attempt, index))
+        return after
 
-    async def _create(self, obj: Job, attempt: int, index: int | None) -> core.Pod:
+    def _due(
+        self, obj: Job, account: policy.Account, mine: list[core.Pod], held: list[core.Pod], number: int
+    ) -> tuple[list[int | None], float | None]:
+        """What to create now (indexes, or as many times None), and seconds until more may be created."""
+        now = self._clock.now()
+        missing: list[int | None] = [None] * number
+        after: float | None = None
+        if policy.indexed(obj):
+            indexes = policy.missing_indexes(obj, account, held)
+            if obj.spec.backoff_limit_per_index is not None:
+                indexes, after = policy.due_indexes(account, indexes, mine, now)
+            missing = list(indexes[:number])
+        if obj.spec.backoff_limit_per_index is None:
+            left = policy.backoff_left(mine, now)
+            if left > 0:
+                return [], left
+        return missing, after
+
+    async def _create(self, obj: Job, account: policy.Account, attempt: int, index: int | None) -> core.Pod:
         manifest = manifest_of(obj, attempt, index)
+        if index is not None and obj.spec.backoff_limit_per_index is not None:
+            manifest.metadata.annotations[FAILURES] = str(account.index_failures[index])
         meta = manifest.metadata
         try:
             created = await self._client.create(manifest)
@@ -144,12 +152,23 @@ class JobController(Controller[Job]):
             pod.metadata.deletion_timestamp = self._clock.now()
             await self._events.normal(obj, "SuccessfulDelete", f"Deleted pod: {meta.name}")
 
-    async def _fail(self, obj: Job, mine: list[core.Pod], active: list[core.Pod], reason: str, message: str) -> None:
+    async def _conclude(
+        self, obj: Job, mine: list[core.Pod], active: list[core.Pod], found: verdicts.Verdict
+    ) -> Result:
+        """Say how the job ends, stop what still runs, and when nothing does any more let it end."""
         await self._delete(obj, mine, active)
         now = self._clock.now()
-        policy.set_condition(obj, "FailureTarget", "True", reason, message, now=now)
-        policy.set_condition(obj, "Failed", "True", reason, message, now=now)
-        await self._events.warning(obj, reason, message)
+        first, last = ("SuccessCriteriaMet", "Complete") if found.success else ("FailureTarget", "Failed")
+        policy.set_condition(obj, first, "True", found.reason, found.message, now=now)
+        if any(not pods.finished(pod) for pod in mine):
+            return DONE
+        policy.set_condition(obj, last, "True", found.reason, found.message, now=now)
+        if found.success:
+            obj.status.completion_time = now
+            await self._events.normal(obj, "Completed", "Job completed")
+        else:
+            await self._events.warning(obj, found.reason, found.message)
+        return self._after_finish(obj)
 
     async def _suspend(self, obj: Job, mine: list[core.Pod], active: list[core.Pod]) -> None:
         await self._delete(obj, mine, active)
@@ -221,5 +240,7 @@ def _count(obj: Job, account: policy.Account, mine: list[core.Pod]) -> None:
     if policy.indexed(obj):
         status.succeeded = len(account.indexes)
         status.completed_indexes = policy.format_numbers(account.indexes)
+        if obj.spec.backoff_limit_per_index is not None:
+            status.failed_indexes = policy.format_numbers(account.failed_indexes)
     else:
         status.succeeded = len(account.succeeded)

@@ -1,8 +1,9 @@
 """What a Job needs next, as pure functions (upstream: pkg/controller/job).
 
 Every pod of a job is an attempt with a number; the number makes its name, so that no attempt can exist twice. What
-became of attempts is kept as two sets of numbers in an annotation of the Job, written before anything is decided
-on it: a finished pod that is deleted afterwards stays counted, and a restart counts nothing twice.
+became of attempts is kept as sets of numbers in an annotation of the Job, written before anything is decided
+on it: a finished pod that is deleted afterwards stays counted, and a restart counts nothing twice. When a job has
+ended, and why, is `job_verdict_policy`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.api.core import PodCondition
+from headrace.controllermanager import job_failures_policy as failures
 from headrace.controllermanager import pods
 
 if TYPE_CHECKING:
@@ -29,35 +32,59 @@ BACKOFF_BASE = 10.0
 BACKOFF_MAX = 360.0
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _STRIDE = 6_700_417
+_RANGE = 3
+"""Two neighbours are listed, three are a range."""
 
 
 @dataclass
 class Account:
-    """Numbers of the attempts that have ended, and the indexes that are done."""
+    """Numbers of the attempts that have ended, and what became of indexes."""
 
     succeeded: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
+    ignored: set[int] = field(default_factory=set)
+    """Attempts that failed in a way that the pod failure policy does not count."""
     indexes: set[int] = field(default_factory=set)
+    """Indexes that are done."""
+    failed_indexes: set[int] = field(default_factory=set)
+    """Indexes that are given up."""
+    index_failures: Counter[int] = field(default_factory=Counter)
+    """How often each index has failed; kept where each index has a limit of its own."""
 
     @classmethod
     def parse(cls, text: str) -> Account:
         """From the annotation; what does not parse is ignored."""
         account = cls()
-        fields = {"succeeded": account.succeeded, "failed": account.failed, "indexes": account.indexes}
+        sets = account._sets()
         for item in text.split(";"):
             name, _, numbers = item.partition("=")
-            if name in fields:
-                fields[name].update(parse_numbers(numbers))
+            if name in sets:
+                sets[name].update(parse_numbers(numbers))
+            elif name.startswith("tried") and name.removeprefix("tried").isdecimal():
+                times = int(name.removeprefix("tried"))
+                account.index_failures.update(dict.fromkeys(parse_numbers(numbers), times))
         return account
 
     def __str__(self) -> str:
-        pairs = (("succeeded", self.succeeded), ("failed", self.failed), ("indexes", self.indexes))
+        tried: dict[str, set[int]] = {}
+        for index, times in self.index_failures.items():
+            tried.setdefault(f"tried{times}", set()).add(index)
+        pairs = [*self._sets().items(), *sorted(tried.items())]
         return ";".join(f"{name}={format_numbers(numbers)}" for name, numbers in pairs if numbers)
+
+    def _sets(self) -> dict[str, set[int]]:
+        return {
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "ignored": self.ignored,
+            "indexes": self.indexes,
+            "failed-indexes": self.failed_indexes,
+        }
 
     @property
     def ended(self) -> set[int]:
         """All attempts that have ended."""
-        return self.succeeded | self.failed
+        return self.succeeded | self.failed | self.ignored
 
 
 def parse_numbers(text: str) -> set[int]:
@@ -71,11 +98,11 @@ def parse_numbers(text: str) -> set[int]:
 
 
 def format_numbers(numbers: Iterable[int]) -> str:
-    """Numbers as `0-2,5`, as upstream writes completed indexes."""
+    """Numbers as `0-2,5,6`, as upstream writes completed indexes."""
     out = []
     for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]
-        out.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
+        out += [str(n) for n in members] if len(members) < _RANGE else [f"{members[0]}-{members[-1]}"]
     return ",".join(out)
 
 
@@ -104,22 +131,36 @@ def pod_name(job: Job, attempt: int, index: int | None) -> str:
     return f"{stem}-{suffix}"
 
 
-def settle(account: Account, found: Iterable[Pod]) -> bool:
+def settle(job: Job, account: Account, found: Iterable[Pod]) -> bool:
     """Count attempts that have ended and are not counted yet; whether there were any."""
     changed = False
     for pod in found:
         attempt = attempt_of(pod)
         if attempt is None or attempt in account.ended or not pods.finished(pod):
             continue
+        index = index_of(pod)
         if pod.status.phase == "Succeeded":
             account.succeeded.add(attempt)
-            index = index_of(pod)
             if index is not None:
                 account.indexes.add(index)
         else:
-            account.failed.add(attempt)
+            _settle_failure(job, account, pod, attempt, index)
         changed = True
     return changed
+
+
+def _settle_failure(job: Job, account: Account, pod: Pod, attempt: int, index: int | None) -> None:
+    action = failures.match(job.spec.pod_failure_policy, pod).action
+    if action == "Ignore":
+        account.ignored.add(attempt)
+        return
+    account.failed.add(attempt)
+    limit = job.spec.backoff_limit_per_index
+    if limit is None or index is None:
+        return
+    account.index_failures[index] += 1
+    if action == "FailIndex" or account.index_failures[index] > limit:
+        account.failed_indexes.add(index)
 
 
 def free_attempts(account: Account, found: Iterable[Pod]) -> Iterator[int]:
@@ -131,49 +172,6 @@ def free_attempts(account: Account, found: Iterable[Pod]) -> Iterator[int]:
 def indexed(job: Job) -> bool:
     """Whether each completion has an index."""
     return job.spec.completion_mode == "Indexed"
-
-
-def refused(job: Job) -> str:
-    """Why this job cannot run here; empty when it can."""
-    spec = job.spec
-    for name, value in (
-        ("podFailurePolicy", spec.pod_failure_policy),
-        ("successPolicy", spec.success_policy),
-        ("backoffLimitPerIndex", spec.backoff_limit_per_index),
-    ):
-        if value is not None:
-            return f"spec.{name} is not supported by this platform: remove it from the Job"
-    return ""
-
-
-def done(job: Job, account: Account, active: list[Pod]) -> bool:
-    """Whether the job has succeeded."""
-    completions = job.spec.completions
-    if completions is None:
-        return bool(account.succeeded) and not active
-    if indexed(job):
-        return len({i for i in account.indexes if i < completions}) >= completions
-    return len(account.succeeded) >= completions
-
-
-def failure(job: Job, account: Account, active: list[Pod], now: dt.datetime) -> tuple[str, str] | None:
-    """(reason, message) when the job has failed for good."""
-    limit = 6 if job.spec.backoff_limit is None else job.spec.backoff_limit
-    restarts = _restarts(job, active)
-    if len(account.failed) > limit or restarts > limit or (restarts == limit > 0):
-        return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
-    left = deadline_left(job, now)
-    if left is not None and left <= 0:
-        return "DeadlineExceeded", "Job was active longer than specified deadline"
-    return None
-
-
-def _restarts(job: Job, active: list[Pod]) -> int:
-    if (job.spec.template.get("spec") or {}).get("restartPolicy") != "OnFailure":
-        return 0
-    return sum(
-        s.restart_count for pod in active for s in (*pod.status.container_statuses, *pod.status.init_container_statuses)
-    )
 
 
 def deadline_left(job: Job, now: dt.datetime) -> float | None:
@@ -189,25 +187,81 @@ def wanted_active(job: Job, account: Account, active: int) -> int:
     parallelism = 1 if spec.parallelism is None else spec.parallelism
     if spec.completions is None:
         return min(parallelism, active) if account.succeeded else parallelism
-    finished = len(account.indexes) if indexed(job) else len(account.succeeded)
+    finished = len(account.indexes | account.failed_indexes) if indexed(job) else len(account.succeeded)
     return min(parallelism, max(spec.completions - finished, 0))
 
 
-def missing_indexes(job: Job, account: Account, active: Iterable[Pod]) -> list[int]:
-    """Indexes that are neither done nor being worked on, lowest first."""
-    busy = {index_of(pod) for pod in active}
-    return [i for i in range(job.spec.completions or 0) if i not in account.indexes and i not in busy]
+def replaces_terminating(job: Job) -> bool:
+    """Whether a pod that is being stopped is replaced at once, and not only when it has ended."""
+    if job.spec.pod_replacement_policy:
+        return job.spec.pod_replacement_policy != "Failed"
+    return job.spec.pod_failure_policy is None
+
+
+def holding(job: Job, found: Iterable[Pod]) -> list[Pod]:
+    """The pods whose places are taken: those that run, and where only ended ones are replaced those that stop."""
+    wait = not replaces_terminating(job)
+    return [pod for pod in found if pods.active(pod) or (wait and not pods.finished(pod))]
+
+
+def misplaced(job: Job, active: Iterable[Pod]) -> list[Pod]:
+    """Pods of an indexed job whose index no longer counts, or that another one has too."""
+    if not indexed(job):
+        return []
+    taken: set[int] = set()
+    doomed = []
+    for pod in sorted(active, key=pods.deletion_order, reverse=True):
+        index = index_of(pod)
+        if index is None or index >= (job.spec.completions or 0) or index in taken:
+            doomed.append(pod)
+        else:
+            taken.add(index)
+    return doomed
+
+
+def missing_indexes(job: Job, account: Account, held: Iterable[Pod]) -> list[int]:
+    """Indexes that are neither done, given up nor being worked on, lowest first."""
+    busy = {index_of(pod) for pod in held} | account.indexes | account.failed_indexes
+    return [i for i in range(job.spec.completions or 0) if i not in busy]
+
+
+def due_indexes(
+    account: Account, indexes: Iterable[int], found: Iterable[Pod], now: dt.datetime
+) -> tuple[list[int], float | None]:
+    """Those of these indexes whose own backoff is over, and the seconds until the next one's is."""
+    last: dict[int, dt.datetime] = {}
+    ignored: Counter[int] = Counter()
+    for pod in found:
+        index = index_of(pod)
+        if index is None or pod.status.phase != "Failed":
+            continue
+        last[index] = max(finish_time(pod), last.get(index, finish_time(pod)))
+        ignored[index] += attempt_of(pod) in account.ignored
+    due: list[int] = []
+    waits: list[float] = []
+    for index in indexes:
+        tries = account.index_failures[index] + ignored[index]
+        left = _delay(tries) - (now - last[index]).total_seconds() if index in last else 0.0
+        if left > 0:
+            waits.append(left)
+        else:
+            due.append(index)
+    return due, min(waits, default=None)
+
+
+def _delay(failed: int) -> float:
+    """Seconds to wait after so many failures: 10, 20, 40 … 360."""
+    return min(BACKOFF_BASE * 2.0 ** min(failed - 1, 30), BACKOFF_MAX) if failed else 0.0
 
 
 def backoff_left(found: Iterable[Pod], now: dt.datetime) -> float:
     """Seconds to wait before the next attempt: 10, 20, 40 … 360 after each failure since the last success."""
     ended = [(finish_time(pod), pod.status.phase) for pod in found if pods.finished(pod)]
     last_success = max((t for t, phase in ended if phase == "Succeeded"), default=None)
-    failures = [t for t, phase in ended if phase == "Failed" and (last_success is None or t > last_success)]
-    if not failures:
+    failed = [t for t, phase in ended if phase == "Failed" and (last_success is None or t > last_success)]
+    if not failed:
         return 0.0
-    delay = min(BACKOFF_BASE * 2.0 ** (len(failures) - 1), BACKOFF_MAX)
-    return max(delay - (now - max(failures)).total_seconds(), 0.0)
+    return max(_delay(len(failed)) - (now - max(failed)).total_seconds(), 0.0)
 
 
 def finish_time(pod: Pod) -> dt.datetime:

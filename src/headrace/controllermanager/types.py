@@ -98,7 +98,7 @@ class Deployment(Object):
 
 
 class JobSpec(Struct):
-    """See api.batch, and the fields that are refused in words."""
+    """See api.batch; the policies stay plain JSON."""
 
     template: Template = {}
     parallelism: int | None = None
@@ -111,6 +111,8 @@ class JobSpec(Struct):
     pod_failure_policy: dict[str, Any] | None = None
     success_policy: dict[str, Any] | None = None
     backoff_limit_per_index: int | None = None
+    max_failed_indexes: int | None = None
+    pod_replacement_policy: str | None = None
     managed_by: str | None = None
 
 
@@ -126,6 +128,7 @@ class JobStatus(Struct):
     failed: int = 0
     terminating: int | None = None
     completed_indexes: str = ""
+    failed_indexes: str | None = None
 
 
 class Job(Object):

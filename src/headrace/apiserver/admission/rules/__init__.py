@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.apiserver.admission.rules import classes, limits, others, pods, workloads
+from headrace.apiserver.admission.rules import classes, jobs, limits, others, pods, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("apps", "StatefulSet"): workloads.stateful_set,
     ("apps", "DaemonSet"): workloads.daemon_set,
     ("apps", "ControllerRevision"): workloads.controller_revision,
-    ("batch", "Job"): workloads.job,
-    ("batch", "CronJob"): workloads.cron_job,
+    ("batch", "Job"): jobs.job,
+    ("batch", "CronJob"): jobs.cron_job,
     ("networking.k8s.io", "Ingress"): classes.ingress,
     ("networking.k8s.io", "IngressClass"): classes.ingress_class,
     ("networking.k8s.io", "NetworkPolicy"): classes.network_policy,
@@ -55,7 +55,7 @@ _UPDATE: dict[tuple[str, str], Callable[[Json, Json], Iterator[Cause]]] = {
     ("apps", "StatefulSet"): workloads.stateful_set_update,
     ("apps", "DaemonSet"): workloads.selector_update,
     ("apps", "ControllerRevision"): workloads.controller_revision_update,
-    ("batch", "Job"): workloads.job_update,
+    ("batch", "Job"): jobs.job_update,
     ("networking.k8s.io", "IngressClass"): classes.ingress_class_update,
     ("scheduling.k8s.io", "PriorityClass"): classes.priority_class_update,
     ("node.k8s.io", "RuntimeClass"): classes.runtime_class_update,

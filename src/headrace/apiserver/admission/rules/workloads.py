@@ -1,4 +1,4 @@
-"""Rules of the controllers of pods."""
+"""Rules of the controllers of pods that run for ever; those of jobs are in `jobs`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from headrace.api import _wire
 from headrace.api.meta import LabelSelector
 from headrace.apiserver.admission.rules import fields as f
 from headrace.apiserver.admission.rules import pods
-from headrace.machinery import cron
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +25,6 @@ STATEFUL_SET_CHANGES = (
     "persistentVolumeClaimRetentionPolicy",
     "minReadySeconds",
 )
-CRON_JOB_NAME = 52
-"""Eleven characters are left for what is added to the names of its jobs."""
 
 
 def _template_of(spec: Json) -> Json:
@@ -196,93 +193,3 @@ def controller_revision_update(new: Json, old: Json) -> Iterator[Cause]:
     """What a revision says is fixed; only its number moves."""
     if new.get("data") != old.get("data"):
         yield f.immutable("data", "the revision's data")
-
-
-def job(obj: Json) -> Iterator[Cause]:
-    """A Job."""
-    yield from _job_spec(obj.get("spec") or {}, "spec")
-
-
-def _job_spec(spec: Json, path: str) -> Iterator[Cause]:
-    for key in (
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "backoffLimitPerIndex",
-        "ttlSecondsAfterFinished",
-    ):
-        yield from f.non_negative(f"{path}.{key}", spec.get(key))
-    if "completionMode" in spec or path == "spec":
-        yield from f.one_of(f"{path}.completionMode", spec.get("completionMode"), ("NonIndexed", "Indexed"))
-    if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
-        yield f.required(f"{path}.completions", "when completion mode is Indexed")
-    yield from pods.template(_template_of(spec), f"{path}.template")
-    policy = (_template_of(spec).get("spec") or {}).get("restartPolicy")
-    if policy == "Always":
-        yield f.unsupported(f"{path}.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
-
-
-def cron_job(obj: Json) -> Iterator[Cause]:
-    """A CronJob."""
-    spec = obj.get("spec") or {}
-    if len(obj["metadata"].get("name") or "") > CRON_JOB_NAME:
-        yield f.invalid("metadata.name", obj["metadata"]["name"], f"must be no more than {CRON_JOB_NAME} characters")
-    yield from _schedule(spec)
-    yield from f.one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
-    for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
-        yield from f.non_negative(f"spec.{key}", spec.get(key))
-    job_spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    for key in ("selector", "manualSelector"):
-        if job_spec.get(key):
-            yield f.invalid(f"spec.jobTemplate.spec.{key}", job_spec[key], f"`{key}` will be auto-generated")
-    yield from _job_spec(job_spec, "spec.jobTemplate.spec")
-
-
-def _schedule(spec: Json) -> Iterator[Cause]:
-    text, zone = spec.get("schedule") or "", spec.get("timeZone")
-    if not text:
-        yield f.required("spec.schedule")
-    elif "TZ" in text:
-        yield f.invalid(
-            "spec.schedule", text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead to set a time zone"
-        )
-    else:
-        try:
-            cron.parse(text)
-        except ValueError as error:
-            yield f.invalid("spec.schedule", text, str(error))
-    if zone == "":
-        yield f.invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string")
-    elif zone is not None:
-        try:
-            cron.zone_of(zone)
-        except ValueError as error:
-            yield f.invalid("spec.timeZone", zone, str(error))
-
-
-def job_update(new: Json, old: Json) -> Iterator[Cause]:
-    """Template, selector and completions are fixed; a suspended job that never ran may be scheduled elsewhere."""
-    before, after = old.get("spec") or {}, new.get("spec") or {}
-    if _without_directives(before, old) != _without_directives(after, old):
-        yield f.immutable("spec.template", "the pod template")
-    for key in ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        if before.get(key) != after.get(key):
-            yield f.immutable(f"spec.{key}", after.get(key))
-    if before.get("completions") != after.get("completions"):
-        elastic = after.get("completionMode") == "Indexed" and after.get("completions") == after.get("parallelism")
-        if not elastic:
-            yield f.immutable("spec.completions", after.get("completions"))
-
-
-def _without_directives(spec: Json, old: Json) -> Json:
-    template = _template_of(spec)
-    never_ran = (old.get("spec") or {}).get("suspend") and not (old.get("status") or {}).get("startTime")
-    if not never_ran:
-        return template
-    inner = {
-        k: v
-        for k, v in (template.get("spec") or {}).items()
-        if k not in ("nodeSelector", "tolerations", "affinity", "schedulingGates")
-    }
-    return {"spec": inner}
