@@ -211,11 +211,12 @@ async def test_variables_that_imports_read_must_be_the_same(warm):
     assert await warm.is_warm(preload=("reader",), env={"OTHER": "1"})
 
 
-async def test_a_hanging_server_is_replaced_by_a_cold_start(warm):
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_a_server_that_hangs_or_is_killed_is_replaced_by_a_cold_start(warm, number):
     await warm.wait()
     servers = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_server(p.name)]
     for pid in servers:
-        os.kill(pid, signal.SIGSTOP)
+        os.kill(pid, number)
     ended = await warm.run("after.py", "print('cold')", warm=True)
     assert ended.out == "cold\n"
     await eventually(lambda: not any(_is_server(str(pid)) for pid in servers))

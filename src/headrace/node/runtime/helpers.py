@@ -38,6 +38,7 @@ class Helpers:
         self._spawner = SpawnerLink(settings.run / spawner.SOCKET)
         self._holder = HolderLink(settings.run / network.SOCKET)
         self._launching = asyncio.Lock()
+        self._node_ns = -1
 
     async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """A request to the spawner, which is started (again) when it is not there. Raises StartFailed."""
@@ -112,12 +113,29 @@ class Helpers:
 
     async def hold(self, op: str, **fields: Any) -> tuple[dict[str, Any], list[int]]:
         """A request to the network holder, which the spawner starts again when it is not there."""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
+                if attempt:
+                    await self.ensure_network()
                 return await self._holder.call(op, **fields)
             except HelperGone:
-                await self.ask("network")
-        return await self._holder.call(op, **fields)
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                log.warning("the node's network holder went away; starting it again")
+        raise AssertionError
+
+    async def ensure_network(self) -> None:
+        """Have a network holder, and hold the node's network with it: whichever of them dies, it lives on."""
+        held = None if self._node_ns < 0 else [os.getpid(), linux.start_time(os.getpid()), self._node_ns]
+        await self.ask("network", held=held)
+        _, fds = await self._holder.call("node")
+        self._let_go()
+        self._node_ns = fds[0]
+
+    def _let_go(self) -> None:
+        if self._node_ns >= 0:
+            os.close(self._node_ns)
+            self._node_ns = -1
 
     def hold_now(self, op: str, **fields: Any) -> list[int]:
         """The descriptors that a request to the network holder gives, without asyncio."""
@@ -142,6 +160,7 @@ class Helpers:
         """Disconnect; the helpers go on."""
         await self._spawner.close()
         self._holder.close()
+        self._let_go()
 
     async def end(self) -> None:
         """Ask the helper processes to end, and wait until they have."""

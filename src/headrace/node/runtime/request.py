@@ -32,6 +32,7 @@ def start_request(
         "cgroup": f"{pod.uid}-{spec.id}",
         "hostname": pod.hostname,
         "host_network": pod.host_network,
+        "ip": pod.ip,
         "argv": list(spec.argv),
         "env": env,
         "cwd": spec.cwd or "/",

@@ -91,7 +91,7 @@ class SandboxRuntime:
         self._hidden, self._exposed = visible.hidden(self._settings), visible.exposed(self._settings)
         try:
             hello = await self._helpers.ask("hello")
-            await self._helpers.ask("network")
+            await self._helpers.ensure_network()
             await self._probe()
         except (StartFailed, OSError) as error:
             raise RuntimeUnavailable(diagnosis.explain(str(error), facts)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
 
@@ -27,6 +28,8 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _AT_EMPTY_PATH = 0x1000
 _MNT_DETACH = 2
+
+_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
 
 _SYS_MOUNT_SETATTR = 442
 _SYS_CLOSE_RANGE = 436
@@ -72,6 +75,26 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """Join the namespaces behind a namespace descriptor, or several behind a pidfd."""
     _check(_setns(fd, flags), "setns")
+
+
+def network_namespace(path: str) -> int:
+    """A descriptor of the network namespace behind a path of /proc; -1 when there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return -1
+    try:
+        if fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET:
+            return fd
+    except OSError:
+        pass  # a file of another kind
+    os.close(fd)
+    return -1
+
+
+def owner_of(namespace: int) -> int:
+    """A descriptor of the user namespace that owns another namespace."""
+    return fcntl.ioctl(namespace, _NS_GET_USERNS)
 
 
 def _raw(value: str | None) -> bytes | None:

@@ -4,7 +4,12 @@ It owns the bridge, makes and holds the pods' network namespaces, and hands over
 namespace, so that the control plane outside connects to pods and listens on service addresses itself. It
 survives the spawner and the control plane.
 
-Requests (see `_Holder`): hello, pod, drop, ns, pods, socket, listen, shutdown.
+They survive it too. The node's namespace, and with it the bridge and every cable, lives as long as anybody holds it:
+the spawner, the control plane and each supervisor do. The next holder finds it by them, and the pods' namespaces by
+the supervisors inside; so no connection breaks when a holder is killed. A pod in which nothing ran then gets its
+network again with its next start.
+
+Requests (see `_Holder`): hello, node, pod, drop, ns, pods, socket, listen, shutdown.
 """
 
 from __future__ import annotations
@@ -23,20 +28,22 @@ if TYPE_CHECKING:
 
     from .wire import Message
 
-PROTOCOL = 1
+PROTOCOL = 2
 SOCKET, RECORD = "network.sock", "network.json"
 _BRIDGE = "headrace0"
 _BACKLOG = 512
 _ORPHAN_CHECK_MS = 30_000
 
 
-def run(folder: str, config: Message, ready: int) -> None:
-    """In a fresh fork: make the node's network, say so on `ready`, serve. Never returns."""
+def run(folder: str, config: Message, ready: int, node_ns: int, pods: dict[str, tuple[str, int]]) -> None:
+    """In a fresh fork: make the node's network, or take over that of an earlier holder with its pods; say so on
+    `ready`, serve. Never returns.
+    """
     try:
+        holder = _Holder(config, node_ns, pods)
         listener = wire.listen(f"{folder}/{SOCKET}")
-        holder = _Holder(config)
         pid = os.getpid()
-        record = {"pid": pid, "start": linux.start_time(pid), "protocol": PROTOCOL}
+        record = {"pid": pid, "start": linux.start_time(pid), "protocol": PROTOCOL, "config": config}
         wire.write_file(f"{folder}/{RECORD}", record)
     except OSError as error:
         os.write(ready, str(error.strerror).encode())
@@ -94,9 +101,31 @@ def _answer(client: socket.socket, holder: _Holder, message: Message) -> None:
 class _Holder:
     """The node's network. Every handler returns a reply, descriptors to hand over, and which of them to close."""
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Message, node_ns: int, pods: dict[str, tuple[str, int]]) -> None:
         self._config = config
         self._prefix = int(config["pod_cidr"].split("/")[1])
+        self._pods = pods
+        self._count = 0
+        if node_ns < 0:
+            self._make()
+        else:
+            self._take_over(node_ns)
+
+    def _take_over(self, node_ns: int) -> None:
+        """Move into the network that an earlier holder made."""
+        self._user_ns = -1
+        if os.getuid():
+            self._user_ns = linux.owner_of(node_ns)
+            linux.setns(self._user_ns, linux.CLONE_NEWUSER)
+        linux.setns(node_ns, linux.CLONE_NEWNET)
+        self._node_ns = node_ns
+        self._link = Netlink()
+        self._bridge = socket.if_nametoindex(_BRIDGE)
+        numbers = [name[3:] for _, name in socket.if_nameindex() if name.startswith("pod")]
+        self._count = max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+    def _make(self) -> None:
+        config = self._config
         uid, gid = os.getuid(), os.getgid()
         linux.unshare(linux.CLONE_NEWNET | (linux.CLONE_NEWUSER if uid else 0))
         self._user_ns = -1
@@ -116,14 +145,14 @@ class _Holder:
         # With forwarding on and nowhere to forward to, connections to the outside fail at once, not after minutes.
         _sysctl("net/ipv4/ip_forward", "1")
         _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-        self._pods: dict[str, tuple[str, int]] = {}
-        self._count = 0
 
     def handle(self, message: Message) -> tuple[Message, Sequence[int], Sequence[int]]:
         """One request."""
         op = message["op"]
         if op == "hello":
             return {"protocol": PROTOCOL, "config": self._config, "pid": os.getpid()}, (), ()
+        if op == "node":
+            return {}, (self._node_ns,), ()
         if op == "pod":
             self._add(message["uid"], message["ip"])
             return {}, (), ()
@@ -134,7 +163,8 @@ class _Holder:
             pod = self._pods.get(message["uid"])
             if pod is None:
                 return {"errno": 2, "error": "the pod has no network"}, (), ()
-            return {}, (pod[1],) if self._user_ns < 0 else (pod[1], self._user_ns), ()
+            held = (pod[1], self._node_ns)
+            return {}, held if self._user_ns < 0 else (*held, self._user_ns), ()
         if op == "pods":
             return {"pods": {uid: pod[0] for uid, pod in self._pods.items()}}, (), ()
         if op == "socket":
@@ -218,16 +248,22 @@ class HolderClient:
         self._socket.close()
 
     def call(self, **message: object) -> tuple[Message, list[int]]:
-        """One request. Raises OSError with the holder's reason."""
+        """One request. Raises OSError with the holder's reason, ConnectionError when it has gone."""
         wire.send(self._socket, message)
-        reply, fds = wire.receive(self._socket)
+        try:
+            reply, fds = wire.receive(self._socket)
+        except EOFError as error:
+            raise ConnectionResetError(104, "the network holder has gone") from error
         if "error" in reply:
             raise OSError(reply["errno"], reply["error"])
         return reply, fds
 
 
-def start(folder: str, config: Message) -> HolderClient:
-    """Find the running network holder of this home, or fork one. Raises OSError."""
+def start(folder: str, config: Message, holders: Sequence[str] = ()) -> HolderClient:
+    """Find the running network holder of this home, or fork one. Raises OSError.
+
+    `holders` are paths in /proc where somebody may hold the network of a holder that has died.
+    """
     try:
         client = HolderClient(folder)
         hello, _ = client.call(op="hello")
@@ -238,14 +274,61 @@ def start(folder: str, config: Message) -> HolderClient:
             return client
         client.call(op="shutdown")
         client.close()
+    node_ns, pods = _left_behind(folder, config, holders)
+    try:
+        if node_ns >= 0:
+            try:
+                return _fork(folder, config, node_ns, pods)
+            except OSError as error:
+                os.write(2, f"network: what an earlier holder left cannot be taken over: {error.strerror}\n".encode())
+        return _fork(folder, config, -1, {})
+    finally:
+        for fd in (node_ns, *(pod_ns for _, pod_ns in pods.values())):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _left_behind(folder: str, config: Message, holders: Sequence[str]) -> tuple[int, dict[str, tuple[str, int]]]:
+    """The network of a holder that has died, by whoever holds it (-1 when nobody does), and its pods that live."""
+    record = wire.read_file(f"{folder}/{RECORD}")
+    if record is None or record.get("config") != config:
+        return -1, {}
+    node_ns = next((fd for path in holders if (fd := linux.network_namespace(path)) >= 0), -1)
+    pods: dict[str, tuple[str, int]] = {}
+    for uid in _names(f"{folder}/pods"):
+        pod = wire.read_file(f"{folder}/pods/{uid}/pod.json")
+        if pod is None or pod["host_network"]:
+            continue
+        for container in _names(f"{folder}/pods/{uid}/containers"):
+            state = wire.read_file(f"{folder}/pods/{uid}/containers/{container}/state.json")
+            if state is None or linux.start_time(state["supervisor"]) != state["supervisor_start"]:
+                continue
+            of_supervisor = f"/proc/{state['supervisor']}"
+            if node_ns < 0 and state.get("node_ns", -1) >= 0:
+                node_ns = linux.network_namespace(f"{of_supervisor}/fd/{state['node_ns']}")
+            pod_ns = linux.network_namespace(f"{of_supervisor}/ns/net")
+            if pod_ns >= 0:
+                pods[uid] = (pod["ip"], pod_ns)
+                break
+    return node_ns, pods
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _fork(folder: str, config: Message, node_ns: int, pods: dict[str, tuple[str, int]]) -> HolderClient:
     ready, ready_w = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.setsid()
         linux.set_process_name("headrace-net")
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        linux.close_all_but([ready_w])
-        run(folder, config, ready_w)
+        linux.close_all_but([ready_w, *([node_ns] if node_ns >= 0 else []), *(pod_ns for _, pod_ns in pods.values())])
+        run(folder, config, ready_w, node_ns, pods)
     os.close(ready_w)
     problem = b""
     while part := os.read(ready, 4096):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_SERVERS = 3
 _WARM_UP_SECONDS = 120.0
 _UNFIT_SECONDS = 600.0
+_DIED_SECONDS = 10.0
+"""Until one that served and was killed is started again."""
 
 _INERT = ("PYTHON_VERSION", "PYTHON_SHA256", "PYTHON_PIP_VERSION", "PYTHON_SETUPTOOLS_VERSION", "PYTHON_GET_PIP_")
 """What the Docker images of Python set and no interpreter reads."""
@@ -167,9 +169,9 @@ class ForkServers:
             self._give_up(key, reason)
         return server.ready
 
-    def _give_up(self, key: str, reason: str) -> None:
+    def _give_up(self, key: str, reason: str, seconds: float = _UNFIT_SECONDS) -> None:
         os.write(2, f"warm start of {key} is not possible: {reason}\n".encode())
-        self._unfit[key] = time.monotonic() + _UNFIT_SECONDS
+        self._unfit[key] = time.monotonic() + seconds
 
     def _start(self, key: str, program: str, preload: list[str], env: dict[str, str]) -> None:
         while len(self._servers) >= MAX_SERVERS:
@@ -200,7 +202,7 @@ class ForkServers:
                 reason = "its interpreter died" if server.ready else _first_word(server)
                 server.control.close()
                 del self._servers[key]
-                self._give_up(key, reason)
+                self._give_up(key, reason, _DIED_SECONDS if server.ready else _UNFIT_SECONDS)
 
     def expire(self, now: float) -> None:
         """End the servers that nobody has needed for a while."""
@@ -209,9 +211,15 @@ class ForkServers:
                 self._end(key)
 
     def stop(self) -> None:
-        """End all."""
+        """End all, and wait until they have."""
+        pids = [server.pid for server in self._servers.values()]
         for key in list(self._servers):
             self._end(key)
+        for pid in pids:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                continue  # reaped already
 
 
 def _first_word(server: _Server) -> str:

@@ -15,7 +15,6 @@ Requests carry an `id`, which the reply repeats:
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import json
@@ -89,6 +88,8 @@ class Spawner:
         self._connections: dict[int, _Connection] = {}
         self._starts: dict[int, _Start] = {}
         self._network: network.HolderClient | None = None
+        self._node_ns = -1
+        """The node's network, held so that it outlives its holder."""
         self._servers = ForkServers(config.get("idle_seconds", 120.0))
         self._poll = select.poll()
         self._next_cpu = 0
@@ -204,7 +205,7 @@ class Spawner:
             elif op == "start":
                 self._start(connection, request, message["spec"])
             elif op == "network":
-                self._holder()
+                self._holder(message.get("held"))
                 self._reply(connection, request, {})
             elif op in {"exec", "session"}:
                 self._exec(connection, message)
@@ -217,26 +218,42 @@ class Spawner:
             self._reply(connection, request, {"error": error.strerror or str(error)})
         return True
 
-    def _holder(self) -> network.HolderClient:
-        """The connection to the network holder, which is made when it is missing."""
+    def _holder(self, held: list[int] | None = None) -> network.HolderClient:
+        """The connection to the network holder, which is made when it is missing. `held`: the pid, start time and
+        descriptor number of somebody else who holds the node's network.
+        """
         if self._network is not None:
             try:
                 self._network.call(op="hello")
-            except (OSError, EOFError):
+            except OSError:
                 self._network.close()
                 self._network = None
         if self._network is None:
-            self._network = network.start(self._folder, self._config["network"])
+            own = [f"/proc/self/fd/{self._node_ns}"] if self._node_ns >= 0 else []
+            if held is not None and linux.start_time(held[0]) == held[1]:
+                own.append(f"/proc/{held[0]}/fd/{held[2]}")
+            self._network = network.start(self._folder, self._config["network"], own)
+            kept = self._network.call(op="node")[1][0]
+            if self._node_ns >= 0:
+                os.close(self._node_ns)
+            self._node_ns = kept
         return self._network
 
     def _namespaces(self, spec: Message) -> list[int]:
-        """Descriptors: the pod's network namespace and, for ordinary users, the user namespace that owns it."""
+        """Descriptors of the pod's network namespace, of the node's and, for ordinary users, of the user namespace
+        that owns both. A pod whose network ended with its holder, because nothing ran in it, gets it again.
+        """
         if spec["host_network"]:
             return []
-        try:
-            return self._holder().call(op="ns", uid=spec["pod"])[1]
-        except FileNotFoundError:
-            raise OSError(errno.ENOENT, "the pod has no network: create the pod first") from None
+        for last in (False, True):
+            try:
+                holder = self._holder()
+                holder.call(op="pod", uid=spec["pod"], ip=spec["ip"])
+                return holder.call(op="ns", uid=spec["pod"])[1]
+            except ConnectionError:
+                if last:
+                    raise
+        raise AssertionError
 
     def _start(self, connection: _Connection, request: int, spec: Message) -> None:
         for start in self._starts.values():
@@ -261,8 +278,7 @@ class Spawner:
                     signal.set_wakeup_fd(-1)
                     restore_signals()
                     linux.close_all_but([report_w, *namespaces])
-                    pod_ns, user_ns = [*namespaces, -1, -1][:2]
-                    supervise(spec, report_w, user_ns, pod_ns)
+                    supervise(spec, report_w, namespaces)
                 finally:
                     os._exit(1)
         except OSError:

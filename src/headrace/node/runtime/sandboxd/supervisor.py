@@ -43,9 +43,12 @@ class CannotExecute(Exception):
     """The program is not there or may not be run."""
 
 
-def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bool = False) -> None:
+def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool = False) -> None:
     """Called in a fresh fork; never returns there. With `warm` it returns in the container's first process,
     which then runs the program itself. `status` gets one JSON object: the state, or why it failed.
+
+    `namespaces`: the pod's network, the node's network and, for ordinary users, the user namespace that owns both;
+    nothing for a pod in the host's network. The node's is only held, so that it outlives whoever else holds it.
     """
     try:
         os.setsid()
@@ -56,6 +59,7 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
         log = LogFile(spec["log"])
         fifo, source = make_input(spec["dir"]) if spec["stdin"] else (-1, -1)
         console, inner = socketpair() if spec["tty"] else (None, None)
+        pod_ns, node_ns, user_ns = [*namespaces, -1, -1, -1][:3]
         isolated = _enter_namespaces(spec, user_ns, pod_ns)
         cgroup = _make_cgroup(spec)
         pid = os.fork()
@@ -81,12 +85,12 @@ def supervise(spec: Message, status: int, user_ns: int, pod_ns: int, *, warm: bo
         os._exit(127)
     linux.set_process_name("headrace-shim")
     kept = [] if console is None else [console.fileno()]
-    linux.close_all_but([status, ready, out, err, log.fileno(), fifo, *kept])
+    linux.close_all_but([status, ready, out, err, log.fileno(), fifo, node_ns, *kept])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         streams = {out: Stream("stdout", log), err: Stream("stderr", log)}
-        _keep(spec, status, ready, streams, pid, cgroup=cgroup, log=log, fifo=fifo, console=console)
+        _keep(spec, status, ready, streams, pid, cgroup=cgroup, log=log, fifo=fifo, console=console, node_ns=node_ns)
     finally:
         os._exit(1)
 
@@ -214,6 +218,7 @@ def _keep(
     log: LogFile,
     fifo: int,
     console: socket | None,
+    node_ns: int,
 ) -> None:
     problem = b""
     while part := os.read(ready, 4096):
@@ -234,6 +239,7 @@ def _keep(
         "supervisor": os.getpid(),
         "supervisor_start": linux.start_time(os.getpid()),
         "started_at": time.time_ns(),
+        "node_ns": node_ns,
     }
     # For commands that are to be run in the container later, the environment is kept too.
     wire.write_file(

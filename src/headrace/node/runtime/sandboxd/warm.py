@@ -91,8 +91,7 @@ def serve(preload: str) -> Message:
             os.close(control.detach())
             os.close(OUTPUT)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            report, pod_ns, user_ns = [*fds, -1, -1][:3]
-            supervise(spec, report, user_ns, pod_ns, warm=True)
+            supervise(spec, fds[0], fds[1:], warm=True)
             spec["env"] = {**changes, **spec["env"]}
             return spec
         for fd in fds:
