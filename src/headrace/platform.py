@@ -207,7 +207,9 @@ class Platform:
             mark,
         )
 
-        for controller in kubernetes_controllers(settings, system, clock, pki.ca.read_text(), registry.kinds):
+        for controller in kubernetes_controllers(
+            settings, system, clock, pki.ca.read_text(), registry.kinds, usages=agent.usages
+        ):
             manager.add(controller, system)
 
         await node_started

@@ -13,6 +13,7 @@ from headrace.api.errors import NotFound
 from headrace.api.meta import ObjectMeta
 from headrace.api.storage import StorageClass
 from headrace.controllermanager import controllers
+from headrace.machinery.component import ContainerUsage, NodeUsage
 from headrace.testing.clock import FakeClock
 from headrace.testing.cluster import embedded_cluster
 
@@ -24,11 +25,25 @@ TEMPLATE = {
 }
 
 
+class Meter:
+    """What pods use: as many cores and bytes in each container as a test says."""
+
+    def __init__(self):
+        self.pods = {}
+
+    def set(self, pod, cores, memory=0, container="main"):
+        used = ContainerUsage(container, cores, memory)
+        self.pods[pod.metadata.uid] = (used,)
+
+    async def usage(self):
+        return NodeUsage(15.0, 0.0, 0, dict(self.pods))
+
+
 class World:
     """The cluster, and what a node agent would do to its pods."""
 
-    def __init__(self, cluster):
-        self.cluster, self.client, self.clock = cluster, cluster.client, cluster.clock
+    def __init__(self, cluster, meter):
+        self.cluster, self.client, self.clock, self.meter = cluster, cluster.client, cluster.clock, meter
         self._address = 1
 
     async def until(self, predicate, *, step=0.01, rounds=1500):
@@ -107,8 +122,9 @@ async def world(tmp_path):
                 provisioner="headrace.dev/local",
             )
         )
-        for controller in controllers(cluster.settings, cluster.client, cluster.clock, CA, cluster.registry.kinds):
+        meter, kinds = Meter(), cluster.registry.kinds
+        for controller in controllers(cluster.settings, cluster.client, cluster.clock, CA, kinds, usages=meter):
             cluster.manager.add(controller, cluster.client)
         await cluster.manager.start()
-        yield World(cluster)
+        yield World(cluster, meter)
         await cluster.manager.stop()  # a test may have put another one there

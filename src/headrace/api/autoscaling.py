@@ -1,12 +1,13 @@
-"""The autoscaling group, `autoscaling/v2`."""
+"""The autoscaling group: `autoscaling/v2`, and the name of `autoscaling/v1`, which is the same objects."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import msgspec
 
-from headrace.api.meta import Condition, KindInfo, Object, Struct
+from headrace.api.meta import Condition, KindInfo, Object, Struct, Time
 
 
 class ScaleTarget(Struct):
@@ -24,6 +25,7 @@ class HorizontalPodAutoscalerSpec(Struct):
     max_replicas: int = 0
     min_replicas: int | None = None
     metrics: list[dict[str, Any]] = []
+    behavior: dict[str, Any] | None = None
 
 
 class HorizontalPodAutoscalerStatus(Struct):
@@ -32,6 +34,8 @@ class HorizontalPodAutoscalerStatus(Struct):
     observed_generation: int = 0
     current_replicas: int = 0
     desired_replicas: int = 0
+    last_scale_time: Time | None = None
+    current_metrics: list[dict[str, Any]] = []
     conditions: list[Condition] = []
 
 
@@ -50,4 +54,6 @@ class HorizontalPodAutoscaler(Object):
     status: HorizontalPodAutoscalerStatus = msgspec.field(default_factory=HorizontalPodAutoscalerStatus)
 
 
+V1 = replace(HorizontalPodAutoscaler.INFO, version="v1")
+"""As kubectl before 1.33 asks for autoscalers."""
 KINDS: tuple[type[Object], ...] = (HorizontalPodAutoscaler,)

@@ -63,8 +63,10 @@ class ObjectList(Generic[T]):
 class Client(Protocol):
     """Typed access to resources. Objects returned are the caller's own copies."""
 
-    async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
-        """One object. Raises NotFound."""
+    async def get(
+        self, kind: type[T], name: str, namespace: str | None = None, *, subresource: Literal["", "scale"] = ""
+    ) -> T:
+        """One object, or with `subresource` its Scale in the place of it. Raises NotFound."""
         ...
 
     async def list(

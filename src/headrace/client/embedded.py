@@ -41,9 +41,13 @@ class EmbeddedClient:
         """Under whose name this client acts."""
         return self._user
 
-    async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
+    async def get(
+        self, kind: type[T], name: str, namespace: str | None = None, *, subresource: Literal["", "scale"] = ""
+    ) -> T:
         """See Client."""
-        return _wire.decode(kind, await self._registry.get(self._user, kind.INFO, name, namespace or ""))
+        return _wire.decode(
+            kind, await self._registry.get(self._user, kind.INFO, name, namespace or "", subresource=subresource)
+        )
 
     async def list(
         self, kind: type[T], namespace: str | None = None, *, labels: str = "", fields: str = ""

@@ -98,9 +98,11 @@ class HttpClient:
             await self._session.close()
             self._session = None
 
-    async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
+    async def get(
+        self, kind: type[T], name: str, namespace: str | None = None, *, subresource: Literal["", "scale"] = ""
+    ) -> T:
         """See Client."""
-        return _wire.decode(kind, await self._call("GET", kind.INFO.path(namespace, name)))
+        return _wire.decode(kind, await self._call("GET", kind.INFO.path(namespace, name, subresource)))
 
     async def list(
         self, kind: type[T], namespace: str | None = None, *, labels: str = "", fields: str = ""

@@ -53,10 +53,12 @@ class Intercepted:
         """Raise `error` instead of the next calls of a verb ("*": any) on a kind (None: any)."""
         self._faults.append(_Fault(verb, kind, error, times))
 
-    async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
+    async def get(
+        self, kind: type[T], name: str, namespace: str | None = None, *, subresource: Literal["", "scale"] = ""
+    ) -> T:
         """See Client."""
         await self._meet(Call("get", kind, namespace or "", name))
-        return await self._client.get(kind, name, namespace)
+        return await self._client.get(kind, name, namespace, subresource=subresource)
 
     async def list(
         self, kind: type[T], namespace: str | None = None, *, labels: str = "", fields: str = ""

@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     from headrace.client.base import Client
     from headrace.controllermanager.namespace import Kinds
     from headrace.machinery.clock import Clock
+    from headrace.machinery.component import Usages
     from headrace.machinery.controller import AnyController
     from headrace.machinery.settings import Settings
 
 
-def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, kinds: Kinds) -> list[AnyController]:
-    """All of them; `ca_pem` is the certificate that pods trust, `kinds` the API server's catalogue."""
+def controllers(
+    settings: Settings, client: Client, clock: Clock, ca_pem: str, kinds: Kinds, *, usages: Usages | None = None
+) -> list[AnyController]:
+    """All of them; `ca_pem` is the certificate that pods trust, `kinds` the API server's catalogue, `usages` what
+    measures pods.
+    """
 
     def events(name: str) -> EventRecorder:
         return EventRecorder(client, clock, name)
@@ -51,7 +56,7 @@ def controllers(settings: Settings, client: Client, clock: Clock, ca_pem: str, k
         CronJobController(client, clock, events("cronjob-controller")),
         EndpointsController(client),
         QuotaController(client, kinds),
-        AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds),
+        AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds, usages),
         ClaimController(settings, client, binder),
         VolumeController(settings, client, binder),
         GarbageCollector(client, clock, kinds),

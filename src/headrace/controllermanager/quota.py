@@ -50,7 +50,7 @@ class QuotaController(Controller[ResourceQuota]):
         """Count again."""
         hard = obj.spec.hard
         kinds = sorted({kind for name in hard if (kind := counting.kind_of(name))})
-        infos = {info.resource: info for info in self._kinds.all()}
+        infos = {info.resource: info for info in reversed(self._kinds.all())}
         spec: dict[str, Any] = {"hard": hard, "scopes": obj.spec.scopes, "scopeSelector": obj.spec.scope_selector}
         used: counting.Amounts = {}
         for kind in kinds:

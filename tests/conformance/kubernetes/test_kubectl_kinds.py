@@ -227,4 +227,8 @@ def test_autoscalers(kubectl, namespace):
     kubectl(*on, "apply", "-f", "-", stdin=json.dumps(scaler))
     eventually(lambda: len(pods(kubectl, namespace)) == 2)
     assert rows(kubectl(*on, "get", "hpa"))[1][:6] == ["web", "Deployment/web", "cpu:", "<unknown>/80%", "2", "4"]
-    assert "FailedGetResourceMetric" in kubectl(*on, "describe", "hpa", "web")
+    kubectl(*on, "create", "deployment", "other", "--image=img", "--replicas=1")
+    kubectl(*on, "autoscale", "deployment", "other", "--min=1", "--max=5", "--cpu-percent=70")
+    assert rows(kubectl(*on, "get", "hpa", "other"))[1][2:6] == ["cpu:", "<unknown>/70%", "1", "5"]
+    eventually(lambda: "FailedGetResourceMetric" in kubectl(*on, "describe", "hpa", "other"))
+    assert rows(kubectl(*on, "get", "hpa.v1.autoscaling", "other"))[1][2:6] == ["cpu:", "<unknown>/70%", "1", "5"]

@@ -19,8 +19,6 @@ WITHOUT_EFFECT = {
     ("networking.k8s.io", "Ingress"): "Ingress is kept as data: no ingress controller runs here; reach services with "
     "kubectl port-forward",
     ("policy", "PodDisruptionBudget"): "PodDisruptionBudget is kept as data: evictions do not ask it yet",
-    ("autoscaling", "HorizontalPodAutoscaler"): "HorizontalPodAutoscaler: replicas do not follow metrics yet, only "
-    "minReplicas and maxReplicas are kept",
 }
 
 

@@ -61,7 +61,8 @@ class Admission:
         if warnings is not None:
             warnings += [sentence for sentence in advice(info, obj) if sentence not in warnings]
         obj = _wire.clone(obj)
-        defaults.fill(info, obj)
+        if served.conversion is None:
+            defaults.fill(info, obj)
         return obj
 
     def _decode_custom(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.authz.rbac import Authorizer
     from headrace.apiserver.registry.kinds import KindCatalog, Served
     from headrace.apiserver.schema.catalog import SchemaCatalog
+    from headrace.client.base import Warnings
     from headrace.machinery.clock import Clock
     from headrace.store.base import Record, Store
 
@@ -59,7 +60,28 @@ class Core:
 
     def present(self, served: Served, raw: bytes) -> bytes:
         """Stored JSON as the requested version shows it."""
+        if served.conversion is not None:
+            return _wire.encode(self.lowered(served, _wire.decode_any(raw)))
         return relabel(raw, served.info.api_version) if served.custom else raw
+
+    def lowered(self, served: Served, obj: Json) -> Json:
+        """A stored object in the version of a kind that is stored as another one."""
+        if served.conversion is None:
+            return obj
+        return {**served.conversion.down(obj), "apiVersion": served.info.api_version, "kind": served.info.kind}
+
+    def hub(self, served: Served) -> Served:
+        """The kind as which this one is stored; mostly the kind itself."""
+        return served if served.conversion is None else self.kinds.served(served.conversion.hub)
+
+    def raised(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:
+        """What was sent, decoded, as the kind that is stored, with its defaults."""
+        obj = self.admission.decode(served, obj, field_validation, warnings)
+        if served.conversion is None:
+            return obj
+        hub = self.hub(served)
+        lifted = {**served.conversion.up(obj), "apiVersion": hub.info.api_version, "kind": hub.info.kind}
+        return self.admission.decode(hub, lifted, "Ignore", None)
 
     def load(self, served: Served, record: Record) -> Json:
         """The stored object, decoded, in the requested version."""

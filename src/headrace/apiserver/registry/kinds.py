@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """How a built-in kind in another version (or group) is the same objects as the one that is stored."""
+
+    hub: KindInfo
+    """What is stored, checked and filled with defaults."""
+    up: Callable[[dict[str, Any]], dict[str, Any]]
+    """From this version to the hub's; may keep parts of what it gets."""
+    down: Callable[[dict[str, Any]], dict[str, Any]]
+    """From the hub's version to this one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """A kind in one version, and what the registry must know to store it."""
 
@@ -36,11 +48,14 @@ class Served:
     """Where replicas are, when the kind can be scaled."""
     terminating: bool = False
     """The kind's definition is being deleted: nothing new is taken."""
+    conversion: Conversion | None = field(default=None, hash=False, compare=False)
+    """Set for a built-in kind that is stored as another one."""
 
     @property
     def prefix(self) -> str:
         """The store's prefix of all objects of the kind, in all versions."""
-        return f"/registry/{self.info.group or 'core'}/{self.info.plural}/"
+        stored = self.info if self.conversion is None else self.conversion.hub
+        return f"/registry/{stored.group or 'core'}/{stored.plural}/"
 
     def key(self, namespace: str, name: str) -> str:
         """The store's key of one object."""
@@ -120,3 +135,8 @@ class KindCatalog:
 def builtin(infos: Iterable[KindInfo]) -> list[Served]:
     """Built-in kinds, stored in the one version that they have."""
     return [Served(info, info.version, scale=ScalePaths() if "scale" in info.subresources else None) for info in infos]
+
+
+def converted(info: KindInfo, conversion: Conversion) -> Served:
+    """A built-in kind that is stored as another one."""
+    return Served(info, conversion.hub.version, conversion=conversion)

@@ -30,10 +30,11 @@ from headrace.apiserver.admission.chain import Admission
 from headrace.apiserver.admission.lookup import StoreLookup
 from headrace.apiserver.authz.rbac import GROUP as RBAC_GROUP
 from headrace.apiserver.authz.rbac import Attributes, Authorizer
+from headrace.apiserver.registry.conversions import CONVERTED
 from headrace.apiserver.registry.core import Core
 from headrace.apiserver.registry.definitions import Definitions
 from headrace.apiserver.registry.deletes import Deletes
-from headrace.apiserver.registry.kinds import KindCatalog, builtin
+from headrace.apiserver.registry.kinds import KindCatalog, builtin, converted
 from headrace.apiserver.registry.reads import Reads
 from headrace.apiserver.registry.scale import ScalePaths, scale_of
 from headrace.apiserver.registry.writes import Writes
@@ -68,7 +69,7 @@ class Registry:
         self.store = store
         self.settings = settings
         self.kinds = KindCatalog()
-        self.kinds.add(builtin(kinds))
+        self.kinds.add([*builtin(kinds), *(converted(info, how) for info, how in CONVERTED.items())])
         self.schemas = SchemaCatalog(self.kinds)
         self.authorizer = Authorizer(self._stored)
         lookup = StoreLookup(store, self.kinds)

@@ -51,7 +51,9 @@ class Writes:
         obj = metadata.normalise(body, info)
         metadata.check_request_names(obj, "", namespace, info)
         namespace = obj["metadata"].get("namespace", "")
-        obj = core.admission.decode(served, obj, field_validation, warnings)
+        obj = core.raised(served, obj, field_validation, warnings)
+        shown, served = served, core.hub(served)
+        info = served.info
         metadata.prepare_create(
             obj,
             uid=str(uuid.uuid4()),
@@ -69,13 +71,13 @@ class Writes:
             try:
                 if dry_run:
                     core.admission.written(info, candidate)
-                    return self._dry_create(served, candidate, namespace, name)
+                    return core.present(shown, self._dry_create(served, candidate, namespace, name))
                 record = await core.put(served, candidate, 0)
             except RevisionMismatch as error:
                 if base and attempt + 1 < GENERATE_ATTEMPTS:
                     continue
                 raise AlreadyExists.of(info, name) from error
-            return core.present(served, record.value)
+            return core.present(shown, record.value)
         raise AssertionError  # pragma: no cover
 
     def _dry_create(self, served: Served, obj: Json, namespace: str, name: str) -> bytes:
@@ -102,7 +104,7 @@ class Writes:
         info = served.info
         sent = metadata.normalise(body, info)
         metadata.check_request_names(sent, name, namespace, info)
-        sent = self._core.admission.decode(served, sent, field_validation, warnings)
+        sent = self._core.raised(served, sent, field_validation, warnings)
         version = sent["metadata"].get("resourceVersion", "")
         if not version and served.custom:
             why = Cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
@@ -111,7 +113,9 @@ class Writes:
         def change(_old: Json) -> Json:
             return _wire.clone(sent)
 
-        return await self.modify(user, served, name, namespace, change, subresource=subresource, dry_run=dry_run)
+        hub = self._core.hub(served)
+        raw = await self.modify(user, hub, name, namespace, change, subresource=subresource, dry_run=dry_run)
+        return raw if hub is served else self._core.present(served, raw)
 
     async def patch(
         self,
@@ -132,13 +136,15 @@ class Writes:
         info = served.info
 
         def patched(old: Json) -> Json:
-            new = metadata.normalise(change(old), info)
+            new = metadata.normalise(change(self._core.lowered(served, old)), info)
             if new["metadata"].get("resourceVersion") == old["metadata"]["resourceVersion"]:
                 del new["metadata"]["resourceVersion"]
             metadata.check_request_names(new, name, namespace, info)
-            return self._core.admission.decode(served, new, field_validation, warnings)
+            return self._core.raised(served, new, field_validation, warnings)
 
-        return await self.modify(user, served, name, namespace, patched, subresource=subresource, dry_run=dry_run)
+        hub = self._core.hub(served)
+        raw = await self.modify(user, hub, name, namespace, patched, subresource=subresource, dry_run=dry_run)
+        return raw if hub is served else self._core.present(served, raw)
 
     async def _scale(
         self,

@@ -86,7 +86,7 @@ def _autoscaler(obj: JSON, now: dt.datetime) -> list[Any]:
     return [
         name(obj),
         f"{target.get('kind')}/{target.get('name')}",
-        joined(_metric(m) for m in wanted.get("metrics") or []),
+        joined(_metric(m, status(obj).get("currentMetrics") or []) for m in _metrics(wanted)),
         str(wanted["minReplicas"]) if wanted.get("minReplicas") is not None else "<unset>",
         wanted.get("maxReplicas", 0),
         status(obj).get("currentReplicas", 0),
@@ -94,14 +94,31 @@ def _autoscaler(obj: JSON, now: dt.datetime) -> list[Any]:
     ]
 
 
-def _metric(metric: JSON) -> str:
+def _metrics(wanted: JSON) -> list[JSON]:
+    """Also those of `autoscaling/v1`, which knows one number."""
+    percent = wanted.get("targetCPUUtilizationPercentage")
+    if percent is None:
+        return wanted.get("metrics") or []
+    return [{"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": percent}}}]
+
+
+def _metric(metric: JSON, measured: list[JSON]) -> str:
     kind = str(metric.get("type") or "")
-    source = metric.get(kind[:1].lower() + kind[1:]) or {}
+    field = kind[:1].lower() + kind[1:]
+    source = metric.get(field) or {}
     target = source.get("target") or {}
     label = source.get("name") or (source.get("metric") or {}).get("name") or kind.lower()
+    where = (source.get("name"), source.get("container"))
+    seen: list[JSON] = [m.get(field) or {} for m in measured if m.get("type") == kind]
+    current: JSON = next((s.get("current") or {} for s in seen if (s.get("name"), s.get("container")) == where), {})
+    if source.get("container"):
+        label = f"{label}/{source['container']}"
     if target.get("averageUtilization") is not None:
-        return f"{label}: {UNKNOWN}/{target['averageUtilization']}%"
-    return f"{label}: {UNKNOWN}/{target.get('averageValue') or target.get('value') or UNKNOWN}"
+        utilization = current.get("averageUtilization")
+        now = UNKNOWN if utilization is None else f"{utilization}%"
+        return f"{label}: {now}/{target['averageUtilization']}%"
+    wanted = target.get("averageValue") or target.get("value") or UNKNOWN
+    return f"{label}: {current.get('averageValue') or UNKNOWN}/{wanted}"
 
 
 AUTOSCALER = Printer(

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 Json = dict[str, Any]
 CPU_PERCENT = 80
+BEHAVIOR: Json = {
+    "scaleUp": {
+        "stabilizationWindowSeconds": 0,
+        "selectPolicy": "Max",
+        "policies": [
+            {"type": "Pods", "value": 4, "periodSeconds": 15},
+            {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ],
+    },
+    "scaleDown": {"selectPolicy": "Max", "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]},
+}
+"""What an autoscaler that says something of its behavior gets for the rest (pkg/apis/autoscaling/v2/defaults.go)."""
 
 
 def ingress_class(obj: Json) -> None:
@@ -38,3 +51,10 @@ def autoscaler(obj: Json) -> None:
     if not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": CPU_PERCENT}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    behavior = spec.get("behavior")
+    if isinstance(behavior, dict):
+        for key, rules in BEHAVIOR.items():
+            given = behavior.setdefault(key, {})
+            for name, value in rules.items():
+                if given.get(name) is None:
+                    given[name] = copy.deepcopy(value)

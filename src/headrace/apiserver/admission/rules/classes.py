@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 HIGHEST_PRIORITY = 1_000_000_000
 SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+LONGEST_WINDOW, LONGEST_PERIOD = 3600, 1800
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 
 
@@ -181,3 +182,52 @@ def autoscaler(obj: Json) -> Iterator[Cause]:
             yield f.unsupported(f"spec.metrics[{i}].type", metric.get("type"), sources)
         elif not metric.get(field):
             yield f.required(f"spec.metrics[{i}].{field}", "must populate information for the given metric source")
+        else:
+            yield from _metric(metric[field], f"spec.metrics[{i}].{field}", metric["type"])
+    for key, rules in (spec.get("behavior") or {}).items():
+        yield from _scaling(rules, f"spec.behavior.{key}")
+
+
+def _metric(source: Json, where: str, type_: str) -> Iterator[Cause]:
+    target = source.get("target") or {}
+    yield from f.one_of(f"{where}.target.type", target.get("type"), ("AverageValue", "Utilization", "Value"))
+    for key in ("averageUtilization", "averageValue", "value"):
+        amount = target.get(key)
+        if isinstance(amount, int) and not isinstance(amount, bool) and amount < 1:
+            yield f.invalid(f"{where}.target.{key}", amount, "must be greater than 0")
+    if type_ not in ("ContainerResource", "Resource"):
+        return
+    if not source.get("name"):
+        yield f.required(f"{where}.name", "must specify a resource name")
+    if type_ == "ContainerResource" and not source.get("container"):
+        yield f.required(f"{where}.container", "must specify a container")
+    utilization, average = target.get("averageUtilization"), target.get("averageValue")
+    if utilization is None and average is None:
+        yield f.required(
+            f"{where}.target.averageUtilization", "must set either a target raw value or a target utilization"
+        )
+    elif utilization is not None and average is not None:
+        why = "may not set both a target raw value and a target utilization"
+        yield f.forbidden(f"{where}.target.averageValue", why)
+
+
+def _scaling(rules: Json, where: str) -> Iterator[Cause]:
+    seconds = rules.get("stabilizationWindowSeconds")
+    yield from f.non_negative(f"{where}.stabilizationWindowSeconds", seconds)
+    if isinstance(seconds, int) and seconds > LONGEST_WINDOW:
+        yield f.invalid(
+            f"{where}.stabilizationWindowSeconds", seconds, f"must be less than or equal to {LONGEST_WINDOW}"
+        )
+    if rules.get("selectPolicy"):
+        yield from f.one_of(f"{where}.selectPolicy", rules["selectPolicy"], ("Disabled", "Max", "Min"))
+    if not rules.get("policies"):
+        yield f.required(f"{where}.policies", "must specify at least one Policy")
+    for i, policy in enumerate(rules.get("policies") or ()):
+        at = f"{where}.policies[{i}]"
+        yield from f.one_of(f"{at}.type", policy.get("type"), ("Percent", "Pods"))
+        for key, most in (("value", None), ("periodSeconds", LONGEST_PERIOD)):
+            number = policy.get(key) or 0
+            if number < 1:
+                yield f.invalid(f"{at}.{key}", number, "must be greater than zero")
+            elif most is not None and number > most:
+                yield f.invalid(f"{at}.{key}", number, f"must be less than or equal to {most}")
