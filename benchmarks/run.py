@@ -194,9 +194,22 @@ BENCHES = {
 
 
 def main() -> None:
+    import _api
+    import _pods
     from _serve import bench_serve
 
-    benches = {**BENCHES, "serve": lambda platform: bench_serve(platform, row, _load)}
+    benches = {
+        **BENCHES,
+        "get": lambda platform: _api.bench_get(platform, row),
+        "create": lambda platform: _api.bench_create(platform, row),
+        "list": lambda platform: _api.bench_list(platform, row),
+        "watch": lambda platform: _api.bench_watch(platform, row),
+        "objects": lambda platform: _api.bench_objects(platform, row),
+        "running": lambda platform: _pods.bench_running(platform, row),
+        "pods": lambda platform: _pods.bench_many(platform, row),
+        "idle": lambda platform: _pods.bench_idle(platform, row),
+        "serve": lambda platform: bench_serve(platform, row, _load),
+    }
     wanted = sys.argv[1:] or list(benches)
     unknown = [name for name in wanted if name not in benches]
     if unknown:
