@@ -15,6 +15,7 @@ from headrace.machinery.component import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 DRAIN_SECONDS = 2.0
 NOTICE_SECONDS = 0.5
@@ -83,7 +84,7 @@ class Server:
         port: int,
         *,
         tls: ssl.SSLContext | None = None,
-        protocol: type[Any] | None = None,
+        protocol: Callable[..., Any] | None = None,
         **options: Any,
     ) -> None:
         self._app, self._host, self._port = app, host, port

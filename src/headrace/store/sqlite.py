@@ -52,6 +52,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What brings a database of version n to n + 1 (PRAGMA user_version). Never edit one that was released."""
 
+_ROW = "(?, ?, ?, ?, ?, ?)"
 _COMPACT = """
     DELETE FROM log WHERE id <= :limit AND (
         deleted OR EXISTS (SELECT 1 FROM log AS newer
@@ -232,7 +233,7 @@ class SqliteStore:
     def _open(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
+        db = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS, cached_statements=2 * BATCH)
         try:
             for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
                 db.execute(f"PRAGMA {pragma}").fetchall()
@@ -271,20 +272,15 @@ class SqliteStore:
         return Change(record, previous, bool(deleted))
 
     def _write(self, changes: list[Change]) -> None:
-        db = self._connection()
-        rows = []
+        """All in one statement, which is its own transaction: this thread then asks for the interpreter once a batch
+        and not once a row, each time waiting for a loop that is busy.
+        """
+        values: list[object] = []
         for change in changes:
             record, previous = change.record, change.previous
             superseded = previous.revision if previous else self._mirror.tombstones.get(record.key, 0)
-            rows.append((record.revision, record.key, superseded, record.create_revision, change.deleted, record.value))
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", rows)
-            db.execute("COMMIT")
-        except sqlite3.Error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+            values += (record.revision, record.key, superseded, record.create_revision, change.deleted, record.value)
+        self._connection().execute("INSERT INTO log VALUES " + ", ".join([_ROW] * len(changes)), values)  # noqa: S608 - question marks only
 
     def _compact(self, limit: int) -> None:
         db = self._connection()

@@ -42,10 +42,14 @@ class Requests:
 
     async def identify(self, authorization: str, certificate: User | None) -> User:
         """The sender. Raises Unauthorized for a credential that is not valid."""
+        return self.known(authorization, certificate)
+
+    def known(self, authorization: str, certificate: User | None) -> User:
+        """As `identify`, at once. Raises Unauthorized."""
         if authorization:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() == "bearer":
-                user = await self._tokens.review(token.strip())
+                user = self._tokens.check(token.strip())
                 if user is None:
                     raise Unauthorized("Unauthorized")
                 return user

@@ -12,6 +12,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headrace.api import _wire
 from headrace.api.core import Pod, ServiceAccount
-from headrace.api.errors import Conflict, NotFound
+from headrace.api.errors import Conflict
 from headrace.api.identity import AUTHENTICATED, MASTERS, User, service_account
 from headrace.api.meta import ObjectMeta, Struct
 from headrace.apiserver.authz.rbac import Attributes
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from headrace.client.base import Registry
+    from headrace.api.meta import KindInfo
+    from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
 
 ISSUER = f"https://kubernetes.default.svc.{CLUSTER_DOMAIN}"
@@ -69,6 +71,7 @@ class TokenIssuer:
         der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
         self._verified: OrderedDict[str, Claims] = OrderedDict()
+        self._users: dict[str, _Seen] = {}
 
     async def issue(
         self,
@@ -145,6 +148,10 @@ class TokenIssuer:
 
     async def review(self, token: str, audiences: Sequence[str] = ()) -> User | None:
         """See client.base.TokenIssuer. Without audiences, the API server's own is asked for."""
+        return self.check(token, audiences)
+
+    def check(self, token: str, audiences: Sequence[str] = ()) -> User | None:
+        """As `review`, at once."""
         claims = self.claims(token)
         if claims is None:
             return None
@@ -156,7 +163,15 @@ class TokenIssuer:
         delegated = claims.get(DELEGATED)
         if delegated is not None:
             return User(delegated["name"], delegated["uid"], tuple(delegated["groups"]))
-        return await self._user(claims, now)
+        known = self._users.get(token)
+        if known is not None and all(self._registry.stored(*key) is raw for key, raw in known.seen):
+            return known.user
+        found = self._user(claims, now)
+        if found is None or any(b'"deletionTimestamp"' in raw for _, raw in found.seen):
+            self._users.pop(token, None)
+        else:
+            self._users[token] = found
+        return found.user if found is not None else None
 
     async def authenticate(self, token: str, audiences: tuple[str, ...] = ()) -> User | None:
         """See machinery.component.Authenticator."""
@@ -190,32 +205,34 @@ class TokenIssuer:
             return None
         self._verified[token] = claims
         if len(self._verified) > REMEMBERED:
-            self._verified.popitem(last=False)
+            forgotten, _ = self._verified.popitem(last=False)
+            self._users.pop(forgotten, None)
         return claims
 
-    async def _user(self, claims: Claims, now: dt.datetime) -> User | None:
+    def _user(self, claims: Claims, now: dt.datetime) -> _Seen | None:
         about = claims["kubernetes.io"]
         namespace, account = about["namespace"], about["serviceaccount"]
-        if not await self._exists(ServiceAccount, account, namespace, now):
+        if not self._exists(ServiceAccount, account, namespace, now):
             return None
         extra: dict[str, tuple[str, ...]] = {"authentication.kubernetes.io/credential-id": (f"JTI={claims['jti']}",)}
         pod = about.get("pod")
         if pod is not None:
-            if not await self._exists(Pod, pod, namespace, now):
+            if not self._exists(Pod, pod, namespace, now):
                 return None
             extra["authentication.kubernetes.io/pod-name"] = (pod["name"],)
             extra["authentication.kubernetes.io/pod-uid"] = (pod["uid"],)
         if "node" in about:
             extra["authentication.kubernetes.io/node-name"] = (about["node"]["name"],)
         base = service_account(namespace, account["name"], account["uid"])
-        return User(base.name, base.uid, base.groups, extra)
+        keys = [(ServiceAccount.INFO, account["name"], namespace)]
+        if pod is not None:
+            keys.append((Pod.INFO, pod["name"], namespace))
+        seen = [(key, raw) for key in keys if (raw := self._registry.stored(*key)) is not None]
+        return _Seen(User(base.name, base.uid, base.groups, extra), seen)
 
-    async def _exists(
-        self, kind: type[Pod | ServiceAccount], reference: Claims, namespace: str, now: dt.datetime
-    ) -> bool:
-        try:
-            raw = await self._registry.get(SYSTEM, kind.INFO, reference["name"], namespace)
-        except NotFound:
+    def _exists(self, kind: type[Pod | ServiceAccount], reference: Claims, namespace: str, now: dt.datetime) -> bool:
+        raw = self._registry.stored(kind.INFO, reference["name"], namespace)
+        if raw is None:
             return False
         meta = _wire.decode(_Bound, raw).metadata
         deleted = meta.deletion_timestamp
@@ -246,6 +263,14 @@ class TokenIssuer:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [ALGORITHM],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The user of a token, and the objects that it is bound to: as long as they are the same, so is the user."""
+
+    user: User
+    seen: list[tuple[tuple[KindInfo, str, str], bytes]]
 
 
 class _Bound(Struct):

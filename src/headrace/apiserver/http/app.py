@@ -20,6 +20,7 @@ from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Met
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
 from headrace.apiserver.http.proxy import Proxy
+from headrace.apiserver.http.repeats import Repeats
 from headrace.apiserver.http.representation import Representations
 from headrace.apiserver.http.resources import Resources, not_allowed
 from headrace.apiserver.http.sessions import Sessions
@@ -68,7 +69,9 @@ class ApiApp:
         self._registry, self._tokens = registry, tokens
         self._who = Requests(tokens, registry)
         self._shapes = Representations(registry.kinds, clock)
-        self._resources = Resources(registry, self._shapes, self.stopping)
+        self._metrics = Metrics()
+        self.repeats = Repeats(registry, self._who, self._metrics)
+        self._resources = Resources(registry, self._shapes, self.stopping, self.repeats)
         self._proxy = Proxy(dialer, self.stopping) if dialer else None
         self._sessions = Sessions(registry, self.stopping, streams=streams, dialer=dialer)
         self._parts = Subresources(
@@ -80,7 +83,6 @@ class ApiApp:
         self._discovery = Discovery(registry.kinds, reviews.KINDS, (endpointslices.INFO, *metrics.KINDS), address)
         self._documents: OpenAPI | None = None
         self._health = Health({}, {"store": lambda: registry.store.revision >= 0, **(ready or {})})
-        self._metrics = Metrics()
         self._streams = 0
 
     async def close(self) -> None:

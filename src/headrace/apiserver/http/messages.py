@@ -37,10 +37,12 @@ class Connection:
     the client has hung up (which is not heard of while nothing is read from it).
     """
 
-    __slots__ = ("_socket", "user")
+    __slots__ = ("_socket", "sent", "user")
 
     def __init__(self, user: User | None = None, socket: Any = None) -> None:
         self.user, self._socket = user, socket
+        self.sent = b""
+        """The bytes of the request that is being answered, where they came alone and in one piece."""
 
     def hung_up(self) -> bool:
         """Whether nothing more will come than what has been received already."""

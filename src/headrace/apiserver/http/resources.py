@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.api.meta import KindInfo
     from headrace.apiserver.http.messages import Request, Sendable
+    from headrace.apiserver.http.repeats import Repeats
     from headrace.apiserver.http.representation import Representations
     from headrace.apiserver.http.targets import Target
     from headrace.apiserver.registry import Registry
@@ -53,8 +54,8 @@ SERVER_SIDE_APPLY = (
 class Resources:
     """Get, list, watch, create, update, patch, delete, deletecollection."""
 
-    def __init__(self, registry: Registry, shapes: Representations, stopping: asyncio.Event) -> None:
-        self._registry, self._shapes, self._stopping = registry, shapes, stopping
+    def __init__(self, registry: Registry, shapes: Representations, stopping: asyncio.Event, repeats: Repeats) -> None:
+        self._registry, self._shapes, self._stopping, self._repeats = registry, shapes, stopping, repeats
 
     async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
         """Answer a request for a kind's objects, or their status, scale or finalizers."""
@@ -85,6 +86,7 @@ class Resources:
         wanted = negotiate(request.header(b"accept"))
         raw = await self._registry.get(user, info, target.name, target.namespace, subresource=target.subresource)
         if wanted.shape is Shape.OBJECT and not wanted.yaml:
+            self._repeats.learn(request, info, target)
             return Response(raw)
         return self._shapes.one(info, raw, wanted, include=include_object(request))
 

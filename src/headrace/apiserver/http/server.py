@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headrace.apiserver.authn.requests import certificate_user
 from headrace.apiserver.http.app import ApiApp
-from headrace.apiserver.http.messages import Connection
+from headrace.apiserver.http.messages import NO_CONNECTION, Connection
+from headrace.apiserver.http.repeats import is_whole
 from headrace.apiserver.pki.authority import ensure
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.apiserver.authn.tokens import TokenIssuer
+    from headrace.apiserver.http.repeats import Repeats
     from headrace.apiserver.pki.authority import Pki
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
@@ -27,17 +30,59 @@ if TYPE_CHECKING:
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Puts the user that the client certificate names into the connection's state."""
+    """Puts the user that the client certificate names into the connection's state, and answers known requests."""
+
+    def __init__(self, *args: Any, repeats: Repeats) -> None:
+        super().__init__(*args)
+        self._repeats = repeats
+        self._connection = NO_CONNECTION
+        self._between_messages = True
+        self._answered = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Once a connection: requests on it find the user ready."""
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert() if tls is not None else None
-        self.app_state = {
-            **self.app_state,
-            "connection": Connection(certificate_user(certificate), transport.get_extra_info("socket")),
-        }
+        self._connection = Connection(certificate_user(certificate), transport.get_extra_info("socket"))
+        self.app_state = {**self.app_state, "connection": self._connection}
+
+    def data_received(self, data: bytes) -> None:
+        """Between two messages, a request that is known needs no parser."""
+        connection = self._connection
+        connection.sent = b""
+        idle = self.cycle is None or self.cycle.response_complete
+        if self._between_messages and idle and not self.flow.write_paused and is_whole(data):
+            answer = self._repeats.answer(data, connection)
+            if answer is not None and not self.transport.is_closing():
+                self.transport.write(answer)
+                self._answered = self.loop.time()
+                if self.timeout_keep_alive_task is None:
+                    self._wait_for_more(self.timeout_keep_alive)
+                return
+            connection.sent = data
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """What comes now belongs to a message."""
+        self._between_messages = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The next byte begins another."""
+        self._between_messages = True
+        super().on_message_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing has gone the usual way for long; perhaps something has gone the short one."""
+        left = self._answered + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._wait_for_more(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _wait_for_more(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _unsupported_upgrade_warning(self) -> None:
         """The application answers requests for SPDY; that is nothing to log."""
@@ -87,7 +132,7 @@ class ApiServer:
             self._settings.host,
             self._settings.ports.api,
             tls=tls_context(self._pki or ensure(self._settings)),
-            protocol=PeerProtocol,
+            protocol=functools.partial(PeerProtocol, repeats=self.app.repeats),
             date_header=False,
             ws_ping_interval=None,  # clients that read rarely would be cut off; kubectl pings by itself
             ws_per_message_deflate=False,
