@@ -103,7 +103,7 @@ class Server:
         protocol = self._protocol or HttpToolsProtocol
         config = uvicorn.Config(
             _honest(self._app),
-            http=protocol,
+            http=HttpToolsProtocol,  # what is made below
             ws=WSProtocol,
             lifespan="off",
             interface="asgi3",
@@ -141,7 +141,9 @@ class Server:
         if self._state.tasks:
             await asyncio.wait(set(self._state.tasks), timeout=DRAIN_SECONDS)
         for connection in list(self._state.connections):
-            connection.transport.abort()
+            # asyncio's TLS transport forgets its protocol when it is closed twice, and then cannot be aborted.
+            with contextlib.suppress(AttributeError):
+                connection.transport.abort()
         if self._state.tasks:
             _, pending = await asyncio.wait(set(self._state.tasks), timeout=NOTICE_SECONDS)
             for task in pending:

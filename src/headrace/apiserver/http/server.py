@@ -6,7 +6,7 @@ import functools
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from headrace.apiserver.authn.requests import certificate_user
 from headrace.apiserver.http.app import ApiApp
@@ -51,7 +51,8 @@ class PeerProtocol(HttpToolsProtocol):
         """Between two messages, a request that is known needs no parser."""
         connection = self._connection
         connection.sent = b""
-        idle = self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        idle = cycle is None or cycle.response_complete
         if self._between_messages and idle and not self.flow.write_paused and is_whole(data):
             answer = self._repeats.answer(data, connection)
             if answer is not None and not self.transport.is_closing():
