@@ -45,3 +45,11 @@ async def test_what_is_kept_without_effect_is_said(api, path, spec, words):
     assert answer.status == 201, answer.body
     assert words in answer.headers.get("Warning", "")
     assert bool(words) == ("Warning" in answer.headers)
+
+
+async def test_a_number_with_a_point_is_no_integer_on_any_way_in(api):
+    """Else what was taken at creation could never be changed again."""
+    path = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    budget = {"metadata": {"name": "x"}, "spec": {"minAvailable": 0.0, "selector": {}}}
+    refused = await api("POST", path, budget)
+    assert (refused.status, "minAvailable" in refused.json["message"]) == (400, True)

@@ -62,7 +62,7 @@ class SchemaCatalog:
         self._kinds = kinds
         self._raw: dict[str, msgspec.Raw] | None = None
         self._nodes = Nodes(self.definition)
-        self._validators: dict[str, jsonschema_rs.Validator] = {}
+        self._validators: dict[str, jsonschema_rs.Draft4Validator] = {}
         self._custom: dict[KindInfo, CustomSchema] = {}
         kinds.on_change(self._custom.clear)
 
@@ -91,7 +91,8 @@ class SchemaCatalog:
             import jsonschema_rs  # noqa: PLC0415 - only servers need it
 
             schema = strict_schema(name, self._nodes.named(name))
-            validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True, formats={"byte": is_base64})
+            # Draft 4, because there 1.0 is no integer: so the real server's decoder has it.
+            validator = jsonschema_rs.Draft4Validator(schema, validate_formats=True, formats={"byte": is_base64})
             self._validators[name] = validator
         return validator.is_valid(obj)
 

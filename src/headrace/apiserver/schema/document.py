@@ -279,8 +279,8 @@ def strict_schema(name: str, node: Node) -> Json:
             definitions[known] = {
                 "type": "object",
                 "properties": {k: reference(v) for k, v in target.fields.items()},
-                "required": list(target.required),
                 "additionalProperties": False,
+                **({"required": list(target.required)} if target.required else {}),
             }
         return {"$ref": f"#/definitions/{known}"}
 
