@@ -132,7 +132,7 @@ class Admission:
                 changes += definitions.causes_of_update(new, old)
         if new == old:
             return new
-        self._check(served, new, changes, subresource=subresource)
+        self._check(served, new, changes, subresource=subresource, old=old)
         if not subresource and _grants(new) != _grants(old):
             self._check_grants(user, info, new)
         if not subresource and info == CustomResourceDefinition.INFO:
@@ -154,11 +154,13 @@ class Admission:
         if info.kind == "Service" and not info.group:
             self._addresses.release(obj)
 
-    def _check(self, served: Served, obj: Json, found: list[Cause], *, subresource: str = "") -> None:
+    def _check(
+        self, served: Served, obj: Json, found: list[Cause], *, subresource: str = "", old: Json | None = None
+    ) -> None:
         info = served.info
         if served.custom:
             schema = self._schemas.custom(info)
-            found = found + (schema.causes(obj) if schema is not None else [])
+            found = found + (schema.causes(obj, old) if schema is not None else [])
         elif subresource != "status":
             node = self._schemas.node(info)
             if node is not None and not self._schemas.flawless(info, obj):

@@ -82,7 +82,8 @@ def _version(version: Json, path: str, seen: set[str]) -> Iterator[Cause]:
             yield f.invalid(where, "schema", str(error))
 
 
-def _structural(schema: Json, path: str, depth: int) -> Iterator[Cause]:
+def _structural(schema: Json, path: str, depth: int, loose: str = "") -> Iterator[Cause]:
+    """`loose` is the list above whose elements cannot be told from each other between an old and a new object."""
     if depth > _DEPTH:
         yield f.invalid(path, "schema", f"is nested deeper than {_DEPTH} levels")
         return
@@ -90,18 +91,18 @@ def _structural(schema: Json, path: str, depth: int) -> Iterator[Cause]:
         yield f.forbidden(f"{path}.$ref", "$ref is not supported")
         return
     if schema.get("x-kubernetes-validations"):
-        yield f.forbidden(
-            f"{path}.x-kubernetes-validations",
-            "validation rules in CEL are not evaluated by this server yet; remove them to use the definition",
-        )
+        from headrace.apiserver.schema.validations import check_rules  # noqa: PLC0415 - few definitions have rules
+
+        yield from check_rules(schema, path, root=not depth, uncorrelated=loose)
     if not schema.get("type") and not schema.get(INT_OR_STRING) and not schema.get(PRESERVE) and depth:
         yield f.required(f"{path}.type", "must not be empty for specified object fields")
     for name, inner in (schema.get("properties") or {}).items():
         if isinstance(inner, dict):
-            yield from _structural(inner, f"{path}.properties[{name}]", depth + 1)
+            yield from _structural(inner, f"{path}.properties[{name}]", depth + 1, loose)
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
-            yield from _structural(schema[key], f"{path}.{key}", depth + 1)
+            keyless = key == "items" and schema.get("x-kubernetes-list-type") != "map"
+            yield from _structural(schema[key], f"{path}.{key}", depth + 1, loose or (path if keyless else ""))
     if schema.get("type") == "array" and not isinstance(schema.get("items"), dict) and not schema.get(PRESERVE):
         yield f.required(f"{path}.items", "must be specified")
 

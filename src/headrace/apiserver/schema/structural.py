@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
     import jsonschema_rs
 
+    from headrace.apiserver.schema.validations import Validations
+
 Json = dict[str, Any]
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 EMBEDDED = "x-kubernetes-embedded-resource"
 INT_OR_STRING = "x-kubernetes-int-or-string"
+_BLOCKING = frozenset({"FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"})
+_NOT_CHECKED = (
+    'Invalid value: "null": some validation rules were not checked because the object was invalid; correct the '
+    "existing errors to complete validation"
+)
 _ROOT = frozenset({"apiVersion", "kind", "metadata"})
 _FORMATS = frozenset({"date-time", "date", "email", "ipv4", "ipv6", "uri", "uuid", "byte", "duration", "hostname"})
 _GO_DURATION = re.compile(r"[+-]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+)")
@@ -55,8 +62,11 @@ class CustomSchema:
 
     def __init__(self, schema: Json) -> None:
         self._schema = schema
-        self._has_defaults = '"default"' in json.dumps(schema)
+        text = json.dumps(schema)
+        self._has_defaults = '"default"' in text
+        self._has_rules = '"x-kubernetes-validations"' in text
         self._validator: jsonschema_rs.Validator | None = None
+        self._validations: Validations | None = None
 
     def prune(self, obj: Json) -> tuple[Json, Report]:
         """The object without unknown fields and unwanted nulls, and the names of what was unknown."""
@@ -72,13 +82,52 @@ class CustomSchema:
         _default(out, self._schema)
         return out
 
-    def causes(self, obj: Json) -> list[Cause]:
-        """Everything that the schema forbids."""
+    def causes(self, obj: Json, old: Json | None = None) -> list[Cause]:
+        """Everything that the schema and its rules forbid; of an update, only what has to do with its changes."""
+        found = self._faults(obj, old)
+        if not self._has_rules:
+            return found
+        if any(c.reason in _BLOCKING for c in found):
+            return [*found, Cause("<nil>", _NOT_CHECKED, "FieldValueInvalid")]
+        return found + self._rules().causes(obj, old)
+
+    def _faults(self, obj: Json, old: Json | None) -> list[Cause]:
         validator = self._compiled()
+        twice = list(_duplicates(obj, self._schema, ""))
+        if twice and old is not None and any(_duplicates(old, self._schema, "")):
+            twice = []
         if validator.is_valid(obj):
-            return list(_duplicates(obj, self._schema, ""))
-        found = [c for error in validator.iter_errors(obj) for c in _explain(error)]
-        return sorted(found, key=lambda c: c.field) + list(_duplicates(obj, self._schema, ""))
+            return twice
+        errors = [e for e in validator.iter_errors(obj) if old is None or not self._unchanged(e, obj, old)]
+        return sorted((c for e in errors for c in _explain(e)), key=lambda c: c.field) + twice
+
+    def _unchanged(self, error: Any, new: Any, old: Any) -> bool:
+        """Whether what is wrong was stored like this: a schema that has become stricter stops no other change."""
+        schema: Json = self._schema
+        for step in error.instance_path:
+            if isinstance(new, dict) and isinstance(old, dict) and step in old:
+                below = (schema.get("properties") or {}).get(step, schema.get("additionalProperties"))
+                new, old = new[step], old[step]
+            elif isinstance(new, list):
+                from headrace.apiserver.schema.validations import is_absent, matcher  # noqa: PLC0415 - faults are rare
+
+                below, new = schema.get("items"), new[step]
+                old = matcher(schema, old)(new)
+                if is_absent(old):
+                    return False
+            else:
+                return False
+            if new == old:
+                return True
+            schema = below if isinstance(below, dict) else {}
+        return False
+
+    def _rules(self) -> Validations:
+        if self._validations is None:
+            from headrace.apiserver.schema.validations import Validations  # noqa: PLC0415 - few kinds have rules
+
+            self._validations = Validations(self._schema)
+        return self._validations
 
     def _compiled(self) -> jsonschema_rs.Validator:
         if self._validator is None:
