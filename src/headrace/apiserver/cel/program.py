@@ -175,10 +175,10 @@ def _logic(args: list[Code], *, stops: bool) -> Code:
             except EvalError as error:
                 failed = failed or error
                 continue
-            if found is stops:
-                return stops
             if not isinstance(found, bool):
                 failed = failed or EvalError("no such overload")
+            elif found is stops:
+                return stops
         if failed is not None:
             raise failed
         return not stops
