@@ -41,17 +41,22 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.api.objects import Objects  # noqa: PLC0415
     from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
     from headrace.components.pipelines.controller import build_engine  # noqa: PLC0415
+    from headrace.components.pipelines.controller.afterwards import Afterwards  # noqa: PLC0415
     from headrace.components.pipelines.controller.schedules import Scheduler  # noqa: PLC0415
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
+    from headrace.components.pipelines.store.followups import FollowUps  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
+    from headrace.machinery.events import EventRecorder  # noqa: PLC0415
     from headrace.machinery.sql import Database  # noqa: PLC0415
 
     database = Database(f"sqlite:///{context.settings.state / 'pipelines.db'}")
     repository = FollowedRuns(database, context.clock)
-    engine = build_engine(context, repository)
+    events = EventRecorder(context.client, context.clock, "pipelines")
+    afterwards = Afterwards(context.client, context.clock, repository, FollowUps(database), events)
+    engine = build_engine(context, repository, afterwards)
     recurring = RecurringRuns(database, context.clock, repository)
     scheduler = Scheduler(context.clock, recurring, repository, check)
     objects = Objects(context.client, context.clock, f"http://127.0.0.1:{context.settings.ports.objectstore}")
@@ -62,8 +67,10 @@ def build(context: Context) -> Parts:
         await database.open(upgrade)
         await engine.start()
         await scheduler.start()
+        await afterwards.start()
 
     async def stop() -> None:
+        await afterwards.stop()
         await scheduler.stop()
         await engine.stop()
         await database.close()

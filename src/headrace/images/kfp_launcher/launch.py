@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import outputs, placeholders
 from .run import run
-from .task import StepError, Task, make_parent, object_of
+from .task import StepError, Task, in_workspace, make_parent, object_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +103,25 @@ class Step:
                 if path is None:
                     sys.stderr.write(f"Input artifact {name!r} has the URI {uri!r}, which is not fetched.\n")
                 elif not _exists(path):
-                    self._fetch(name, uri, path)
+                    if in_workspace(artifact):
+                        self._fetch_to_workspace(name, uri, path)
+                    else:
+                        self._fetch(name, uri, path)
+
+    def _fetch_to_workspace(self, name: str, uri: str, path: str) -> None:
+        """Other steps may do the same at the same time: whole or not at all, and whoever is first."""
+        part = f"{path}.{self.task.task_id}.part"
+        self._fetch(name, uri, part)
+        if not _exists(part):
+            raise StepError(f"Input artifact {name!r} cannot be fetched: there is nothing at {uri}.")
+        try:
+            Path(part).rename(path)
+        except OSError:
+            if not _exists(path):
+                raise
+            import shutil
+
+            shutil.rmtree(part, ignore_errors=True)
 
     def _fetch(self, name: str, uri: str, path: str) -> None:
         bucket, key = object_of(uri)

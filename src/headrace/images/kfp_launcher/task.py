@@ -15,6 +15,7 @@ TASK = "HEADRACE_TASK"
 SCRATCH = "HEADRACE_SCRATCH"
 _PRIVATE = "HEADRACE_"
 _MOUNTS = {"gs": "/gcs/", "minio": "/minio/", "s3": "/s3/"}
+WORKSPACE = "/kfp-workspace"
 STORES = ("minio", "s3")
 """Schemes of the object store that the platform has."""
 
@@ -68,12 +69,20 @@ class Task:
     def path_of_artifact(self, artifact: Mapping[str, Json]) -> str | None:
         """Where an artifact lies: the path that the author chose, else the one that follows from its URI."""
         custom = artifact.get("customPath") or artifact.get("custom_path")
-        return custom or self.path_of(str(artifact.get("uri", "")))
+        path = custom or self.path_of(str(artifact.get("uri", "")))
+        if path and not custom and in_workspace(artifact):
+            return f"{self.scratch}{WORKSPACE}/.artifacts{path[len(self.scratch) :]}"
+        return path
 
     @property
     def output_file(self) -> str:
         """Where kfp's executor leaves what the step made."""
         return str(self.executor_input.get("outputs", {}).get("outputFile", ""))
+
+
+def in_workspace(artifact: Mapping[str, Json]) -> bool:
+    """Whether an importer put the artifact into the run's workspace."""
+    return (artifact.get("metadata") or {}).get("_kfp_workspace") is True
 
 
 def user_env(env: Mapping[str, str]) -> dict[str, str]:

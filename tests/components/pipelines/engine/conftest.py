@@ -21,8 +21,11 @@ from headrace.components.objectstore.component import domains
 from headrace.components.objectstore.store.objects import ObjectStore
 from headrace.components.objectstore.types import Principal
 from headrace.components.pipelines.controller import Engine
+from headrace.components.pipelines.controller.afterwards import Afterwards
+from headrace.components.pipelines.store.followups import FollowUps
 from headrace.images.s3client import S3
 from headrace.machinery.clock import SystemClock
+from headrace.machinery.events import EventRecorder
 from headrace.machinery.serve import Server
 from headrace.testing.eventually import eventually
 
@@ -93,6 +96,7 @@ class Lab:
     node: Any
     s3: str
     folder: Path
+    afterwards: Afterwards
 
     def compiled(self, pipeline: Callable[..., Any]) -> dict[str, Any]:
         return document(pipeline)
@@ -150,8 +154,16 @@ class Lab:
     async def restart_engine(self) -> None:
         """As a kill -9 of the control plane would: nothing is said to anyone."""
         await self.engine.stop()
-        self.engine = Engine(self.api.cluster.client, SystemClock(), self.api.runs)
+        await self.afterwards.stop()
+        self.engine, self.afterwards = _engine(self.api)
         await self.engine.start()
+        await self.afterwards.start()
+
+
+def _engine(api: Api) -> tuple[Engine, Afterwards]:
+    client, clock = api.cluster.client, SystemClock()
+    afterwards = Afterwards(client, clock, api.runs, FollowUps(api.database), EventRecorder(client, clock, "pipelines"))
+    return Engine(client, clock, api.runs, afterwards=afterwards), afterwards
 
 
 @contextlib.asynccontextmanager
@@ -183,12 +195,14 @@ async def lab(database_url, tmp_path) -> AsyncIterator[Lab]:
         folder = tmp_path / "node"
         folder.mkdir()
         node = _load_node().LocalNode(client, folder, api=api.url, s3=s3)
-        engine = Engine(client, SystemClock(), api.runs)
+        engine, afterwards = _engine(api)
         await node.start()
         await engine.start()
-        found = Lab(api, engine, node, s3, folder)
+        await afterwards.start()
+        found = Lab(api, engine, node, s3, folder, afterwards)
         try:
             yield found
         finally:
+            await found.afterwards.stop()
             await found.engine.stop()
             await node.stop()

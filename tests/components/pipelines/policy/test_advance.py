@@ -471,7 +471,7 @@ def test_kubernetes_configuration_is_resolved_with_the_inputs():
     doc["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-say"] = {"podAffinity": [{}]}
     refused = Simulation(doc)
     refused.run()
-    assert "asks for pod affinity, which pipelines do not support here yet" in refused.finish.message
+    assert "A term of the task's podAffinity has no topologyKey." in refused.finish.message
 
 
 def test_find_task():

@@ -126,6 +126,144 @@ def test_every_part_of_the_kubernetes_configuration():
     check_golden("configured", shown)
 
 
+def test_init_containers_and_terms_of_pod_affinity():
+    config = {
+        "emptyDirMounts": [{"volumeName": "shared", "mountPath": "/shared"}],
+        "initContainers": [
+            {
+                "name": "prepare",
+                "image": "alpine",
+                "command": ["sh"],
+                "args": ["-c", "true"],
+                "env": [{"name": "A", "value": "1"}],
+                "volumeMounts": [{"volumeName": "shared", "mountPath": "/x"}],
+                "restartPolicy": "Always",
+                "resources": {"requests": {"cpu": "50m"}, "limits": {"memory": "64Mi"}},
+            }
+        ],
+        "podAffinity": [
+            {"matchPodLabels": {"a": "b"}, "topologyKey": "host", "namespaces": ["n"]},
+            {"matchPodExpressions": [{"key": "c", "operator": "Exists"}], "topologyKey": "host", "anti": True},
+            {"matchPodLabels": {"d": "e"}, "matchNamespaceLabels": {"n": "1"}, "topologyKey": "z", "weight": 3},
+        ],
+    }
+    spec = started(kubernetes=config).pod.spec
+
+    assert _wire.to_builtins(spec.init_containers) == [
+        {
+            "name": "prepare",
+            "image": "alpine",
+            "command": ["sh"],
+            "args": ["-c", "true"],
+            "env": [{"name": "A", "value": "1"}],
+            "volumeMounts": [{"name": "shared", "mountPath": "/x"}],
+            "restartPolicy": "Always",
+            "resources": {"requests": {"cpu": "50m"}, "limits": {"memory": "64Mi"}},
+        }
+    ]
+    required, preferred = (f"{kind}DuringSchedulingIgnoredDuringExecution" for kind in ("required", "preferred"))
+    selector = {"matchLabels": {"d": "e"}}
+    weighed = {"topologyKey": "z", "labelSelector": selector, "namespaceSelector": {"matchLabels": {"n": "1"}}}
+    assert spec.affinity == {
+        "podAffinity": {
+            required: [{"topologyKey": "host", "labelSelector": {"matchLabels": {"a": "b"}}, "namespaces": ["n"]}],
+            preferred: [{"weight": 3, "podAffinityTerm": weighed}],
+        },
+        "podAntiAffinity": {
+            required: [
+                {"topologyKey": "host", "labelSelector": {"matchExpressions": [{"key": "c", "operator": "Exists"}]}}
+            ]
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({}, "has no name"),
+        ({"name": "main", "image": "a"}, "two containers named 'main'"),
+        ({"name": "x"}, "init container 'x' has no image"),
+        ({"name": "x", "image": "a", "restartPolicy": "Never"}, "restart policy Always only"),
+        ({"name": "x", "image": "a", "env": [{"value": "1"}]}, "environment variable without a name"),
+        ({"name": "x", "image": "a", "volumeMounts": [{"volumeName": "v", "mountPath": "m"}]}, "absolute path"),
+        ({"name": "x", "image": "a", "volumeMounts": [{"volumeName": "v", "mountPath": "/m"}]}, "volume 'v', which"),
+    ],
+)
+def test_init_containers_that_cannot_be(entry, problem):
+    with pytest.raises((ResolveError, AssertionError), match=problem):
+        started(kubernetes={"initContainers": [entry]})
+
+
+def handed_on(*passthroughs, kubernetes=None, **more):
+    """The task config that a component gets, and its pod."""
+    container = {
+        "image": "alpine",
+        "command": ["true"],
+        "env": [{"name": "MODE", "value": "fast"}],
+        "resources": {"resourceCpuLimit": "2", "resourceMemoryRequest": "1Gi"},
+    }
+    say = component("say", {"config": parameter("TASK_CONFIG"), "text": parameter("STRING")})
+    say["taskConfigPassthroughs"] = [dict(p) for p in passthroughs]
+    spec = document({"say": task("comp-say", inputs={"text": constant("{{$.workspace_path}}")})}, {"comp-say": say})
+    spec["deploymentSpec"]["executors"]["exec-say"]["container"] = container
+    platform = {
+        "deploymentSpec": {"executors": {"exec-say": kubernetes or {}}},
+        "pipelineConfig": {"workspace": {"size": "1Gi"}},
+    }
+    sim = Simulation({"pipeline_spec": spec, "platform_spec": {"platforms": {"kubernetes": platform}}}, **more)
+    sim.turn()
+    assert sim.finish is None, sim.finish
+    found = sim.spec.components["comp-say"]
+    pod = step_pod(sim.view, sim.task("say"), found, sim.spec.executor_of(found).container).pod
+    return document_of(pod)["executor_input"]["inputs"]["parameterValues"]["config"], pod
+
+
+KUBERNETES = {
+    "pvcMount": [{"constant": "data", "mountPath": "/data"}],
+    "secretAsEnv": [{"secretName": "s", "keyToEnv": [{"secretKey": "k", "envVar": "S"}]}],
+    "nodeSelector": {"labels": {"disk": "ssd"}},
+    "tolerations": [{"key": "k", "operator": "Exists"}],
+    "nodeAffinity": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}],
+    "emptyDirMounts": [{"volumeName": "e", "mountPath": "/e"}],
+}
+FIELDS = ("RESOURCES", "ENV", "KUBERNETES_VOLUMES", "KUBERNETES_NODE_SELECTOR", "KUBERNETES_TOLERATIONS")
+ALL = [{"field": name} for name in (*FIELDS, "KUBERNETES_AFFINITY")]
+
+
+def test_settings_that_are_handed_on_are_a_value_and_not_the_pods():
+    config, pod = handed_on(*ALL, kubernetes=KUBERNETES)
+    main = pod.spec.containers[0]
+
+    assert config["resources"] == {"limits": {"cpu": "2"}, "requests": {"memory": "1Gi"}}
+    assert [v["name"] for v in config["env"]] == ["MODE", "S"]
+    assert [v["name"] for v in config["volumes"]] == ["data", "kfp-workspace"]
+    assert [m["mountPath"] for m in config["volumeMounts"]] == ["/data", "/kfp-workspace"]
+    assert config["nodeSelector"] == {"disk": "ssd"}
+    assert config["tolerations"] == [{"key": "k", "operator": "Exists"}]
+    assert list(config["affinity"]) == ["nodeAffinity"]
+    assert main.resources.limits == {}
+    assert not {"MODE", "S"} & {v.name for v in main.env}
+    assert "e" in {v.name for v in pod.spec.volumes}  # an emptyDir is the pod's in any case
+    assert not {"data", "kfp-workspace"} & {v.name for v in pod.spec.volumes}
+    assert (pod.spec.node_selector, pod.spec.tolerations, pod.spec.affinity) == ({}, [], None)
+
+
+def test_a_passthrough_that_is_also_applied_and_what_is_not_named():
+    config, pod = handed_on({"field": "ENV", "applyToTask": True}, kubernetes=KUBERNETES)
+
+    assert [v["name"] for v in config["env"]] == ["MODE", "S"]
+    assert config["volumes"] is config["nodeSelector"] is config["affinity"] is None
+    assert config["resources"] == {}
+    assert {"MODE", "S"} <= {v.name for v in pod.spec.containers[0].env}
+    assert pod.spec.containers[0].resources.limits == {"cpu": "2"}
+    assert {"data", "kfp-workspace"} <= {v.name for v in pod.spec.volumes}
+
+
+def test_a_volume_where_the_workspace_is():
+    with pytest.raises(ResolveError, match="mounts a volume at /kfp-workspace/x, where the run's workspace is"):
+        handed_on(kubernetes={"pvcMount": [{"constant": "data", "mountPath": "/kfp-workspace/x"}]})
+
+
 def test_a_step_that_is_no_lightweight_component_has_nothing_installed():
     pod = started({"image": "alpine", "command": ["sh", "-c", "echo $HOME"], "args": []}).pod
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.components.pipelines.api import parameters
 from headrace.components.pipelines.api.packages import parse, split
 from headrace.components.pipelines.api.requests import namespace_of, requester
-from headrace.components.pipelines.policy.deadline import FIELD, deadline_seconds
+from headrace.components.pipelines.policy.configuration import configuration
 from headrace.components.pipelines.types.rest import VersionReferenceBody, invalid, not_found, unimplemented
 
 if TYPE_CHECKING:
@@ -74,18 +74,18 @@ class Launch:
 def check(spec: Spec, values: dict[str, Any]) -> str:
     """The name of a pipeline that can run with these parameters. Raises RpcError."""
     parsed = parse(spec)
-    _refuse_pipeline_config(parsed)
+    _check_pipeline_config(parsed)
     parameters.check(parsed.root.input_definitions.parameters, values)
     return parsed.pipeline_info.name
 
 
-def _refuse_pipeline_config(spec: PipelineSpec) -> None:
-    """Workspace, time to live and mutual exclusion would change what a run does: they are not left out."""
+def _check_pipeline_config(spec: PipelineSpec) -> None:
+    """What a setting that is not known asks for would change what a run does: it is not left out."""
     given = {name for platform in spec.platform_spec.platforms.values() for name in platform.pipeline_config}
     try:
-        deadline_seconds(spec)
+        found = configuration(spec)
     except ValueError as error:
         raise invalid(f"The pipeline's configuration is wrong: {error}.") from error
-    given.discard(FIELD)
-    if given:
-        raise unimplemented(f"The pipeline's configuration ({', '.join(sorted(given))}) is")
+    unknown = sorted({*found.unknown, *(given - spec.pipeline_config.keys())})
+    if unknown:
+        raise unimplemented(f"The pipeline's configuration ({', '.join(unknown)}) is")

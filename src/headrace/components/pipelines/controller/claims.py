@@ -1,18 +1,22 @@
-"""Steps that are not programs: kfp-kubernetes' CreatePVC and DeletePVC, which name an image that does not exist.
+"""The claims that runs make: their workspaces, and those of kfp-kubernetes' CreatePVC and DeletePVC, steps that are not
+programs (they name an image that does not exist).
 
-Both may be done again after a crash: the claim's name follows from the task.
+All of it may be done again after a crash: a claim's name follows from the task or the run.
 Source: backend/src/v2/driver/k8s.go (createPVC, deletePVC).
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from headrace.api.core import PersistentVolumeClaim, PersistentVolumeClaimSpec, ResourceRequirements
 from headrace.api.errors import AlreadyExists, NotFound, StatusError
 from headrace.api.meta import ObjectMeta
+from headrace.components.pipelines.policy.configuration import configuration
 from headrace.components.pipelines.policy.plan import FAILED_PRECONDITION
 from headrace.components.pipelines.policy.values import to_text
+from headrace.components.pipelines.policy.workspace import claim_name
 from headrace.components.pipelines.render.step import RUN_LABEL, TASK_LABEL
 from headrace.components.pipelines.store.models import Report, RuntimeState
 
@@ -20,7 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from headrace.client.base import Client
+    from headrace.components.pipelines.policy.plan import RunView
     from headrace.components.pipelines.store.models import TaskRow
+
+
+WORKSPACE_LABEL = "pipelines.kubeflow.org/workspace"
+WORKSPACE = {WORKSPACE_LABEL: "true"}
 
 
 async def create_claim(client: Client, namespace: str, row: TaskRow) -> Report:
@@ -70,6 +79,34 @@ async def delete_claim(client: Client, namespace: str, row: TaskRow) -> Report:
     except StatusError as error:
         return _failed(row, f"The claim {name!r} could not be deleted: {error}")
     return Report(row.attempt, RuntimeState.SUCCEEDED)
+
+
+async def ensure_workspace(client: Client, view: RunView) -> None:
+    """The run's workspace is there, empty when it was not. Raises StatusError."""
+    found = configuration(view.spec).workspace
+    if found is None:
+        return
+    claim = PersistentVolumeClaim(
+        metadata=ObjectMeta(
+            name=claim_name(view.run.id), namespace=view.run.namespace, labels={RUN_LABEL: view.run.id, **WORKSPACE}
+        ),
+        spec=found.claim,
+    )
+    with contextlib.suppress(AlreadyExists):
+        await client.create(claim)
+
+
+async def drop_workspace(client: Client, namespace: str, run_id: str) -> None:
+    """The run's workspace goes, if it had one."""
+    with contextlib.suppress(NotFound):
+        await client.delete(PersistentVolumeClaim, claim_name(run_id), namespace)
+
+
+async def drop_workspace_of(client: Client, run_id: str) -> None:
+    """As `drop_workspace`, of a run of which nothing is known any more."""
+    found = await client.list(PersistentVolumeClaim, labels=f"{RUN_LABEL}={run_id},{WORKSPACE_LABEL}=true")
+    for claim in found.items:
+        await drop_workspace(client, claim.metadata.namespace, run_id)
 
 
 OPERATIONS: dict[str, Callable[[Client, str, TaskRow], Awaitable[Report]]] = {

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from headrace.components.pipelines.controller import claims
 from headrace.components.pipelines.controller.pods import FINISHED, StepPods
 from headrace.components.pipelines.controller.worker import RunWorker
 from headrace.components.pipelines.render.step import RUN_LABEL
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from headrace.api.core import Pod
     from headrace.client.base import Client
+    from headrace.components.pipelines.controller.afterwards import Afterwards
     from headrace.components.pipelines.store.models import Change
     from headrace.components.pipelines.store.repository import RunRepository
     from headrace.machinery.clock import Clock
@@ -33,8 +35,15 @@ class Engine:
     """Runs pipelines."""
 
     def __init__(
-        self, client: Client, clock: Clock, repository: RunRepository, *, pods: StepPods | None = None
+        self,
+        client: Client,
+        clock: Clock,
+        repository: RunRepository,
+        *,
+        pods: StepPods | None = None,
+        afterwards: Afterwards | None = None,
     ) -> None:
+        self._afterwards = afterwards
         self._client, self._clock, self._repository = client, clock, repository
         self._pods = pods or StepPods(client, clock)
         self._workers: dict[str, RunWorker] = {}
@@ -111,7 +120,9 @@ class Engine:
     def _ensure(self, run_id: str) -> RunWorker:
         worker = self._workers.get(run_id)
         if worker is None:
-            worker = RunWorker(run_id, self._repository, self._pods, self._client, self._clock)
+            worker = RunWorker(
+                run_id, self._repository, self._pods, self._client, self._clock, afterwards=self._afterwards
+            )
             self._workers[run_id] = worker
             self._tasks[run_id] = asyncio.create_task(self._work(worker), name=f"run {run_id}")
         return worker
@@ -135,6 +146,7 @@ class Engine:
             worker.close()
         for pod in self._pods.of_run(run_id):
             self._spawn(self._pods.delete(pod.metadata.namespace, pod.metadata.name))
+        self._spawn(claims.drop_workspace_of(self._client, run_id))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

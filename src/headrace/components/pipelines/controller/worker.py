@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from headrace.api.errors import InternalError, ServiceUnavailable, StatusError, Timeout, TooManyRequests
 from headrace.components.pipelines.controller import claims
 from headrace.components.pipelines.policy.advance import advance, with_scopes
+from headrace.components.pipelines.policy.configuration import configuration
 from headrace.components.pipelines.policy.plan import (
     FAILED_PRECONDITION,
     INTERNAL,
     UNAVAILABLE,
     CacheHit,
+    Finish,
     Plan,
     RunView,
     find_task,
@@ -38,9 +40,11 @@ if TYPE_CHECKING:
 
     from headrace.api.core import Pod
     from headrace.client.base import Client
+    from headrace.components.pipelines.controller.afterwards import Afterwards
     from headrace.components.pipelines.controller.pods import StepPods
-    from headrace.components.pipelines.store.models import TaskRow
+    from headrace.components.pipelines.store.models import Run, TaskRow
     from headrace.components.pipelines.store.repository import RunRepository
+    from headrace.components.pipelines.types.ir import PipelineSpec
     from headrace.machinery.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -53,8 +57,17 @@ _TRANSIENT = (TooManyRequests, InternalError, ServiceUnavailable, Timeout)
 class RunWorker:
     """Carries one run on."""
 
-    def __init__(self, run_id: str, repository: RunRepository, pods: StepPods, client: Client, clock: Clock) -> None:
-        self.run_id = run_id
+    def __init__(
+        self,
+        run_id: str,
+        repository: RunRepository,
+        pods: StepPods,
+        client: Client,
+        clock: Clock,
+        *,
+        afterwards: Afterwards | None = None,
+    ) -> None:
+        self.run_id, self._afterwards = run_id, afterwards
         self._repository, self._pods, self._client, self._clock = repository, pods, client, clock
         self._view: RunView | None = None
         self._by_id: dict[str, str] = {}
@@ -68,6 +81,7 @@ class RunWorker:
         self._timer_at: dt.datetime | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._finished = False
+        self._has_workspace = False
 
     # What happens to the run
 
@@ -136,10 +150,8 @@ class RunWorker:
         try:
             self._view = build_view(record)
         except SpecError as error:
-            await self._repository.finish_run(
-                self.run_id, RuntimeState.FAILED, error_code=FAILED_PRECONDITION, error_message=str(error)
-            )
-            self._finished = True
+            end = Finish(RuntimeState.FAILED, FAILED_PRECONDITION, str(error))
+            await self._finish(record.run, None, end)
             return
         self._by_id = {row.id: path for path, row in self._view.tasks.items()}
         if first:
@@ -215,11 +227,20 @@ class RunWorker:
             report = Report(view.tasks[path].attempt, RuntimeState.SUCCEEDED, artifacts=[artifact])
             await self._repository.record_outputs(view.tasks[path].id, report)
         if plan.finish is not None:
-            end = plan.finish
-            await self._repository.finish_run(self.run_id, end.state, error_code=end.code, error_message=end.message)
-            self._finished = True
+            await self._finish(view.run, view.spec, plan.finish)
         elif plan.wake_at is not None:
             self._arm(plan.wake_at)
+
+    async def _finish(self, run: Run, spec: PipelineSpec | None, end: Finish) -> None:
+        """Record the end, with all that is to be done after it."""
+        followups = await self._afterwards.plan(run, spec, end) if self._afterwards is not None else []
+        if spec is not None and configuration(spec).workspace is not None and end.state is RuntimeState.SUCCEEDED:
+            # That of another run stays for its retry, until the run is deleted or its time to live is over.
+            await claims.drop_workspace(self._client, run.namespace, run.id)
+        await self._repository.finish_run(
+            run.id, end.state, error_code=end.code, error_message=end.message, followups=followups
+        )
+        self._finished = True
 
     async def _record(self, view: RunView, plan: Plan) -> None:
         writes: list[Awaitable[Any]] = []
@@ -258,7 +279,11 @@ class RunWorker:
                 report = await claims.OPERATIONS[container.image](self._client, view.run.namespace, row)
                 self._spawn(self._repository.record_outputs(row.id, report))
             else:
-                await self._pods.create(step_pod(view, row, component, container))
+                rendered = step_pod(view, row, component, container)
+                if view.constants.workspace and not self._has_workspace:
+                    await claims.ensure_workspace(self._client, view)
+                    self._has_workspace = True
+                await self._pods.create(rendered)
         except ResolveError as error:
             self._spawn(self._record_failure(row, str(error), FAILED_PRECONDITION))
         except _TRANSIENT as error:

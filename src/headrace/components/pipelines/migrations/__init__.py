@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from headrace.machinery.sql import Migrations
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `versions/`; a test compares."""
 upgrade = Migrations("pipelines", __file__, HEAD).upgrade

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from headrace.components.pipelines.policy import cache, expressions, platform, resolve
+from headrace.components.pipelines.policy import cache, expressions, platform, resolve, workspace
 from headrace.components.pipelines.policy.deadline import deadline_seconds, run_deadline
 from headrace.components.pipelines.policy.ordering import topological
 from headrace.components.pipelines.policy.plan import (
@@ -352,7 +352,7 @@ class _Planner:
                     container,
                     row.inputs.parameters,
                     {name: self._identities(ids) for name, ids in row.inputs.artifacts.items()},
-                    platform.claim_names(row.detail.get("kubernetes", {})),
+                    self._claims(row),
                 )
             if row.path not in self.hits:
                 self.plan.lookups[row.path] = row.cache_key
@@ -408,10 +408,11 @@ class _Planner:
             self._fail(row, FAILED_PRECONDITION, f"The importer {row.name!r} must have one output artifact.")
             return
         if importer.download_to_workspace:
-            self._fail(
-                row, FAILED_PRECONDITION, "An importer cannot download to a workspace yet; use the artifact's path."
-            )
-            return
+            if not self.view.constants.workspace:
+                message = "The importer downloads to the run's workspace, but the pipeline asks for none; give it one"
+                self._fail(row, FAILED_PRECONDITION, f"{message} (dsl.PipelineConfig) or drop download_to_workspace.")
+                return
+            row.detail = {**row.detail, "in_workspace": True}
         uri = importer.artifact_uri.value
         if uri is UNSET:
             uri = row.inputs.parameters.get(importer.artifact_uri.runtime_parameter)
@@ -444,6 +445,11 @@ class _Planner:
             if row.pod_name:
                 self.plan.stop.append(row.pod_name)
             row.state, row.error_code, row.error_message = state, code, message
+
+    def _claims(self, row: TaskRow) -> list[str]:
+        """The claims that a step mounts; as a workspace is its run's own, what uses it is never taken from a cache."""
+        shared = [workspace.claim_name(row.run_id)] if workspace.is_used(self.view, row) else []
+        return platform.claim_names(row.detail.get("kubernetes", {})) + shared
 
     # Artifacts
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.components.pipelines.policy.podstatus import MAIN
 from headrace.components.pipelines.policy.resolve import AbsentError, parameter
 from headrace.components.pipelines.policy.values import ResolveError
 from headrace.components.pipelines.types.ir import ParameterSource
@@ -41,12 +42,10 @@ _APPLIED = frozenset(
         "emptyDirMounts",
         "securityContext",
         "nodeAffinity",
+        "podAffinity",
+        "initContainers",
     }
 )
-_REFUSED = {
-    "podAffinity": "pod affinity",
-    "initContainers": "init containers",
-}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _PULL_POLICIES = ("Always", "Never", "IfNotPresent")
@@ -66,8 +65,6 @@ def resolve_config(config: Mapping[str, Json], around: Surroundings) -> dict[str
     Raises ResolveError when a parameter has no value or a field cannot be honoured here.
     """
     for field in config:
-        if field in _REFUSED:
-            raise ResolveError(f"The task asks for {_REFUSED[field]}, which pipelines do not support here yet.")
         if field not in _APPLIED:
             raise ResolveError(f"The task's Kubernetes configuration has the field {field!r}, which is not known here.")
     resolved = dict(config)
@@ -81,6 +78,10 @@ def resolve_config(config: Mapping[str, Json], around: Surroundings) -> dict[str
         resolved["nodeSelector"] = _node_selector(config["nodeSelector"], around)
     if "nodeAffinity" in config:
         resolved["nodeAffinity"] = _node_affinity(config["nodeAffinity"], around)
+    if "podAffinity" in config:
+        resolved["podAffinity"] = _pod_affinity(config["podAffinity"])
+    if "initContainers" in config:
+        _check_init_containers(config["initContainers"])
     if "tolerations" in config:
         resolved["tolerations"] = _tolerations(config["tolerations"], around)
     policy = config.get("imagePullPolicy", "")
@@ -152,6 +153,52 @@ def _node_affinity(entries: list[dict[str, Json]], around: Surroundings) -> dict
             required.append(term)
     found: dict[str, Json] = {_REQUIRED: {"nodeSelectorTerms": required}} if required else {}
     return {**found, _PREFERRED: preferred} if preferred else found
+
+
+def _pod_affinity(entries: list[dict[str, Json]]) -> dict[str, Json]:
+    """All terms as Kubernetes' podAffinity and podAntiAffinity. No SDK writes them yet; the proto has them."""
+    found: dict[str, Json] = {}
+    for entry in entries:
+        term: dict[str, Json] = {"topologyKey": entry.get("topologyKey", "")}
+        if not term["topologyKey"]:
+            raise ResolveError("A term of the task's podAffinity has no topologyKey.")
+        for name, expressions, labels in (
+            ("labelSelector", "matchPodExpressions", "matchPodLabels"),
+            ("namespaceSelector", "matchNamespaceExpressions", "matchNamespaceLabels"),
+        ):
+            selector = {"matchExpressions": entry.get(expressions), "matchLabels": entry.get(labels)}
+            selector = {key: value for key, value in selector.items() if value}
+            if selector:
+                term[name] = selector
+        if entry.get("namespaces"):
+            term["namespaces"] = entry["namespaces"]
+        side = found.setdefault("podAntiAffinity" if entry.get("anti") else "podAffinity", {})
+        if "weight" in entry:
+            side.setdefault(_PREFERRED, []).append({"weight": int(entry["weight"]), "podAffinityTerm": term})
+        else:
+            side.setdefault(_REQUIRED, []).append(term)
+    return found
+
+
+def _check_init_containers(entries: list[dict[str, Json]]) -> None:
+    """What upstream's driver refuses of them is refused here in the same cases."""
+    names = {MAIN}
+    for entry in entries:
+        name = entry.get("name", "")
+        if not name:
+            raise ResolveError("An init container of the task has no name.")
+        if name in names:
+            raise ResolveError(f"The task has two containers named {name!r}; give each init container its own name.")
+        names.add(name)
+        if not entry.get("image"):
+            raise ResolveError(f"The init container {name!r} has no image.")
+        if entry.get("restartPolicy", "") not in {"", "Always"}:
+            raise ResolveError(f"The init container {name!r} may have the restart policy Always only.")
+        if any(not variable.get("name") for variable in entry.get("env", [])):
+            raise ResolveError(f"The init container {name!r} has an environment variable without a name.")
+        for mount in entry.get("volumeMounts", []):
+            if not mount.get("volumeName") or not str(mount.get("mountPath", "")).startswith("/"):
+                raise ResolveError(f"The init container {name!r} must mount a named volume at an absolute path.")
 
 
 def _tolerations(entries: list[dict[str, Json]], around: Surroundings) -> list[Json]:

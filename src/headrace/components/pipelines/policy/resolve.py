@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+?)'\]\}\}")
+WORKSPACE = "{{$.workspace_path}}"
 SUCCESS_WORD = "COMPLETE"
 """What a task final status says of a task that succeeded (upstream hands on the word of ML Metadata)."""
 
@@ -51,6 +52,8 @@ class RunConstants:
     created: str
     scheduled: str
     pipeline_root: str
+    workspace: str = ""
+    """The path of the run's workspace; empty when it has none."""
 
     def of_task(self, name: str, task_id: str) -> dict[str, str]:
         """The value of each constant within a task."""
@@ -63,6 +66,7 @@ class RunConstants:
             "{{$.pipeline_root}}": self.pipeline_root,
             "{{$.pipeline_task_name}}": name,
             "{{$.pipeline_task_uuid}}": task_id,
+            WORKSPACE: self.workspace,
         }
 
 
@@ -98,11 +102,6 @@ def root_inputs(spec: PipelineSpec, parameters: Mapping[str, Any]) -> Values:
 def task_inputs(component: ComponentSpec, task: TaskSpec, around: Surroundings) -> Values:
     """The inputs of a task. Raises ResolveError with a sentence."""
     definitions = component.input_definitions
-    for name, definition in definitions.parameters.items():
-        if definition.kind == "TASK_CONFIG":
-            raise ResolveError(
-                f"Input parameter {name!r} is a dsl.TaskConfig, which pipelines do not support here yet."
-            )
     parameters: dict[str, Any] = {}
     null_allowed: set[str] = set()
     for name, source in task.inputs.parameters.items():
@@ -125,7 +124,9 @@ def task_inputs(component: ComponentSpec, task: TaskSpec, around: Surroundings) 
                 null_allowed.add(name)
     artifacts = _artifacts(component, task, around)
     iterator = task.parameter_iterator
-    absent = {iterator.item_input} if iterator else set()
+    # A dsl.TaskConfig is filled in when the pod is built: only then is it known.
+    absent = {name for name, definition in definitions.parameters.items() if definition.kind == "TASK_CONFIG"}
+    absent |= {iterator.item_input} if iterator else set()
     return Values(_typed(definitions.parameters, parameters, null_allowed, absent), artifacts)
 
 
@@ -252,8 +253,13 @@ def parameter(name: str, source: ParameterSource, around: Surroundings) -> Any:
 
 def _constant(value: Any, around: Surroundings) -> Any:
     if isinstance(value, str):
-        if "{{$.workspace_path}}" in value:
-            raise ResolveError("The task uses the run's workspace, which pipelines do not support here yet.")
+        if WORKSPACE in value:
+            if not around.constants.get(WORKSPACE):
+                raise ResolveError(
+                    "The task uses the run's workspace, but the pipeline asks for none; give it "
+                    "pipeline_config=dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size='1Gi'))."
+                )
+            return value.replace(WORKSPACE, around.constants[WORKSPACE])
         return around.constants.get(value, value)
     return canonical(value)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.api import _wire
 from headrace.components.pipelines.policy.plan import RunView, resource_name
 from headrace.components.pipelines.policy.resolve import RunConstants
+from headrace.components.pipelines.policy.workspace import MOUNT
 from headrace.components.pipelines.types.ir import parse_pipeline_spec
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def constants(run: Run, spec: PipelineSpec) -> RunConstants:
         run_id=run.id,
         created=_rfc3339(run.created_at),
         scheduled=_rfc3339(run.scheduled_at or run.created_at),
+        workspace=MOUNT if spec.pipeline_config.get("workspace") is not None else "",
         pipeline_root=run.pipeline_root or spec.default_pipeline_root or f"{DEFAULT_ROOT}/{run.namespace}",
     )
 

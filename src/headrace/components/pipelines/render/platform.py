@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api.core import (
     ConfigMapVolumeSource,
+    Container,
     EmptyDirVolumeSource,
     EnvVar,
     EnvVarSource,
@@ -18,12 +19,14 @@ from headrace.api.core import (
     KeySelector,
     ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource,
+    ResourceRequirements,
     SecretVolumeSource,
     SecurityContext,
     Volume,
     VolumeMount,
 )
 from headrace.api.meta import ObjectMeta
+from headrace.components.pipelines.policy.values import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +64,8 @@ def apply_config(pod: Pod, config: Mapping[str, Json]) -> None:
     spec.node_selector |= config.get("nodeSelector", {})
     if "nodeAffinity" in config:
         spec.affinity = {**(spec.affinity or {}), "nodeAffinity": config["nodeAffinity"]}
+    if "podAffinity" in config:
+        spec.affinity = {**(spec.affinity or {}), **config["podAffinity"]}
     spec.tolerations += [_toleration(entry) for entry in config.get("tolerations", [])]
     deadline = int(config.get("activeDeadlineSeconds") or 0)
     if deadline > 0:
@@ -75,6 +80,30 @@ def apply_config(pod: Pod, config: Mapping[str, Json]) -> None:
             run_as_group=_int(context.get("runAsGroup")),
             run_as_non_root=context.get("runAsNonRoot"),
         )
+    for entry in config.get("initContainers", []):
+        spec.init_containers.append(_init_container(pod, entry))
+
+
+def _init_container(pod: Pod, entry: Mapping[str, Json]) -> Container:
+    volumes = {volume.name for volume in pod.spec.volumes}
+    mounts = [VolumeMount(name=m["volumeName"], mount_path=m["mountPath"]) for m in entry.get("volumeMounts", [])]
+    for mount in mounts:
+        if mount.name not in volumes:
+            raise ResolveError(
+                f"The init container {entry['name']!r} mounts the volume {mount.name!r}, which the task does not have; "
+                "give it one, for example with kubernetes.empty_dir_mount."
+            )
+    resources = entry.get("resources", {})
+    return Container(
+        name=entry["name"],
+        image=entry["image"],
+        command=entry.get("command", []),
+        args=entry.get("args", []),
+        env=[EnvVar(name=v["name"], value=v.get("value", "")) for v in entry.get("env", [])],
+        volume_mounts=mounts,
+        restart_policy=entry.get("restartPolicy") or None,
+        resources=ResourceRequirements(requests=resources.get("requests", {}), limits=resources.get("limits", {})),
+    )
 
 
 def _variables(pod: Pod, config: Mapping[str, Json]) -> None:

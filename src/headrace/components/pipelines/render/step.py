@@ -20,6 +20,7 @@ from headrace.api.core import (
     EnvVarSource,
     KeySelector,
     ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource,
     Pod,
     PodSpec,
     ProjectedVolumeSource,
@@ -30,11 +31,13 @@ from headrace.api.core import (
     VolumeProjection,
 )
 from headrace.api.meta import ObjectMeta
-from headrace.components.pipelines.policy import lightweight
+from headrace.components.pipelines.policy import lightweight, workspace
 from headrace.components.pipelines.policy.podstatus import MAIN
 from headrace.components.pipelines.policy.resolve import substitute
 from headrace.components.pipelines.policy.values import ResolveError, canonical, to_text
+from headrace.components.pipelines.render import task_config
 from headrace.components.pipelines.render.platform import apply_config
+from headrace.components.pipelines.render.task_config import Passthrough
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,10 +86,20 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
     known = lightweight.recognise(container.command, container.args)
     given = _defaults(component) | row.inputs.parameters
     executor_input = _executor_input(view, row, component)
+    config: Mapping[str, Any] = row.detail.get("kubernetes", {})
+    passthrough = Passthrough(component)
+    own_env = [EnvVar(name=e.name, value=e.value) for e in container.env]
+    asked = ResourceRequirements()
+    if container.resources is not None:
+        _put_resources(asked, container.resources, given)
+    shared = _workspace(row.run_id) if workspace.is_used(view, row) else None
+    for name in passthrough.inputs:
+        value = passthrough.value(config, own_env, asked, shared)
+        executor_input["inputs"]["parameterValues"] = {**executor_input["inputs"]["parameterValues"], name: value}
     document = _escape(_wire.encode(_document(row, component, container, executor_input, known)).decode())
     uses_store = bool(row.inputs.artifacts or component.output_definitions.artifacts)
     volumes, mounts = _volumes(executor_input)
-    variables = [EnvVar(name=e.name, value=e.value) for e in container.env]
+    variables = own_env if passthrough.on_pod(task_config.ENV) else []
     large = len(document.encode()) > LARGEST_VARIABLE
     if large:
         volumes.append(Volume(name="task", config_map=ConfigMapVolumeSource(name=row.pod_name)))
@@ -102,7 +115,7 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
         command=["python3", LAUNCHER],
         args=[f"{DOCUMENT_FOLDER}/{DOCUMENT_KEY}"] if large else [],
         env=variables,
-        resources=_resources(container.resources, given),
+        resources=_at_least(asked if passthrough.on_pod(task_config.RESOURCES) else ResourceRequirements()),
         volume_mounts=mounts,
     )
     pod = Pod(
@@ -114,7 +127,9 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
             service_account_name=view.run.service_account or DEFAULT_SERVICE_ACCOUNT,
         ),
     )
-    apply_config(pod, row.detail.get("kubernetes", {}))
+    apply_config(pod, passthrough.pod_config(config))
+    if shared is not None and passthrough.on_pod(task_config.VOLUMES):
+        _share(pod, *shared)
     if not large:
         return Rendered(pod)
     return Rendered(
@@ -126,6 +141,23 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
             data={DOCUMENT_KEY: document},
         ),
     )
+
+
+def _workspace(run_id: str) -> tuple[Volume, VolumeMount]:
+    claim = PersistentVolumeClaimVolumeSource(claim_name=workspace.claim_name(run_id))
+    return (
+        Volume(name=workspace.VOLUME, persistent_volume_claim=claim),
+        VolumeMount(name=workspace.VOLUME, mount_path=workspace.MOUNT),
+    )
+
+
+def _share(pod: Pod, volume: Volume, mount: VolumeMount) -> None:
+    main = pod.spec.containers[0]
+    conflict = workspace.mounts_conflict({m.mount_path for m in main.volume_mounts}, {v.name for v in pod.spec.volumes})
+    if conflict:
+        raise ResolveError(conflict)
+    pod.spec.volumes.append(volume)
+    main.volume_mounts.append(mount)
 
 
 def output_root(view: RunView, row: TaskRow) -> str:
@@ -179,7 +211,7 @@ def _executor_input(view: RunView, row: TaskRow, component: ComponentSpec) -> di
         "inputs": {
             "parameterValues": row.inputs.parameters,
             "artifacts": {
-                name: {"artifacts": [_artifact(view.artifacts[i]) for i in ids]}
+                name: {"artifacts": [_artifact(view, view.artifacts[i]) for i in ids]}
                 for name, ids in row.inputs.artifacts.items()
             },
         },
@@ -203,12 +235,15 @@ def _executor_input(view: RunView, row: TaskRow, component: ComponentSpec) -> di
     }
 
 
-def _artifact(artifact: Artifact) -> dict[str, Any]:
+def _artifact(view: RunView, artifact: Artifact) -> dict[str, Any]:
+    metadata = canonical(artifact.metadata)
+    if workspace.lies_there(view, artifact.id):
+        metadata = {**metadata, workspace.FLAG: True}
     return {
         "name": artifact.id,
         "type": {"schemaTitle": artifact.type, "schemaVersion": artifact.schema_version or "0.0.1"},
         "uri": artifact.uri,
-        "metadata": canonical(artifact.metadata),
+        "metadata": metadata,
     }
 
 
@@ -273,10 +308,8 @@ def _own_variables(*, uses_store: bool) -> list[EnvVar]:
     return found
 
 
-def _resources(spec: Resources | None, given: Mapping[str, Any]) -> ResourceRequirements:
-    result = ResourceRequirements()
-    if spec is not None:
-        _put_resources(result, spec, given)
+def _at_least(asked: ResourceRequirements) -> ResourceRequirements:
+    result = ResourceRequirements(requests=dict(asked.requests), limits=dict(asked.limits))
     for name, amount in LEAST.items():
         if name not in result.limits:
             result.requests.setdefault(name, amount)

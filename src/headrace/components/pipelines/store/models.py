@@ -330,6 +330,32 @@ class RecurringRun:
     """What it was pinned to; None with the latest version."""
 
 
+class FollowUpKind(enum.StrEnum):
+    """What is done after a run has ended."""
+
+    CLEAN = "clean"
+    """Its objects have lived for as long as the pipeline says."""
+    WEBHOOK = "webhook"
+    EMAIL = "email"
+
+
+@dataclass(slots=True)
+class FollowUp:
+    """One thing to do after a run has ended."""
+
+    id: str
+    run_id: str
+    namespace: str
+    kind: FollowUpKind
+    due_at: dt.datetime
+    payload: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    """How often it has been tried."""
+    error: str = ""
+    """Why it failed last."""
+    created_at: dt.datetime | None = None
+
+
 @dataclass(slots=True)
 class RunRow:
     """A run with everything that the engine needs to continue it."""
@@ -351,7 +377,7 @@ class ChangeKind(enum.StrEnum):
     DELETED = "deleted"
     RETRIED = "retried"
     FINISHED = "finished"
-    """A run of a recurring run came to its end; `run_id` is the run's."""
+    """A run came to its end that a recurring run had started, or after which something is to be done."""
     SCHEDULE = "schedule"
     """A recurring run was made or changed; `run_id` is the recurring run's."""
 

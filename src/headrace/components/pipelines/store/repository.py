@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from headrace.api import _wire
 from headrace.components.pipelines.store import schema as t
+from headrace.components.pipelines.store.followups import insert as insert_followups
 from headrace.components.pipelines.store.models import (
     FINAL,
     Again,
@@ -26,6 +27,8 @@ from headrace.components.pipelines.store.models import (
     Change,
     ChangeKind,
     Direction,
+    FollowUp,
+    FollowUpKind,
     Report,
     Run,
     RunRow,
@@ -110,12 +113,20 @@ class RunRepository:
         return await self._set_run_state(run_id, RuntimeState.RUNNING, {RuntimeState.PENDING})
 
     async def finish_run(
-        self, run_id: str, state: RuntimeState, *, error_code: int = 0, error_message: str = ""
+        self,
+        run_id: str,
+        state: RuntimeState,
+        *,
+        error_code: int = 0,
+        error_message: str = "",
+        followups: Sequence[FollowUp] = (),
     ) -> bool:
-        """Set the final state of a run; False when it has one already."""
+        """Set the final state of a run, and record what is to be done then; False when it has one already."""
         if state not in FINAL:
             raise ValueError(f"{state} is not a final state")
-        return await self._set_run_state(run_id, state, None, error_code=error_code, error_message=error_message)
+        return await self._set_run_state(
+            run_id, state, None, error_code=error_code, error_message=error_message, followups=followups
+        )
 
     async def request_termination(self, run_id: str) -> bool:
         """Ask the engine to cancel a run (state CANCELING); False when the run is in a final state."""
@@ -153,6 +164,8 @@ class RunRepository:
                 "finished_at": None,
             }
             connection.execute(t.runs.update().where(t.runs.c.id == run.id).values(values))
+            cleaning = t.followups.c.kind == FollowUpKind.CLEAN.value
+            connection.execute(t.followups.delete().where(t.followups.c.run_id == run.id, cleaning))
             return True
 
         applied = await self._database.run(work)
@@ -175,6 +188,7 @@ class RunRepository:
         *,
         error_code: int = 0,
         error_message: str = "",
+        followups: Sequence[FollowUp] = (),
     ) -> bool:
         now = self._clock.precise()
 
@@ -191,10 +205,11 @@ class RunRepository:
             if state.final:
                 values |= {"finished_at": now, "error_code": error_code, "error_message": error_message}
             connection.execute(t.runs.update().where(t.runs.c.id == run_id).values(values))
+            insert_followups(connection, now, followups)
             return True
 
         applied = await self._database.run(work)
-        if applied and recurring and state.final:
+        if applied and (recurring or followups) and state.final:
             self.notify(Change(ChangeKind.FINISHED, run_id))
         return applied
 
@@ -347,6 +362,9 @@ def delete_runs(connection: Connection, run_ids: Sequence[str]) -> int:
     candidates.update(connection.scalars(sa.select(made.id).where(made.run_id.in_(run_ids))))
     connection.execute(t.artifact_tasks.delete().where(links.run_id.in_(run_ids)))
     connection.execute(t.tasks.delete().where(t.tasks.c.run_id.in_(run_ids)))
+    # Its messages go out: they say what happened, not what there is.
+    cleaning = t.followups.c.kind == FollowUpKind.CLEAN.value
+    connection.execute(t.followups.delete().where(t.followups.c.run_id.in_(run_ids), cleaning))
     count = connection.execute(t.runs.delete().where(t.runs.c.id.in_(run_ids))).rowcount
     # By caching, an artifact of one run may be named by others: it goes with the last of them.
     needed = sa.or_(sa.exists().where(links.artifact_id == made.id), sa.exists().where(t.runs.c.id == made.run_id))

@@ -16,6 +16,7 @@ _ENUMS: dict[type, dict[str, Any]] = {
     m.Experiment: {"storage_state": m.StorageState},
     m.Run: {"storage_state": m.StorageState, "state": m.RuntimeState},
     m.RecurringRun: {"status": m.Status},
+    m.FollowUp: {"kind": m.FollowUpKind},
     m.TaskRow: {"type": m.TaskType, "state": m.RuntimeState},
 }
 

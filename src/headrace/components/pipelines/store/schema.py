@@ -283,3 +283,19 @@ artifact_tasks = sa.Table(
     sa.Index(None, "task_id"),
 )
 """Which task read or wrote which artifact, under which name."""
+
+followups = sa.Table(
+    "followups",
+    metadata,
+    _id(),
+    sa.Column("run_id", sa.String(64), nullable=False, index=True),
+    _name("namespace"),
+    _name("kind"),
+    sa.Column("payload", Json, nullable=False),
+    _number("attempts"),
+    _moment("due_at"),
+    _moment("created_at"),
+    _text("error"),
+    sa.Index(None, "due_at"),
+)
+"""What is to be done after runs have ended: an outbox."""

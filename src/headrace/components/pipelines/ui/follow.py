@@ -14,7 +14,7 @@ from headrace.machinery.pages import Signal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.components.pipelines.store.models import Change, RuntimeState, TaskRow, TaskUpdate
+    from headrace.components.pipelines.store.models import Change, FollowUp, RuntimeState, TaskRow, TaskUpdate
     from headrace.machinery.clock import Clock
     from headrace.machinery.sql import Database
 
@@ -38,10 +38,18 @@ class FollowedRuns(RunRepository):
         return applied
 
     async def finish_run(
-        self, run_id: str, state: RuntimeState, *, error_code: int = 0, error_message: str = ""
+        self,
+        run_id: str,
+        state: RuntimeState,
+        *,
+        error_code: int = 0,
+        error_message: str = "",
+        followups: Sequence[FollowUp] = (),
     ) -> bool:
         """See RunRepository."""
-        applied = await super().finish_run(run_id, state, error_code=error_code, error_message=error_message)
+        applied = await super().finish_run(
+            run_id, state, error_code=error_code, error_message=error_message, followups=followups
+        )
         self.changed.fire(run_id)
         return applied
 
