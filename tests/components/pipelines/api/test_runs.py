@@ -136,10 +136,11 @@ async def test_a_pipeline_configuration_is_refused_by_name_but_an_empty_one_runs
     await api.start_run(pipeline_spec=document({"activeDeadlineSeconds": 60}))
     wrong = document({"activeDeadlineSeconds": "soon"})
     assert (await api.refused("POST", "/runs", body | {"pipeline_spec": wrong}))[:2] == (400, 3)
-    workspace = document({"workspace": {"size": "1Gi"}})
-    status, code, message = await api.refused("POST", "/runs", body | {"pipeline_spec": workspace})
+    await api.start_run(pipeline_spec=document({"workspace": {"size": "1Gi"}, "resourceTtlOnCompletion": 5}))
+    unknown = document({"workspace": {"size": "1Gi"}, "semaphoreKey": "s", "mutexName": "m"})
+    status, code, message = await api.refused("POST", "/runs", body | {"pipeline_spec": unknown})
     assert (status, code) == (501, 12)
-    assert "(workspace) is not available" in message
+    assert "(mutexName, semaphoreKey) is not available" in message
 
 
 async def test_terminating_asks_the_engine_once_and_a_finished_run_cannot_be_terminated(api):
