@@ -94,6 +94,20 @@ def test_exec_of_what_is_not_there(platform, web):
     assert b'pods "nowhere" not found' in kubectl(platform, "exec", "nowhere", "--", "ls").stderr
 
 
+def test_debug_attaches_a_container_to_a_running_pod(platform, web):
+    # The debugger waits for a word, so that it says nothing before kubectl is attached.
+    look = ["sh", "-c", "read word; tr '\\0' ' ' < /proc/1/cmdline; echo; echo got $word"]
+    debug = ["debug", "-i", "web", "--image=busybox", "--target=main", "--container=look", "--", *look]
+    done = kubectl(platform, *debug, stdin=b"hello\n", timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"http.server 8000" in done.stdout, done
+    assert b"got hello" in done.stdout
+    log = kubectl(platform, "logs", "web", "-c", "look")
+    assert b"got hello" in log.stdout
+    described = kubectl(platform, "describe", "pod", "web")
+    assert b"Ephemeral Containers:" in described.stdout
+
+
 class Terminal:
     """A person at a terminal of 101 columns and 33 rows, in which a program runs."""
 

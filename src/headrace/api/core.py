@@ -11,6 +11,7 @@ import msgspec
 
 from headrace.api.meta import IntOrString, KindInfo, LabelSelector, Object, ObjectMeta, Struct, Time
 from headrace.api.podspec import (
+    Capabilities,
     ConfigMapVolumeSource,
     Container,
     ContainerPort,
@@ -28,6 +29,7 @@ from headrace.api.podspec import (
     EnvVar,
     EnvVarSource,
     EphemeralClaimTemplate,
+    EphemeralContainer,
     EphemeralVolumeSource,
     ExecAction,
     GRPCAction,
@@ -35,6 +37,7 @@ from headrace.api.podspec import (
     HostPathVolumeSource,
     HTTPGetAction,
     HTTPHeader,
+    ImageVolumeSource,
     KeySelector,
     KeyToPath,
     Lifecycle,
@@ -42,6 +45,8 @@ from headrace.api.podspec import (
     ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource,
     PodCondition,
+    PodDNSConfig,
+    PodDNSConfigOption,
     PodIP,
     PodReadinessGate,
     PodSchedulingGate,
@@ -53,6 +58,7 @@ from headrace.api.podspec import (
     ResourceFieldSelector,
     ResourceList,
     ResourceRequirements,
+    SeccompProfile,
     SecretProjection,
     SecretVolumeSource,
     SecurityContext,
@@ -66,6 +72,7 @@ from headrace.api.podspec import (
 
 __all__ = [
     "KINDS",
+    "Capabilities",
     "ConfigMap",
     "ConfigMapVolumeSource",
     "Container",
@@ -88,6 +95,7 @@ __all__ = [
     "EnvVar",
     "EnvVarSource",
     "EphemeralClaimTemplate",
+    "EphemeralContainer",
     "EphemeralVolumeSource",
     "Event",
     "EventSource",
@@ -97,6 +105,7 @@ __all__ = [
     "HTTPHeader",
     "HostAlias",
     "HostPathVolumeSource",
+    "ImageVolumeSource",
     "KeySelector",
     "KeyToPath",
     "Lifecycle",
@@ -122,6 +131,8 @@ __all__ = [
     "PersistentVolumeStatus",
     "Pod",
     "PodCondition",
+    "PodDNSConfig",
+    "PodDNSConfigOption",
     "PodIP",
     "PodReadinessGate",
     "PodSchedulingGate",
@@ -134,6 +145,7 @@ __all__ = [
     "ResourceFieldSelector",
     "ResourceList",
     "ResourceRequirements",
+    "SeccompProfile",
     "Secret",
     "SecretProjection",
     "SecretVolumeSource",
@@ -161,7 +173,7 @@ class Pod(Object):
         "pods",
         short_names=("po",),
         categories=("all",),
-        subresources=frozenset({"status", "log", "binding", "eviction"}),
+        subresources=frozenset({"status", "log", "binding", "eviction", "ephemeralcontainers"}),
     )
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)

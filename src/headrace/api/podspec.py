@@ -95,6 +95,8 @@ class VolumeMount(Struct):
     sub_path: str = ""
     sub_path_expr: str = ""
     read_only: bool = False
+    mount_propagation: str | None = None
+    recursive_read_only: str | None = None
 
 
 class HTTPHeader(Struct):
@@ -170,6 +172,20 @@ class Lifecycle(Struct):
     pre_stop: LifecycleHandler | None = None
 
 
+class Capabilities(Struct):
+    """Capabilities beside the usual ones, such as CHOWN; `drop` may say ALL."""
+
+    add: list[str] = []
+    drop: list[str] = []
+
+
+class SeccompProfile(Struct):
+    """RuntimeDefault, Unconfined or Localhost."""
+
+    type: str
+    localhost_profile: str | None = None
+
+
 class SecurityContext(Struct):
     """What the container's processes may do."""
 
@@ -179,6 +195,10 @@ class SecurityContext(Struct):
     read_only_root_filesystem: bool | None = None
     privileged: bool | None = None
     allow_privilege_escalation: bool | None = None
+    capabilities: Capabilities | None = None
+    seccomp_profile: SeccompProfile | None = None
+    app_armor_profile: SeccompProfile | None = None
+    proc_mount: str | None = None
 
 
 class Container(Struct):
@@ -207,6 +227,12 @@ class Container(Struct):
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
+
+
+class EphemeralContainer(Container):
+    """A container that is added to a pod that runs, to look into it."""
+
+    target_container_name: str = ""
 
 
 class KeyToPath(Struct):
@@ -322,6 +348,13 @@ class EphemeralVolumeSource(Struct):
     volume_claim_template: EphemeralClaimTemplate | None = None
 
 
+class ImageVolumeSource(Struct):
+    """The files of an image."""
+
+    reference: str = ""
+    pull_policy: str = ""
+
+
 class Volume(Struct):
     """A volume of a pod; exactly one source is set."""
 
@@ -334,6 +367,7 @@ class Volume(Struct):
     projected: ProjectedVolumeSource | None = None
     downward_api: DownwardAPIVolumeSource | None = msgspec.field(name="downwardAPI", default=None)
     ephemeral: EphemeralVolumeSource | None = None
+    image: ImageVolumeSource | None = None
 
 
 class PodSecurityContext(Struct):
@@ -343,6 +377,11 @@ class PodSecurityContext(Struct):
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
     fs_group: int | None = None
+    fs_group_change_policy: str | None = None
+    supplemental_groups: list[int] = []
+    seccomp_profile: SeccompProfile | None = None
+    app_armor_profile: SeccompProfile | None = None
+    sysctls: list[dict[str, Any]] = []
 
 
 class HostAlias(Struct):
@@ -350,6 +389,21 @@ class HostAlias(Struct):
 
     ip: str
     hostnames: list[str] = []
+
+
+class PodDNSConfigOption(Struct):
+    """An option of resolv.conf, such as ndots."""
+
+    name: str = ""
+    value: str | None = None
+
+
+class PodDNSConfig(Struct):
+    """What is added to a pod's resolv.conf, or is all of it with the policy None."""
+
+    nameservers: list[str] = []
+    searches: list[str] = []
+    options: list[PodDNSConfigOption] = []
 
 
 class PodReadinessGate(Struct):
@@ -369,6 +423,7 @@ class PodSpec(Struct):
 
     containers: list[Container] = []
     init_containers: list[Container] = []
+    ephemeral_containers: list[EphemeralContainer] = []
     volumes: list[Volume] = []
     restart_policy: str = "Always"
     service_account_name: str = ""
@@ -382,12 +437,16 @@ class PodSpec(Struct):
     host_pid: bool = msgspec.field(name="hostPID", default=False)
     host_ipc: bool = msgspec.field(name="hostIPC", default=False)
     share_process_namespace: bool | None = None
-    dns_config: dict[str, Any] | None = None
+    dns_config: PodDNSConfig | None = None
+    set_hostname_as_fqdn: bool | None = msgspec.field(name="setHostnameAsFQDN", default=None)
+    host_users: bool | None = None
     host_aliases: list[HostAlias] = []
     termination_grace_period_seconds: int | None = None
     active_deadline_seconds: int | None = None
     security_context: PodSecurityContext | None = None
     priority_class_name: str = ""
+    priority: int | None = None
+    preemption_policy: str | None = None
     readiness_gates: list[PodReadinessGate] = []
     scheduling_gates: list[PodSchedulingGate] = []
     dns_policy: str = ""
@@ -474,4 +533,6 @@ class PodStatus(Struct):
     start_time: Time | None = None
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
+    ephemeral_container_statuses: list[ContainerStatus] = []
+    nominated_node_name: str = ""
     qos_class: str = ""

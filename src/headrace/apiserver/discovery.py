@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[tuple[str, str, str] | None, list[str]]] = {
     "scale": (("autoscaling", "v1", "Scale"), PART_VERBS),
     "finalize": (None, ["update"]),
     "log": (None, ["get"]),
+    "ephemeralcontainers": (None, PART_VERBS),
     "binding": (("", "v1", "Binding"), ["create"]),
     "eviction": (("policy", "v1", "Eviction"), ["create"]),
     "token": (("authentication.k8s.io", "v1", "TokenRequest"), ["create"]),

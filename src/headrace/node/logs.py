@@ -231,9 +231,10 @@ def _attempt(pod: Pod | None, pod_name: str, name: str, folder: Path, *, previou
 def _status(pod: Pod | None, pod_name: str, name: str) -> ContainerStatus | None:
     if pod is None:
         return None
-    if not any(c.name == name for c in (*pod.spec.containers, *pod.spec.init_containers)):
+    spec, status = pod.spec, pod.status
+    if not any(c.name == name for c in (*spec.containers, *spec.init_containers, *spec.ephemeral_containers)):
         raise BadRequest(f"container {name} is not valid for pod {pod_name}")
-    every = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    every = (*status.container_statuses, *status.init_container_statuses, *status.ephemeral_container_statuses)
     return next((s for s in every if s.name == name), None)
 
 

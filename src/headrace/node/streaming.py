@@ -86,7 +86,11 @@ class NodeStreams:
 
 
 def _spec(pod: Pod, container: str) -> Container:
-    return next(c for c in (*pod.spec.containers, *pod.spec.init_containers) if c.name == container)
+    return next(
+        c
+        for c in (*pod.spec.containers, *pod.spec.init_containers, *pod.spec.ephemeral_containers)
+        if c.name == container
+    )
 
 
 class Attached:

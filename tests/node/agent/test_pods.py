@@ -425,7 +425,7 @@ async def test_orphans_are_removed(node: Node) -> None:
     async def none() -> bool:
         return await node.runtime.containers() == []
 
-    await eventually(none)
+    await eventually(none, timeout=30)
 
 
 async def test_following_a_log(node: Node) -> None:

@@ -130,6 +130,8 @@ class Admission:
             changes += rules.check_update(info, new, old)
             if info == CustomResourceDefinition.INFO:
                 changes += definitions.causes_of_update(new, old)
+        elif subresource == "ephemeralcontainers":
+            changes += rules.pods.ephemeral_update(new, old)
         if new == old:
             return new
         self._check(served, new, changes, subresource=subresource, old=old)

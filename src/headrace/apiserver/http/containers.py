@@ -16,7 +16,7 @@ def choose_container(pod: Pod, asked: str) -> str:
     inits = [c.name for c in pod.spec.init_containers]
     name = pod.metadata.name
     if asked:
-        if asked not in mains and asked not in inits:
+        if asked not in {*mains, *inits, *(c.name for c in pod.spec.ephemeral_containers)}:
             raise BadRequest(f"container {asked} is not valid for pod {name}")
         return asked
     if len(mains) == 1:

@@ -42,10 +42,6 @@ MAX_TOKEN_SECONDS = 1 << 32
 DEFAULT_TOKEN_SECONDS = 3600
 PROXY_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 REMEMBERED_DELEGATIONS = 256
-NO_EPHEMERAL = (
-    "ephemeral containers are not supported yet: look into the pod with kubectl exec, or debug a copy of it "
-    "with kubectl debug --copy-to"
-)
 _MAX_PORT, _PORT_DIGITS = 65535, 5
 
 
@@ -83,9 +79,6 @@ class Subresources:
                 return await self._proxied(request, user, info, target)
             case ("", "pods", part) if part in sessions.PARTS:
                 return await self._sessions.refuse(request, user, target)
-            case ("", "pods", "ephemeralcontainers"):
-                self._authorize(user, "get" if request.method == "GET" else "patch", info, target)
-                raise NotFound(NO_EPHEMERAL)
             case _:
                 return None
 

@@ -57,7 +57,7 @@ _GROUPS = (
     apiextensions,
 )
 BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
-_WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize"})
+_WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers"})
 _RBAC_PREFIX = f"/registry/{RBAC_GROUP}/"
 _DEFINITIONS_PREFIX = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 

@@ -236,7 +236,10 @@ def merge_subresource(served: Served, sent: Json, old: Json, subresource: str) -
             new["spec"] = {**(sent.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers", [])}
         return new
     new = _wire.clone(old)
-    if subresource == "finalize":
+    if subresource == "ephemeralcontainers":
+        added = (sent.get("spec") or {}).get("ephemeralContainers") or []
+        new["spec"] = {**(old.get("spec") or {}), "ephemeralContainers": added}
+    elif subresource == "finalize":
         new["spec"] = {**(old.get("spec") or {}), "finalizers": (sent.get("spec") or {}).get("finalizers", [])}
     else:
         new.pop(subresource, None)

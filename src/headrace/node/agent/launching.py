@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from headrace.api.core import EphemeralContainer
 from headrace.api.quantity import parse
 from headrace.node.agent import command, variables
 from headrace.node.agent.host import programs
@@ -138,6 +139,7 @@ class Launcher:
             ),
             uid=uid,
             gid=gid,
+            joins=self._joins(),
             read_only_root=bool(own is not None and own.read_only_root_filesystem),
             writable=environment.writable,
             memory_bytes=int(parse(limits["memory"])) if "memory" in limits else None,
@@ -147,6 +149,16 @@ class Launcher:
             stdin=container.stdin,
             tty=container.tty,
         )
+
+    def _joins(self) -> str:
+        container = self._container
+        name = container.target_container_name if isinstance(container, EphemeralContainer) else ""
+        if not name or self._owner.pod.spec.share_process_namespace:
+            return ""
+        target = self._owner.running(name)
+        if not target:
+            raise variables.ConfigError(f'unable to find target container "{name}": it does not run')
+        return target
 
     def _variables(self, environment: Environment, uid: int | None) -> dict[str, str]:
         host, pod, container = self._host, self._owner.pod, self._container

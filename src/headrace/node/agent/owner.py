@@ -33,6 +33,10 @@ class Owner(Protocol):
         """Set when the pod's own part, or an object that it refers to, next changes."""
         ...
 
+    def running(self, container: str) -> str:
+        """The runtime's id of the newest start of a container that runs; empty when it does not."""
+        ...
+
     def changed(self, *, soon: bool = False) -> None:
         """The status must be written; `soon` when others wait for what it says."""
         ...

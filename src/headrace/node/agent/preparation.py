@@ -93,6 +93,7 @@ class Preparation:
             hostname=hostname,
             ip=ip,
             host_network=spec.host_network,
+            share_processes=bool(spec.share_process_namespace),
             host_aliases=tuple(aliases),
             dns_search=(domain, f"svc.{CLUSTER_DOMAIN}", CLUSTER_DOMAIN),
         )

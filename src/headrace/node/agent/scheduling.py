@@ -75,7 +75,6 @@ def unsupported(pod: Pod) -> list[str]:
     asked = {
         "hostPID": spec.host_pid,
         "hostIPC": spec.host_ipc,
-        "shareProcessNamespace": bool(spec.share_process_namespace),
         "dnsConfig": bool(spec.dns_config),
         "volumeDevices": any(c.volume_devices for c in containers),
         "hostPort": not spec.host_network and any(p.host_port for c in containers for p in c.ports),

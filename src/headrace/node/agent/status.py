@@ -6,7 +6,7 @@ Pure: the same facts give the same status, and transition times move only when a
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.api.core import (
@@ -50,6 +50,8 @@ class Facts:
 
     init: list[ContainerStatus]
     main: list[ContainerStatus]
+    guests: list[ContainerStatus] = field(default_factory=list)
+    """Of ephemeral containers."""
     scheduled: bool = False
     unscheduled_reason: str = ""
     unscheduled_message: str = ""
@@ -92,7 +94,7 @@ def phase(pod: Pod, facts: Facts) -> str:
     if pod.status.phase in FINISHED:
         return pod.status.phase
     found = facts.verdict.phase if facts.verdict is not None else _by_containers(pod, facts)
-    if found in FINISHED and any(s.state.running for s in (*facts.init, *facts.main)):
+    if found in FINISHED and any(s.state.running for s in (*facts.init, *facts.main, *facts.guests)):
         return "Running"
     return found
 
@@ -129,6 +131,7 @@ def pod_status(pod: Pod, facts: Facts, now: Time) -> PodStatus:
     if facts.scheduled:  # before that nobody creates a container, and kubectl shows Pending
         result.container_statuses = copy.deepcopy(facts.main)
         result.init_container_statuses = copy.deepcopy(facts.init)
+        result.ephemeral_container_statuses = copy.deepcopy(facts.guests)
         result.host_ip = facts.host_ip
         result.start_time = facts.start_time
     if facts.ip:

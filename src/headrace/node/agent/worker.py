@@ -17,6 +17,7 @@ import datetime as dt
 import logging
 from typing import TYPE_CHECKING
 
+from headrace.api.core import EphemeralContainer
 from headrace.api.errors import Conflict, NotFound, StatusError
 from headrace.node.agent import admission, status
 from headrace.node.agent.container import DEFAULT_GRACE_SECONDS, ContainerRunner
@@ -55,6 +56,7 @@ class PodWorker:
         self.facts = Facts(
             init=_statuses(spec.init_containers, held.init_container_statuses, waiting),
             main=_statuses(spec.containers, held.container_statuses, waiting),
+            guests=_statuses(spec.ephemeral_containers, held.ephemeral_container_statuses, status.CREATING),
             scheduled=bool(spec.node_name),
             sandboxed=bool(found),
             ip=held.pod_ip,
@@ -68,6 +70,8 @@ class PodWorker:
         self._preparation = Preparation(self, self.facts)
         self._init = [self._runner(c, s) for c, s in zip(spec.init_containers, self.facts.init, strict=True)]
         self._main = [self._runner(c, s) for c, s in zip(spec.containers, self.facts.main, strict=True)]
+        self._guests = [self._runner(c, s) for c, s in zip(spec.ephemeral_containers, self.facts.guests, strict=True)]
+        """Ephemeral containers."""
         self._touched, self._grace_changed = Pulse(), Pulse()
         self._admitted, self._must_end = asyncio.Event(), asyncio.Event()
         self._deadline = 0.0
@@ -109,6 +113,7 @@ class PodWorker:
             self.references = references(pod)
             for runner, container in zip(self._main, pod.spec.containers, strict=False):
                 runner.redefine(container)
+            self._welcome(pod)
             self._touched.beat()
         if pod.spec.readiness_gates and old.status.conditions != pod.status.conditions:
             self.changed()
@@ -128,15 +133,19 @@ class PodWorker:
 
     def exited(self, observed: Observed) -> None:
         """The runtime reports the end of a container."""
-        for runner in (*self._init, *self._main):
+        for runner in self._all:
             runner.exited(observed)
 
     def attempt(self, container: str) -> int | None:
         """The number of a container's start that has not ended; None when there is none."""
-        for runner in (*self._init, *self._main):
+        for runner in self._all:
             if runner.container.name == container:
                 return runner.attempt
         return None
+
+    def running(self, container: str) -> str:
+        """See Owner."""
+        return next((r.id for r in self._all if r.container.name == container and r.running), "")
 
     # The life.
 
@@ -166,7 +175,7 @@ class PodWorker:
 
     def _adopt(self) -> None:
         rebooted = not self._found and any(held.state.running for held in self.facts.main)
-        for runner in (*self._init, *self._main):
+        for runner in self._all:
             runner.adopt(self._found.get(runner.container.name, {}))
         if rebooted and self.pod.spec.restart_policy != "Never":
             # A new sandbox: what the init containers prepared may be gone, so they run again.
@@ -191,6 +200,7 @@ class PodWorker:
         upkeep = asyncio.create_task(self._preparation.keep_files_fresh())
         sidecars: list[asyncio.Task[None]] = []
         ahead = asyncio.create_task(self._build_ahead())
+        guests = asyncio.create_task(self._keep_guests())
         try:
             for runner in self._init:
                 if status.is_sidecar(runner.container):
@@ -209,9 +219,34 @@ class PodWorker:
                 for runner in self._main:
                     group.create_task(runner.run())
         finally:
-            for task in (upkeep, ahead, *sidecars):
+            for task in (upkeep, ahead, guests, *sidecars):
                 task.cancel()
-            await asyncio.gather(upkeep, ahead, *sidecars, return_exceptions=True)
+            await asyncio.gather(upkeep, ahead, guests, *sidecars, return_exceptions=True)
+
+    def _welcome(self, pod: Pod) -> None:
+        """Know the ephemeral containers that have been added."""
+        known = {runner.container.name for runner in self._guests}
+        for container in pod.spec.ephemeral_containers:
+            if container.name not in known:
+                held = status.fresh([container], waiting=status.CREATING)[0]
+                self.facts.guests.append(held)
+                self._guests.append(self._runner(container, held))
+
+    async def _keep_guests(self) -> None:
+        """Run ephemeral containers, whenever they are added."""
+        tasks: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                touched = self._touched.next
+                for runner in self._guests:
+                    name = runner.container.name
+                    if name not in tasks:
+                        tasks[name] = asyncio.create_task(runner.run(), name=f"{name} in {self._key}")
+                await touched.wait()
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     async def _admit(self) -> None:
         facts, host, pod = self.facts, self.host, self.pod
@@ -306,7 +341,7 @@ class PodWorker:
             return self._grace_changed.next
 
         sidecars = [r for r in self._init if status.is_sidecar(r.container)]
-        others = [r for r in (*self._init, *self._main) if r not in sidecars]
+        others = [r for r in self._all if r not in sidecars]
         if not self._must_end.is_set():
             # The containers have ended by themselves; only sidecars are left.
             grace = self.pod.spec.termination_grace_period_seconds
@@ -318,7 +353,7 @@ class PodWorker:
         """Containers that never came to an end get one, unless a failed init container kept them from starting."""
         if not self._must_end.is_set():
             return
-        for held in (*self.facts.init, *self.facts.main):
+        for held in (*self.facts.init, *self.facts.main, *self.facts.guests):
             if held.state.terminated is None:
                 status.lost(held, self.host.clock.now())
 
@@ -348,9 +383,13 @@ class PodWorker:
 
     # Helpers.
 
+    @property
+    def _all(self) -> tuple[ContainerRunner, ...]:
+        return (*self._init, *self._main, *self._guests)
+
     def _runner(self, container: Container, held: ContainerStatus) -> ContainerRunner:
         spec = self._writer.pod.spec
-        policy = spec.restart_policy
+        policy = "Never" if isinstance(container, EphemeralContainer) else spec.restart_policy
         if any(c is container for c in spec.init_containers):
             # An init container that fails is tried again unless the pod's policy is Never; one that succeeds is done.
             policy = "Always" if status.is_sidecar(container) else "Never" if policy == "Never" else "OnFailure"

@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+)
+"""What a container may be given: power over its own files and processes, none over the machine."""
+
+
 class RuntimeUnavailable(Exception):
     """This machine cannot run this mode; the message says why and what to do."""
 
@@ -54,6 +70,11 @@ class PodSandbox:
     host_network: bool = False
     host_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     dns_search: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    """Empty: the node's own, or the host's with host_network."""
+    dns_options: tuple[str, ...] = ("ndots:5",)
+    share_processes: bool = False
+    """Whether its containers see each other's processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,12 @@ class ContainerSpec:
     mounts: tuple[Mount, ...] = ()
     uid: int | None = None
     gid: int | None = None
+    groups: tuple[int, ...] = ()
+    """Its process's other groups. Where pods run as an ordinary user they have that user's rights whatever they say."""
+    capabilities: tuple[str, ...] = ()
+    """What its process may do when it is uid 0, such as CHOWN; see CAPABILITIES."""
+    joins: str = ""
+    """The running container of the same pod whose processes it sees, and with whose first process it ends."""
     read_only_root: bool = False
     writable: tuple[str, ...] = ()
     """Directories of the image that get a throw-away writable layer (overlay)."""

@@ -31,7 +31,9 @@ def hosts(pod: PodSandbox, host_file: str = "") -> str:
 
 def resolv_conf(pod: PodSandbox, nameserver: str, host_file: str = "") -> str:
     """/etc/resolv.conf; a pod in the host's network resolves as the host does."""
-    if pod.host_network:
+    if pod.host_network and not pod.nameservers:
         return host_file
     search = f"search {' '.join(pod.dns_search)}\n" if pod.dns_search else ""
-    return f"{search}nameserver {nameserver}\noptions ndots:5\n"
+    servers = "".join(f"nameserver {server}\n" for server in pod.nameservers or (nameserver,))
+    options = f"options {' '.join(pod.dns_options)}\n" if pod.dns_options else ""
+    return search + servers + options

@@ -66,7 +66,9 @@ class Records:
         if found is None:
             return None
         found["host_aliases"] = tuple((ip, tuple(names)) for ip, names in found["host_aliases"])
-        found["dns_search"] = tuple(found["dns_search"])
+        for name in ("dns_search", "nameservers", "dns_options"):
+            if name in found:
+                found[name] = tuple(found[name])
         return PodSandbox(**found)
 
     def all_pods(self) -> list[str]:
@@ -86,6 +88,10 @@ class Records:
             state = wire.read_file(str(self.container_folder(pod_uid, name) / STATE))
             if state is not None:
                 yield name, state
+
+    def started_one(self, pod_uid: str, container_id: str) -> dict[str, Any] | None:
+        """What the supervisor of a started container wrote then."""
+        return wire.read_file(str(self.container_folder(pod_uid, container_id) / STATE))
 
     def state(self, pod_uid: str, container_id: str, started: dict[str, Any]) -> ContainerState:
         """How a started container stands: by its exit record, else by whether its supervisor lives.

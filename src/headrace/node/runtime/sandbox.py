@@ -31,7 +31,7 @@ from headrace.node.runtime.base import (
 from headrace.node.runtime.helpers import Helpers, process_handle, send_signal
 from headrace.node.runtime.links import HelperGone
 from headrace.node.runtime.records import Records
-from headrace.node.runtime.request import start_request
+from headrace.node.runtime.request import pause_request, start_request
 from headrace.node.runtime.sandboxd.limits import WATCHDOG
 from headrace.node.runtime.sandboxd.supervisor import remove_tree
 from headrace.node.runtime.session import ContainerInput, ProcessSession
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 MAX_EXEC_OUTPUT = 1 << 20
 _KILL_SECONDS = 20.0
 _PROBE = "headrace-probe"
+_PAUSE = "pod.pause-"
+"""Begins the id of the process that a pod's shared processes belong to; no container's name has a dot."""
 _Socket = socket.socket
 
 
@@ -182,7 +184,7 @@ class SandboxRuntime:
         """See Runtime."""
         self._handlers.append(handler)
         for state in self._states.values():
-            if state.phase is ContainerPhase.EXITED:
+            if state.phase is ContainerPhase.EXITED and not state.id.startswith(_PAUSE):
                 asyncio.get_running_loop().call_soon(handler, state)
 
     async def start_container(self, spec: ContainerSpec) -> ContainerState:
@@ -197,8 +199,9 @@ class SandboxRuntime:
             known = self._states.get(key)
             if known is not None:
                 return known
+            joins = await self._joined(spec, pod)
             try:
-                reply = await self._helpers.ask("start", spec=self._request(spec, pod))
+                reply = await self._helpers.ask("start", spec=self._request(spec, pod, joins))
             except HelperGone as error:
                 self._rescan(pod.uid)  # it may have been started, and only the answer got lost
                 if key not in self._states:
@@ -206,9 +209,31 @@ class SandboxRuntime:
                 return self._states[key]
             return self._learn(key, reply["state"])
 
-    def _request(self, spec: ContainerSpec, pod: PodSandbox) -> dict[str, Any]:
+    async def _joined(self, spec: ContainerSpec, pod: PodSandbox) -> dict[str, Any] | None:
+        """The record of the container whose processes this one shares; None when it has its own."""
+        if not pod.share_processes:
+            if not spec.joins:
+                return None
+            watch = self._watched.get((pod.uid, spec.joins))
+            if watch is None:
+                raise StartFailed(
+                    f"container {spec.joins.rpartition('-')[0]}, whose processes are wanted, does not run"
+                )
+            return self._records.started_one(pod.uid, spec.joins)
+        mine = [name for uid, name in self._states if uid == pod.uid and name.startswith(_PAUSE)]
+        running = [name for name in mine if (pod.uid, name) in self._watched]
+        if not running:
+            name = f"{_PAUSE}{len(mine)}"
+            log_path = self._settings.logs / "pause.log"
+            asked = pause_request(pod, name, self._records.pod_folder(pod.uid), log_path, spec.uid)
+            reply = await self._helpers.ask("start", spec=asked)
+            self._learn((pod.uid, name), reply["state"])
+            running = [name]
+        return self._records.started_one(pod.uid, running[0])
+
+    def _request(self, spec: ContainerSpec, pod: PodSandbox, joins: dict[str, Any] | None = None) -> dict[str, Any]:
         folder = self._records.container_folder(pod.uid, spec.id).parent.parent
-        return start_request(spec, pod, folder, hidden=self._hidden, exposed=self._exposed)
+        return start_request(spec, pod, folder, hidden=self._hidden, exposed=self._exposed, joins=joins)
 
     def _rescan(self, pod_uid: str | None = None) -> None:
         """Learn of containers on disk that are not known yet."""
@@ -248,7 +273,7 @@ class SandboxRuntime:
             task = asyncio.create_task(asyncio.to_thread(_remove_trees, left))
             self._tidying.add(task)
             task.add_done_callback(self._tidying.discard)
-        if state.pod_uid == _PROBE or key in self._reported:
+        if _internal(key) or key in self._reported:
             return
         self._reported.add(key)
         for handler in self._handlers:
@@ -267,7 +292,7 @@ class SandboxRuntime:
     async def containers(self) -> list[ContainerState]:
         """See Runtime."""
         self._rescan()
-        return list(self._states.values())
+        return [state for key, state in self._states.items() if not key[1].startswith(_PAUSE)]
 
     async def exec(
         self, pod_uid: str, container_id: str, argv: tuple[str, ...], *, timeout: float | None = None
@@ -309,7 +334,7 @@ class SandboxRuntime:
 
     async def usage(self) -> list[Usage]:
         """See Runtime."""
-        running = {key: watch.started["pid"] for key, watch in self._watched.items() if key[0] != _PROBE}
+        running = {key: watch.started["pid"] for key, watch in self._watched.items() if not _internal(key)}
         return await asyncio.to_thread(usage.of_containers, running)
 
     # -- network ------------------------------------------------------------------------------------------------
@@ -333,6 +358,10 @@ class SandboxRuntime:
         """See Runtime."""
         _, fds = await self._helpers.hold("listen", ip=ip, port=port, kind=int(kind))
         return _socket_of(fds)
+
+
+def _internal(key: tuple[str, str]) -> bool:
+    return key[0] == _PROBE or key[1].startswith(_PAUSE)
 
 
 def _remove_trees(paths: list[str]) -> None:

@@ -1,6 +1,6 @@
 """What running containers use, read from /proc when somebody asks; nothing is sampled in between.
 
-A container's processes are those in its PID namespace, whoever started them there.
+A container's processes are those in its mount namespace, whoever started them there; PIDs may be shared in a pod.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of_containers(first: Mapping[tuple[str, str], int]) -> list[Usage]:
     spaces: dict[str, tuple[str, str]] = {}
     for key, pid in first.items():
         try:
-            spaces[os.readlink(f"/proc/{pid}/ns/pid")] = key  # noqa: PTH115
+            spaces[os.readlink(f"/proc/{pid}/ns/mnt")] = key  # noqa: PTH115
         except OSError:
             continue
     if not spaces:
@@ -36,7 +36,7 @@ def of_containers(first: Mapping[tuple[str, str], int]) -> list[Usage]:
         if not name.isdigit():
             continue
         try:
-            owner = spaces.get(os.readlink(f"/proc/{name}/ns/pid"))  # noqa: PTH115
+            owner = spaces.get(os.readlink(f"/proc/{name}/ns/mnt"))  # noqa: PTH115
             if owner is None:
                 continue
             fields = linux.read_control(f"/proc/{name}/stat").rsplit(b")", 1)[1].split()

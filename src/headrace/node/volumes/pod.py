@@ -177,7 +177,7 @@ def references(pod: Pod) -> set[tuple[str, str]]:
                 found.add(("ConfigMap", source.config_map.name))
             if source.secret is not None:
                 found.add(("Secret", source.secret.name))
-    for container in (*pod.spec.containers, *pod.spec.init_containers):
+    for container in (*pod.spec.containers, *pod.spec.init_containers, *pod.spec.ephemeral_containers):
         for env_from in container.env_from:
             if env_from.config_map_ref is not None:
                 found.add(("ConfigMap", env_from.config_map_ref.name))

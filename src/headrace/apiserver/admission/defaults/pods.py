@@ -41,7 +41,7 @@ def pod_spec(spec: Json) -> None:
         spec["serviceAccountName"] = spec["serviceAccount"]
     if spec.get("serviceAccountName"):
         spec["serviceAccount"] = spec["serviceAccountName"]
-    for container in containers(spec):
+    for container in (*containers(spec), *(spec.get("ephemeralContainers") or ())):
         _container(container, host_network=bool(spec.get("hostNetwork")))
     for volume in spec.get("volumes") or ():
         _volume(volume)

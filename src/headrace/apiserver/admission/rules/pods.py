@@ -58,6 +58,7 @@ _VOLUME_SOURCES = frozenset(
     }
 )
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef")
+_NOT_EPHEMERAL = ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "restartPolicy")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _UPDATE_RULE = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
@@ -68,6 +69,8 @@ _UPDATE_RULE = (
 
 def pod(obj: Json) -> Iterator[Cause]:
     """A pod."""
+    if not obj.get("metadata", {}).get("resourceVersion") and (obj.get("spec") or {}).get("ephemeralContainers"):
+        yield f.forbidden("spec.ephemeralContainers", "cannot be set on create")
     yield from pod_spec(obj.get("spec") or {}, "spec")
 
 
@@ -93,6 +96,15 @@ def pod_spec(spec: Json, path: str) -> Iterator[Cause]:
         yield from _container(container, where, names, volumes, host_network=host)
         if container.get("restartPolicy") not in (None, "Always"):
             yield f.unsupported(f"{where}.restartPolicy", container["restartPolicy"], ("Always",))
+    for i, container in enumerate(spec.get("ephemeralContainers") or ()):
+        where = f"{path}.ephemeralContainers[{i}]"
+        for key in _NOT_EPHEMERAL:
+            if container.get(key):
+                yield f.forbidden(f"{where}.{key}", "cannot be set for an Ephemeral Container")
+        target = container.get("targetContainerName")
+        if target and target not in names:
+            yield f.not_found(f"{where}.targetContainerName", target)
+        yield from _container(container, where, names, volumes, host_network=host)
     yield from f.one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES)
     yield from f.one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy"), _DNS_POLICIES)
     for key in ("hostname", "subdomain"):
@@ -277,6 +289,18 @@ def pod_update(new: Json, old: Json) -> Iterator[Cause]:
         yield f.forbidden("spec", _UPDATE_RULE)
     elif not _tolerations_kept(before, after):
         yield f.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+
+
+def ephemeral_update(new: Json, old: Json) -> Iterator[Cause]:
+    """Ephemeral containers may be added; those that are there stay as they are."""
+    before, after = ((o.get("spec") or {}).get("ephemeralContainers") or [] for o in (old, new))
+    known = {c.get("name"): c for c in after}
+    for container in before:
+        name = container["name"]
+        if name not in known:
+            yield f.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be removed')
+        elif known[name] != container:
+            yield f.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be changed')
 
 
 def _fixed(spec: Json, before: Json) -> Json:

@@ -83,7 +83,7 @@ def _start(
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            linux.drop_privileges(*((None, None) if isolated else (state["uid"], state["gid"])))
+            linux.drop_privileges(state, isolated=isolated)
             linux.die_with_parent(signal.SIGKILL)
             os.chdir(state["cwd"])
             linux.close_all_but([ready])

@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .wire import Message
+
 CLONE_NEWNS = 0x20000
 CLONE_NEWUTS = 0x4000000
 CLONE_NEWIPC = 0x8000000
@@ -44,7 +46,10 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_SECUREBITS = 28
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT, _AMBIENT_RAISE = 47, 2
+_CAPABILITIES = 41
 _SECBIT_NOROOT_AND_LOCKED = 3
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -166,18 +171,28 @@ def set_process_name(name: str) -> None:
     _prctl_call(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def drop_privileges(uid: int | None, gid: int | None) -> None:
-    """Give up every capability for good, also for what will be executed; take this uid and gid if given."""
+def drop_privileges(who: Message, *, isolated: bool) -> None:
+    """Give up every capability but those of `who` for good, also for what will be executed, and take the uid, gid
+    and groups of `who` where they are given; in a user namespace of its own the process has them already.
+    """
     _prctl(_PR_SET_SECUREBITS, _SECBIT_NOROOT_AND_LOCKED)
+    uid, gid = (None, None) if isolated else (who["uid"], who["gid"])
+    if not isolated and (uid is not None or gid is not None or who["groups"]):
+        os.setgroups(who["groups"])
     if gid is not None:
-        os.setgroups([])
         os.setresgid(gid, gid, gid)
     if uid is not None:
-        if gid is None:
-            os.setgroups([])
         os.setresuid(uid, uid, uid)
+    mask = who["capabilities"] if os.getuid() == 0 else 0
+    if mask:
+        for number in range(_CAPABILITIES):
+            if not mask >> number & 1:
+                _prctl(_PR_CAPBSET_DROP, number)  # fails for those that this kernel does not have
     header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)
-    _check(_capset(header, bytes(24)), "capset")
+    _check(_capset(header, struct.pack("IIIIII", mask, mask, mask, 0, 0, 0)), "capset")
+    for number in range(_CAPABILITIES if mask else 0):
+        if mask >> number & 1:
+            _check(int(_prctl_call(_PR_CAP_AMBIENT, _c_ulong(_AMBIENT_RAISE), _c_ulong(number), 0, 0)), "prctl")
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl")
 
 

@@ -89,7 +89,7 @@ def _become(request: Message, state: Message, inner: list[int], ready: int, *, i
         if request["tty"]:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
             env.setdefault("TERM", _TERM)
-        linux.drop_privileges(*((None, None) if isolated else (state["uid"], state["gid"])))
+        linux.drop_privileges(state, isolated=isolated)
         linux.die_with_parent(signal.SIGKILL)
         os.umask(0o022)
         os.chdir(state["cwd"])

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 STATE, EXIT = "state.json", "exit.json"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT = ("env", "cwd", "uid", "gid", "groups", "capabilities", "cgroup")
+"""What a command that is run in the container later has in common with it."""
 _DRAIN_SECONDS = 2.0
 _CHUNK = 64 << 10
 _PATIENCE = 600
@@ -68,11 +70,14 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
         os._exit(1)
     if pid == 0:
         try:
-            _become_first_process(spec, cgroup, (source, out_w, err_w), isolated=isolated, console=inner)
+            _become_first_process(spec, cgroup, (source, out_w, err_w), ready_w, isolated=isolated, console=inner)
             if warm:
                 linux.close_all_but([])
                 return
             linux.close_all_but([ready_w])
+            if spec.get("pause"):
+                os.close(ready_w)
+                pause()
             if not spec["argv"]:
                 os._exit(0)  # a probe: everything but a program
             execute(spec["argv"], spec["env"])
@@ -104,13 +109,19 @@ def _tell(status: int, message: Message) -> None:
 
 def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
     """Whether the container has a user namespace of its own."""
-    flags = linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+    flags = linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
     uid, gid = os.getuid(), os.getgid()
     isolated = uid != 0
     if user_ns >= 0:
         linux.setns(user_ns, linux.CLONE_NEWUSER)
     if pod_ns >= 0:
         linux.setns(pod_ns, linux.CLONE_NEWNET)
+    if spec["joins"] is not None:
+        _join(spec, isolated=isolated)
+        linux.unshare(flags)
+        linux.set_hostname(spec["hostname"])
+        return isolated
+    flags |= linux.CLONE_NEWPID
     if isolated:
         flags |= linux.CLONE_NEWUSER
     inside_uid = uid if spec["uid"] is None else spec["uid"]
@@ -128,6 +139,18 @@ def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
     return isolated
 
 
+def _join(spec: Message, *, isolated: bool) -> None:
+    """Move to the processes of another container (for PIDs: the next child), and into its user namespace."""
+    target = spec["joins"]
+    handle = linux.pidfd_open(target["pid"])
+    if linux.start_time(target["pid"]) != target["pid_start"]:
+        raise ProcessLookupError(errno.ESRCH, "the container whose processes it was to share has ended")
+    if isolated and spec["uid"] != target["uid"]:
+        raise PermissionError(errno.EPERM, "containers that share processes must run as the same user here")
+    linux.setns(handle, linux.CLONE_NEWPID | (linux.CLONE_NEWUSER if isolated else 0))
+    os.close(handle)
+
+
 def _make_cgroup(spec: Message) -> limits.Cgroup | None:
     if spec["memory"] is None or spec["limits"][0] == limits.WATCHDOG:
         return None
@@ -141,6 +164,7 @@ def _become_first_process(
     spec: Message,
     cgroup: limits.Cgroup | None,
     stdio: tuple[int, int, int],
+    ready: int,
     *,
     isolated: bool,
     console: socket | None,
@@ -150,6 +174,8 @@ def _become_first_process(
     if cgroup is not None:
         cgroup.add(0)
     linux.unshare(linux.CLONE_NEWNS)
+    if spec["joins"] is not None:
+        os.write(ready, b"%d%c" % (os.stat("/proc/self/ns/mnt").st_ino, 0))
     root = Root(spec["root"], user_namespace=isolated)
     root.build(spec)
     root.enter()
@@ -163,7 +189,7 @@ def _become_first_process(
         os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDONLY), number)
     if console is not None:
         become_terminal(console, spec, isolated=isolated)
-    linux.drop_privileges(*((None, None) if isolated else (spec["uid"], spec["gid"])))
+    linux.drop_privileges(spec, isolated=isolated)
     linux.die_with_parent(signal.SIGKILL)
     try:
         os.chdir(spec["cwd"])
@@ -224,6 +250,9 @@ def _keep(
     while part := os.read(ready, 4096):
         problem += part
     os.close(ready)
+    space = b""
+    if spec["joins"] is not None:
+        space, _, problem = problem.partition(b"\0")
     folder = spec["dir"]
     if problem:
         os.waitpid(pid, 0)
@@ -242,9 +271,7 @@ def _keep(
         "node_ns": node_ns,
     }
     # For commands that are to be run in the container later, the environment is kept too.
-    wire.write_file(
-        f"{folder}/{STATE}", {**state, **{key: spec[key] for key in ("env", "cwd", "uid", "gid", "cgroup")}}
-    )
+    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec[key] for key in _KEPT}})
     linux.die_with_parent(0)
     _tell(status, state)
     os.close(status)
@@ -258,7 +285,7 @@ def _keep(
         streams[master] = Stream("stdout", log, partial=True)
     if fifo >= 0:
         keyboard = Keyboard(folder, fifo, master)
-    code, killed = _follow(pid, streams, watchdog, keyboard)
+    code, killed = _follow(pid, streams, watchdog, keyboard, space)
     finished = time.time_ns()
     number = -code if code < 0 else 0
     if cgroup is not None:
@@ -293,9 +320,11 @@ def _clean(folder: str) -> None:
         return
 
 
-def _follow(pid: int, streams: dict[int, Stream], limit: int | None, keyboard: Keyboard | None) -> tuple[int, bool]:
+def _follow(
+    pid: int, streams: dict[int, Stream], limit: int | None, keyboard: Keyboard | None, space: bytes
+) -> tuple[int, bool]:
     """Write the log until the program has ended; its exit code (a signal: negative), and whether the watchdog
-    ended it.
+    ended it. Where it was not the first of its PID namespace, what it leaves behind is known by its mounts: `space`.
     """
     poll = select.poll()
     watch = linux.pidfd_open(pid)
@@ -314,6 +343,8 @@ def _follow(pid: int, streams: dict[int, Stream], limit: int | None, keyboard: K
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 poll.unregister(watch)
                 os.close(watch)
+                if space:
+                    _end_all_in(int(space))
                 watch, deadline, limit = -1, time.monotonic() + _DRAIN_SECONDS, None
                 continue
             if (keyboard is not None and keyboard.handle(poll, fd, event)) or fd not in streams:
@@ -333,6 +364,36 @@ def _follow(pid: int, streams: dict[int, Stream], limit: int | None, keyboard: K
     for stream in streams.values():
         stream.end()
     return code, killed
+
+
+def _end_all_in(space: int) -> None:
+    """Kill every process of a mount namespace, also those that are started meanwhile."""
+    for _ in range(_PATIENCE):
+        found = False
+        for name in os.listdir("/proc"):
+            try:
+                if name.isdigit() and os.stat(f"/proc/{name}/ns/mnt").st_ino == space:
+                    os.kill(int(name), signal.SIGKILL)
+                    found = True
+            except OSError:
+                continue  # another user's, or it has just ended
+        if not found:
+            return
+        time.sleep(0.002)
+
+
+def pause() -> None:
+    """Be the process that a pod's shared processes belong to: bury the dead, do nothing else. Never returns."""
+    linux.set_process_name("pause")
+    wanted = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    while signal.sigwait(wanted) == signal.SIGCHLD:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            continue
+    os._exit(0)
 
 
 def _read(fd: int) -> bytes | None:
