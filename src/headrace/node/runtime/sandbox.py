@@ -32,6 +32,7 @@ from headrace.node.runtime.helpers import Helpers, process_handle, send_signal
 from headrace.node.runtime.links import HelperGone
 from headrace.node.runtime.records import Records
 from headrace.node.runtime.request import pause_request, start_request
+from headrace.node.runtime.sandboxd import linux
 from headrace.node.runtime.sandboxd.limits import WATCHDOG
 from headrace.node.runtime.sandboxd.supervisor import remove_tree
 from headrace.node.runtime.session import ContainerInput, ProcessSession
@@ -214,14 +215,13 @@ class SandboxRuntime:
         if not pod.share_processes:
             if not spec.joins:
                 return None
-            watch = self._watched.get((pod.uid, spec.joins))
-            if watch is None:
+            if not self._lives((pod.uid, spec.joins)):
                 raise StartFailed(
                     f"container {spec.joins.rpartition('-')[0]}, whose processes are wanted, does not run"
                 )
             return self._records.started_one(pod.uid, spec.joins)
         mine = [name for uid, name in self._states if uid == pod.uid and name.startswith(_PAUSE)]
-        running = [name for name in mine if (pod.uid, name) in self._watched]
+        running = [name for name in mine if self._lives((pod.uid, name))]
         if not running:
             name = f"{_PAUSE}{len(mine)}"
             log_path = self._settings.logs / "pause.log"
@@ -230,6 +230,11 @@ class SandboxRuntime:
             self._learn((pod.uid, name), reply["state"])
             running = [name]
         return self._records.started_one(pod.uid, running[0])
+
+    def _lives(self, key: tuple[str, str]) -> bool:
+        """Whether a container's first process is there at this moment, its end reported or not."""
+        watch = self._watched.get(key)
+        return watch is not None and linux.start_time(watch.started["pid"]) == watch.started["pid_start"]
 
     def _request(self, spec: ContainerSpec, pod: PodSandbox, joins: dict[str, Any] | None = None) -> dict[str, Any]:
         folder = self._records.container_folder(pod.uid, spec.id).parent.parent
