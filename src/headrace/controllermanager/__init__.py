@@ -14,6 +14,7 @@ from headrace.controllermanager.autoscaler import AutoscalerController
 from headrace.controllermanager.cronjob import CronJobController
 from headrace.controllermanager.daemonset import DaemonSetController
 from headrace.controllermanager.deployment import DeploymentController
+from headrace.controllermanager.disruption import DisruptionController
 from headrace.controllermanager.endpoints import EndpointsController
 from headrace.controllermanager.event_expiry import EventExpiryController
 from headrace.controllermanager.garbage_collector import GarbageCollector
@@ -57,6 +58,7 @@ def controllers(
         EndpointsController(client),
         QuotaController(client, kinds),
         AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds, usages),
+        DisruptionController(client, clock, events("controllermanager"), kinds),
         ClaimController(settings, client, binder),
         VolumeController(settings, client, binder),
         GarbageCollector(client, clock, kinds),

@@ -232,3 +232,29 @@ def test_autoscalers(kubectl, namespace):
     assert rows(kubectl(*on, "get", "hpa", "other"))[1][2:6] == ["cpu:", "<unknown>/70%", "1", "5"]
     eventually(lambda: "FailedGetResourceMetric" in kubectl(*on, "describe", "hpa", "other"))
     assert rows(kubectl(*on, "get", "hpa.v1.autoscaling", "other"))[1][2:6] == ["cpu:", "<unknown>/70%", "1", "5"]
+
+
+def test_budgets_hold_a_drain(kubectl, namespace, background):
+    on = ("-n", namespace)
+    client = background.http.cluster.client
+    node = f"node-{namespace}"
+    background.run(client.create(Node(metadata=ObjectMeta(name=node))))
+    kubectl(*on, "create", "deployment", "web", "--image=img", "--replicas=2")
+    (first, second) = eventually(lambda: len(pods(kubectl, namespace)) == 2 and pods(kubectl, namespace))
+    names = [first.removeprefix("pod/"), second.removeprefix("pod/")]
+    for name in names:
+        background.run(client.patch(Pod, name, {"spec": {"nodeName": node}}, namespace))
+    ready(background, namespace, *names)
+    kubectl(*on, "create", "pdb", "web", "--selector=app=web", "--max-unavailable=1")
+    eventually(lambda: rows(kubectl(*on, "get", "pdb", "web"))[1][:4] == ["web", "N/A", "1", "1"])
+    drain = kubectl.popen("drain", node)
+    try:
+        assert any("Cannot evict pod as it would violate the pod's disruption budget." in line for line in drain.stderr)
+    finally:
+        drain.kill()
+        drain.communicate()
+    assert "SchedulingDisabled" in kubectl("get", "node", node)
+    leaving = [n for n in names if "deletionTimestamp" in kubectl(*on, "get", "pod", n, "-o", "yaml")]
+    assert len(leaving) == 1
+    described = kubectl(*on, "describe", "pdb", "web")
+    assert "Allowed disruptions:  0" in described

@@ -18,7 +18,6 @@ WITHOUT_EFFECT = {
     ("networking.k8s.io", "NetworkPolicy"): "NetworkPolicy is kept as data and not enforced: pods reach one another",
     ("networking.k8s.io", "Ingress"): "Ingress is kept as data: no ingress controller runs here; reach services with "
     "kubectl port-forward",
-    ("policy", "PodDisruptionBudget"): "PodDisruptionBudget is kept as data: evictions do not ask it yet",
 }
 
 

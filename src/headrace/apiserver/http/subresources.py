@@ -16,8 +16,9 @@ from headrace.apiserver.authn.tokens import DELEGATED_SECONDS, ISSUER, SYSTEM
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http import sessions
 from headrace.apiserver.http.containers import choose_container
+from headrace.apiserver.http.evictions import Evictions
 from headrace.apiserver.http.messages import json, success
-from headrace.apiserver.http.resources import as_object, is_dry, not_allowed
+from headrace.apiserver.http.resources import as_object, not_allowed
 from headrace.apiserver.http.streams import LogStream
 from headrace.apiserver.registry.core import forbidden
 from headrace.apiserver.tables.base import parse_time
@@ -62,6 +63,7 @@ class Subresources:
         self._registry, self._tokens, self._clock = registry, tokens, clock
         self._stopping, self._logs, self._proxy = stopping, logs, proxy
         self._sessions = opened
+        self._evictions = Evictions(registry, clock)
         self._delegations: dict[User, tuple[str, float]] = {}
 
     async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable | None:
@@ -205,18 +207,7 @@ class Subresources:
         if request.method != "POST":
             raise not_allowed()
         self._authorize(user, "create", Pod.INFO, target)
-        body = as_object(await request.decoded(), Pod.INFO)
-        options = body.get("deleteOptions") or {}
-        await self._registry.delete(
-            SYSTEM,
-            Pod.INFO,
-            target.name,
-            target.namespace,
-            uid=str((options.get("preconditions") or {}).get("uid") or ""),
-            grace_period_seconds=options.get("gracePeriodSeconds"),
-            dry_run=is_dry(options.get("dryRun") or []),
-        )
-        return success({}, 201)
+        return await self._evictions.evict(request, target)
 
     async def _proxied(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
         verb = PROXY_VERBS.get(request.method)

@@ -116,6 +116,9 @@ def disruption_budget(obj: Json) -> Iterator[Cause]:
             yield from f.non_negative(f"spec.{key}", value)
         elif not value.endswith("%") or not value[:-1].isdecimal() or int(value[:-1]) > 100:
             yield f.invalid(f"spec.{key}", value, "must be an integer or a percentage from 0% to 100%")
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy not in (None, "AlwaysAllow", "IfHealthyBudget"):
+        yield f.unsupported("spec.unhealthyPodEvictionPolicy", policy, ("AlwaysAllow", "IfHealthyBudget"))
     yield from f.label_selector("spec.selector", spec.get("selector") or {})
 
 
