@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.apiserver.admission.metadata import timestamp
 from headrace.apiserver.admission.rules import fields as f
-from headrace.apiserver.schema.structural import INT_OR_STRING, PRESERVE, compile_schema
+from headrace.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, PRESERVE, CustomSchema, compile_schema
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from headrace.api.errors import Cause
 
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _VERSION = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DEPTH = 64
+_SELECTABLE = 8
 
 
 def causes(obj: Json) -> Iterator[Cause]:
@@ -38,8 +40,13 @@ def causes(obj: Json) -> Iterator[Cause]:
         yield f.invalid("metadata.name", obj["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group')
     yield from f.one_of("spec.scope", spec.get("scope"), ("Cluster", "Namespaced"))
     strategy = (spec.get("conversion") or {}).get("strategy", "None")
-    if strategy != "None":
-        yield f.unsupported("spec.conversion.strategy", strategy, ("None",))
+    if strategy == "Webhook":
+        yield f.forbidden(
+            "spec.conversion.strategy",
+            "conversion webhooks are not called by this server; set it to None, and give all served versions one schema",
+        )
+    elif strategy != "None":
+        yield f.unsupported("spec.conversion.strategy", strategy, ("None", "Webhook"))
     if spec.get("preserveUnknownFields"):
         yield f.invalid(
             "spec.preserveUnknownFields",
@@ -80,6 +87,41 @@ def _version(version: Json, path: str, seen: set[str]) -> Iterator[Cause]:
             compile_schema(schema)
         except ValueError as error:
             yield f.invalid(where, "schema", str(error))
+            return
+        yield from _defaults(schema, where)
+        yield from _selectable(version.get("selectableFields") or (), schema, path)
+
+
+def _defaults(schema: Json, path: str) -> Iterator[Cause]:
+    """Defaults that the schema itself would refuse."""
+    if "default" in schema:
+        alone = CustomSchema({"type": "object", "properties": {"default": {**schema, "default": None}}})
+        for cause in alone.causes({"default": schema["default"]}):
+            yield replace(cause, field=f"{path}.{cause.field}")
+    for name, inner in (schema.get("properties") or {}).items():
+        yield from _defaults(inner, f"{path}.properties[{name}]")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from _defaults(schema[key], f"{path}.{key}")
+
+
+def _selectable(fields: Iterable[Json], schema: Json, path: str) -> Iterator[Cause]:
+    seen: set[str] = set()
+    for i, field in enumerate(fields):
+        text, where = str(field.get("jsonPath") or ""), f"{path}.selectableFields[{i}].jsonPath"
+        found: Json | None = schema if text.startswith(".") else None
+        for part in text[1:].split("."):
+            found = ((found or {}).get("properties") or {}).get(part)
+        if text.startswith(".metadata"):
+            yield f.invalid(where, text, "must not point to fields in metadata")
+        elif found is None or found.get("type") not in {"string", "integer", "boolean"}:
+            yield f.invalid(where, text, "is an invalid path: it must name a string, integer or boolean of the schema")
+        if text in seen:
+            yield f.duplicate(where, text)
+        seen.add(text)
+    if len(seen) > _SELECTABLE:
+        why = f"may have at most {_SELECTABLE} fields"
+        yield f.invalid(f"{path}.selectableFields", len(seen), why)
 
 
 def _structural(schema: Json, path: str, depth: int, loose: str = "") -> Iterator[Cause]:
@@ -103,6 +145,17 @@ def _structural(schema: Json, path: str, depth: int, loose: str = "") -> Iterato
         if isinstance(schema.get(key), dict):
             keyless = key == "items" and schema.get("x-kubernetes-list-type") != "map"
             yield from _structural(schema[key], f"{path}.{key}", depth + 1, loose or (path if keyless else ""))
+    if schema.get(PRESERVE) is False:
+        yield f.invalid(f"{path}.{PRESERVE}", False, "must be true or undefined")
+    if schema.get(INT_OR_STRING) and schema.get("type"):
+        yield f.forbidden(f"{path}.type", f"must be empty if {INT_OR_STRING} is true")
+    if schema.get(EMBEDDED):
+        if schema.get("type") != "object":
+            yield f.invalid(f"{path}.type", schema.get("type", ""), f"must be object if {EMBEDDED} is true")
+        if not schema.get("properties") and not schema.get(PRESERVE):
+            yield f.required(f"{path}.properties", f"must not be empty if {EMBEDDED} is true without {PRESERVE}")
+    if schema.get("properties") and isinstance(schema.get("additionalProperties"), dict):
+        yield f.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
     if schema.get("type") == "array" and not isinstance(schema.get("items"), dict) and not schema.get(PRESERVE):
         yield f.required(f"{path}.items", "must be specified")
 

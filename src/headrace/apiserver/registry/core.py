@@ -62,7 +62,10 @@ class Core:
         """Stored JSON as the requested version shows it."""
         if served.conversion is not None:
             return _wire.encode(self.lowered(served, _wire.decode_any(raw)))
-        return relabel(raw, served.info.api_version) if served.custom else raw
+        if not served.custom:
+            return raw
+        shown = relabel(raw, served.info.api_version)
+        return self.schemas.filled(served.info, shown) if served.defaults else shown
 
     def lowered(self, served: Served, obj: Json) -> Json:
         """A stored object in the version of a kind that is stored as another one."""
@@ -87,6 +90,8 @@ class Core:
         """The stored object, decoded, in the requested version."""
         obj: Json = _wire.decode_any(record.value)
         obj["apiVersion"] = served.info.api_version
+        if served.defaults and (schema := self.schemas.custom(served.info)) is not None:
+            return schema.default(obj)
         return obj
 
     def encoder(self, served: Served, obj: Json) -> Callable[[int], bytes]:

@@ -63,6 +63,7 @@ def _served(spec: Json, version: Json, storage: str, *, terminating: bool) -> Se
         columns=tuple(version.get("additionalPrinterColumns") or ()),
         schema=(version.get("schema") or {}).get("openAPIV3Schema"),
         selectable=tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or ()),
+        defaults=b'"default":' in _wire.encode(version.get("schema") or {}),
         scale=None
         if scale is None
         else ScalePaths(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath", "")),

@@ -42,6 +42,8 @@ class Served:
     """additionalPrinterColumns of a custom kind, as they stand in its definition."""
     schema: dict[str, Any] | None = field(default=None, hash=False, compare=False)
     """The openAPIV3Schema of a custom kind's version."""
+    defaults: bool = False
+    """The schema of a custom kind may have defaults: objects that are stored without them are shown with them."""
     selectable: tuple[str, ...] = ()
     """Field paths that field selectors may name, such as `spec.color`."""
     scale: ScalePaths | None = None

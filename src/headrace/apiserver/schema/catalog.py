@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,11 @@ class SchemaCatalog:
             found = self._custom[info] = CustomSchema(schema)
         return found
 
+    def filled(self, info: KindInfo, raw: bytes) -> bytes:
+        """Stored JSON of a custom kind with the defaults that its schema has by now."""
+        schema = self.custom(info)
+        return raw if schema is None else _filled(schema, raw)
+
     def for_kind(self, info: KindInfo) -> Json | None:
         """The published schema of a kind; its `$ref`s name entries of `definitions`."""
         name = definition_name(info)
@@ -148,6 +154,14 @@ class SchemaCatalog:
         if self._raw is None:
             self._raw = load_definitions()
         return self._raw
+
+
+@lru_cache(maxsize=512)
+def _filled(schema: CustomSchema, raw: bytes) -> bytes:
+    """The same few objects are asked for by many readers and watchers."""
+    obj = _wire.decode_any(raw)
+    full = schema.default(obj)
+    return raw if full == obj else _wire.encode(full)
 
 
 def _gvk(info: KindInfo, suffix: str = "") -> list[Json]:

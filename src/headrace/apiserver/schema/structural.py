@@ -166,6 +166,8 @@ def _to_json_schema(schema: Json) -> Json:
     elif schema.get("format") == "int32":
         out["minimum"] = max(schema.get("minimum", -(1 << 31)), -(1 << 31))
         out["maximum"] = min(schema.get("maximum", (1 << 31) - 1), (1 << 31) - 1)
+    if schema.get(EMBEDDED):
+        out["required"] = list(dict.fromkeys([*schema.get("required", ()), "apiVersion", "kind"]))
     if "properties" in schema:
         out["properties"] = {k: _to_json_schema(v) for k, v in schema["properties"].items()}
     for key in ("items", "not"):
