@@ -64,7 +64,7 @@ async def test_each_version_has_its_own_defaults(registry):
 
 async def test_an_embedded_resource_says_what_it_is(registry):
     (info,) = await serve(registry, version("v1", {"template": {"type": "object", EMBEDDED: True, FREE: True}}))
-    with pytest.raises(Invalid, match="spec.template.kind: Required value"):
+    with pytest.raises(Invalid, match=r"spec\.template\.kind: Required value"):
         await registry.create(ADMIN, info, {"metadata": {"name": "x"}, "spec": {"template": {"apiVersion": "v1"}}}, NS)
     inner = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}}, "more": [1]}
     made = await registry.create(ADMIN, info, {"metadata": {"name": "x"}, "spec": {"template": inner}}, NS)

@@ -43,7 +43,7 @@ def causes(obj: Json) -> Iterator[Cause]:
     if strategy == "Webhook":
         yield f.forbidden(
             "spec.conversion.strategy",
-            "conversion webhooks are not called by this server; set it to None, and give all served versions one schema",
+            "conversion webhooks are not called by this server; set it to None and give all versions one schema",
         )
     elif strategy != "None":
         yield f.unsupported("spec.conversion.strategy", strategy, ("None", "Webhook"))
