@@ -33,6 +33,7 @@ GROUP_VERSIONS = {
     "api.node.v1",
     "api.autoscaling.v1",
     "api.autoscaling.v2",
+    "api.admissionregistration.v1",
     "api.authentication.v1",
     "api.authorization.v1",
     "apiextensions-apiserver.pkg.apis.apiextensions.v1",
