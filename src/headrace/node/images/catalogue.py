@@ -40,7 +40,7 @@ class Match:
 
 
 _PYTHON_ENV = {"LANG": "C.UTF-8"}
-_SHELL_NAMES = "busybox|alpine|debian|ubuntu|bash|curlimages/curl"
+_SHELL_NAMES = "(?:containerd/)?busybox|alpine|debian|ubuntu|bash|curlimages/curl"
 
 CATALOGUE: tuple[Entry, ...] = (
     Entry("python", "python", command=("python3",), env=_PYTHON_ENV, python_from_tag=True),

@@ -380,6 +380,8 @@ def test_a_hit_takes_the_outputs_of_the_earlier_task():
 
     assert plan.start == []
     assert second.task("a").cached_from == first.task("a").id
+    assert first.task("a").detail["cache"].startswith("It ran: no task of this pipeline that succeeded in this")
+    assert second.task("a").detail["cache"].startswith("Its outputs are those of an earlier task of this pipeline")
     assert (second.task("a").state, second.task("a").outputs.parameters) == ("SUCCEEDED", {"Output": "made"})
     assert second.finish.state == "SUCCEEDED"
 

@@ -128,3 +128,19 @@ def test_attempts_before_the_retry_do_not_count_against_the_policy(first, expect
     sim.turn()
 
     assert sim.states == {"a": expected}
+
+
+def test_iterations_that_a_retried_loop_has_no_items_for_any_more_do_not_stay_pending():
+    body = {"dag": {"tasks": {"x": task("comp-a")}}, "inputDefinitions": {"parameters": {"n": parameter("STRING")}}}
+    loop = task("comp-body", parameterIterator={"items": {"raw": '["1"]'}, "itemInput": "n"})
+    sim = Simulation(document({"loop": loop}, {**STEPS, "comp-body": body}))
+    sim.turn()
+    for path in ("root/loop/1", "root/loop/1/x"):
+        one = sim.view.tasks["root/loop/0" + path.removeprefix("root/loop/1")]
+        sim.view.tasks[path] = dataclasses.replace(one, id=path, path=path, state=RuntimeState.PENDING, pod_name="")
+    sim.moved = True
+    sim.step("root/loop/0/x")
+    sim.turn()
+
+    assert sim.finish.state == "SUCCEEDED"
+    assert sim.states["loop/1"] == sim.states["loop/1/x"] == "SKIPPED"

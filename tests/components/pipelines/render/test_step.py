@@ -310,6 +310,25 @@ def test_a_root_that_steps_cannot_reach():
         step_pod(sim.view, sim.task("train"), spec, sim.spec.executor_of(spec).container)
 
 
+@pytest.mark.parametrize(
+    ("uri", "where"), [("gs://b/k", "in Google Cloud Storage"), ("oci://r/model:1", "a container image")]
+)
+def test_an_artifact_that_steps_cannot_read_is_refused_in_words(uri, where):
+    read = component("read")
+    read["inputDefinitions"]["artifacts"] = {"data": {"artifactType": {"schemaTitle": "system.Dataset"}}}
+    bring = {"executorLabel": "exec-bring", "outputDefinitions": {"artifacts": {"artifact": {}}}}
+    source = {"taskOutputArtifact": {"producerTask": "bring", "outputArtifactKey": "artifact"}}
+    tasks = {"bring": task("comp-bring"), "read": {**task("comp-read"), "inputs": {"artifacts": {"data": source}}}}
+    spec = document(tasks, {"comp-bring": bring, "comp-read": read})
+    spec["deploymentSpec"]["executors"]["exec-bring"] = {"importer": {"artifactUri": {"constant": uri}}}
+    sim = Simulation(spec)
+    sim.turn()
+    sim.turn()
+    found = sim.spec.components["comp-read"]
+    with pytest.raises(ResolveError, match=f"{where}.*which steps cannot read here; put it into the object store"):
+        step_pod(sim.view, sim.task("read"), found, sim.spec.executor_of(found).container)
+
+
 def test_an_empty_configuration_changes_nothing():
     pod = started().pod
     before = _wire.encode(pod)

@@ -148,6 +148,7 @@ def native_task(row: TaskRow, artifacts: Mapping[str, Artifact]) -> dict[str, An
         pods=_pods(row),
         cache_fingerprint=row.cache_key,
         cached_from_task_id=row.cached_from,
+        status_metadata=_present(message=row.detail.get("cache")) or None,
         create_time=_moment(row.created_at),
         start_time=_moment(row.started_at),
         end_time=_moment(row.finished_at),

@@ -122,7 +122,18 @@ class _Planner:
                 self._dag(root, self.view.spec.root, None)
             if root.state.final:
                 self.plan.finish = self._finish_of(root)
+                self._leave_nothing_pending()
         self._record()
+
+    def _leave_nothing_pending(self) -> None:
+        """What a retry was to run again and that was not come to, such as the last iterations of a loop that has fewer
+        items now.
+        """
+        for path, known in self.view.tasks.items():
+            if not (self.plan.rows.get(path) or known).state.final:
+                row = self._own(path)
+                row.state = RuntimeState.SKIPPED
+                row.detail = {**row.detail, "reason": "NotReached"}
 
     def _finish_of(self, root: TaskRow) -> Finish:
         return Finish(root.state, root.error_code, root.error_message)
@@ -343,7 +354,9 @@ class _Planner:
 
     def _run(self, row: TaskRow, task: TaskSpec, component: ComponentSpec) -> None:
         container = self.view.spec.executor_of(component).container
-        if container is not None and task.caching_options.enable_cache and not container.image.startswith(_OPERATION):
+        if container is not None and not task.caching_options.enable_cache:
+            row.detail = {**row.detail, "cache": "It was not looked for in the cache: caching is off for this task."}
+        elif container is not None and not container.image.startswith(_OPERATION):
             if task.caching_options.cache_key:
                 row.cache_key = cache.custom_key(task.component_ref.name, task.caching_options.cache_key)
             else:
@@ -361,6 +374,8 @@ class _Planner:
             hit = self.hits[row.path]
             if hit is not None and _has_all(component, hit.outputs):
                 row.state, row.outputs, row.cached_from = RuntimeState.SUCCEEDED, hit.outputs, hit.task_id
+            row.detail = {**row.detail, "cache": _cache_sentence(task, hit, taken=bool(row.cached_from))}
+            if row.cached_from:
                 return
         self._start(row)
 
@@ -486,6 +501,16 @@ def _has_all(component: ComponentSpec, outputs: Values) -> bool:
     """Whether a cached task has every output that the component promises (it may be of an older version)."""
     wanted = component.output_definitions
     return wanted.parameters.keys() <= outputs.parameters.keys() and wanted.artifacts.keys() <= outputs.artifacts.keys()
+
+
+def _cache_sentence(task: TaskSpec, hit: CacheHit | None, *, taken: bool) -> str:
+    """Why a step was taken from the cache, or ran."""
+    same = "cache key" if task.caching_options.cache_key else "image, command line, inputs, outputs and mounted claims"
+    if taken:
+        return f"Its outputs are those of an earlier task of this pipeline with the same {same}."
+    if hit is not None:
+        return f"It ran: an earlier task has the same {same}, but not all of the outputs."
+    return f"It ran: no task of this pipeline that succeeded in this namespace before has the same {same}."
 
 
 def _is(row: TaskRow, state: RuntimeState) -> bool:

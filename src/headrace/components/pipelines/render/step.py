@@ -69,6 +69,8 @@ LEAST = {"cpu": "50m", "memory": "64Mi"}
 """What a step requests that names neither request nor limit: a loop over a thousand items waits for its turn."""
 _MOUNTS = {"minio": "/minio", "s3": "/s3", "gs": "/gcs"}
 _STORES = ("minio", "s3")
+_UNREACHABLE = {"gs": "in Google Cloud Storage", "oci": "a container image (a modelcar)"}
+"""Where artifacts may be that a cluster could bring into a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,12 @@ def _executor_input(view: RunView, row: TaskRow, component: ComponentSpec) -> di
 
 
 def _artifact(view: RunView, artifact: Artifact) -> dict[str, Any]:
+    scheme = artifact.uri.partition("://")[0]
+    if scheme in _UNREACHABLE:
+        raise ResolveError(
+            f"The input artifact {artifact.uri} is {_UNREACHABLE[scheme]}, which steps cannot read here; "
+            "put it into the object store and import it by its minio:// or s3:// URI."
+        )
     metadata = canonical(artifact.metadata)
     if workspace.lies_there(view, artifact.id):
         metadata = {**metadata, workspace.FLAG: True}

@@ -270,9 +270,11 @@ def _keep(
         "started_at": time.time_ns(),
         "node_ns": node_ns,
     }
+    # Before the state is written: a state whose supervisor may still go with a warm interpreter that is ended just now
+    # would be read as a container that was killed.
+    linux.die_with_parent(0)
     # For commands that are to be run in the container later, the environment is kept too.
     wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec[key] for key in _KEPT}})
-    linux.die_with_parent(0)
     _tell(status, state)
     os.close(status)
     watchdog = spec["memory"] if cgroup is None else None
