@@ -1,4 +1,4 @@
-"""Pipelines of ours, compiled by several SDKs (compiled.yaml), come to what is expected of them (expected.yaml).
+"""Pipelines of ours, compiled by several SDKs (compiled.yaml, and v1.yaml for kfp 1), come to what is expected of them.
 
 Neither an SDK nor the network is needed: sdk/pipelines.py says how the documents were made. What two SDKs compile
 alike runs once. Steps run as local processes, as in the engine's own tests; what a step asks of Kubernetes is read
@@ -25,6 +25,8 @@ from headrace.components.pipelines.render.step import RUN_LABEL
 FOLDER = Path(__file__).parent
 COMPILED: dict[str, list[dict[str, Any]]] = yaml.safe_load((FOLDER / "compiled.yaml").read_text())
 EXPECTED: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "expected.yaml").read_text())
+WORKFLOWS: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "v1.yaml").read_text())
+EXPECTED_V1: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "expected_v1.yaml").read_text())
 AT_ONCE = 4
 
 
@@ -43,10 +45,21 @@ def documents() -> list[tuple[str, str, dict[str, Any]]]:
 
 def test_every_compiled_pipeline_has_an_expectation_and_no_more():
     assert set(EXPECTED) == set(COMPILED)
+    assert set(EXPECTED_V1) == set(WORKFLOWS)
 
 
 @pytest.mark.timeout(600)
 async def test_what_the_sdks_compile_comes_to_what_is_expected(lab):
+    each = [(label, document, EXPECTED[name]) for name, label, document in documents()]
+    await all_as_expected(lab, each)
+
+
+@pytest.mark.timeout(600)
+async def test_what_kfp_1_compiles_comes_to_what_is_expected(lab):
+    await all_as_expected(lab, [(name, workflow, EXPECTED_V1[name]) for name, workflow in WORKFLOWS.items()])
+
+
+async def all_as_expected(lab, each: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:
     client = lab.api.cluster.client
     keys, settings = ObjectMeta(name="keys", namespace=HOME), ObjectMeta(name="settings", namespace=HOME)
     await client.apply(Secret(metadata=keys, string_data={"key": "k"}))
@@ -55,18 +68,20 @@ async def test_what_the_sdks_compile_comes_to_what_is_expected(lab):
     limit = asyncio.Semaphore(AT_ONCE)
     wrong: list[str] = []
 
-    async def one(name: str, label: str, document: dict[str, Any]) -> None:
+    async def one(label: str, document: dict[str, Any], expected: dict[str, Any]) -> None:
         async with limit:
             ended = await lab.ended(await lab.start(document), timeout=240)
-            expected = EXPECTED[name]
             wrong.extend(f"{label}: {line}" for line in differences(ended, expected))
+            if "contents" in expected:
+                found = await contents(lab, ended)
+                wrong.extend([f"{label}: contents: {found}"] if found != expected["contents"] else [])
             if "pod" in expected:
                 pods = [p for p in await lab.pods() if p.metadata.labels[RUN_LABEL] == ended.row.run.id]
                 shown = [_wire.decode_any(_wire.encode(p)) for p in pods]
                 if not any(within(expected["pod"], pod) for pod in shown):
                     wrong.append(f"{label}: no pod has {expected['pod']}, got {[p['spec'] for p in shown]}")
 
-    await asyncio.gather(*(one(*each) for each in documents()))
+    await asyncio.gather(*(one(*these) for these in each))
     assert not wrong, "\n".join(wrong)
 
 
@@ -92,6 +107,18 @@ def differences(ended: Any, expected: dict[str, Any]) -> list[str]:
     if set(made.values()) != set(expected.get("artifacts", [])):
         lines.append(f"artifacts: {sorted(set(made.values()))}")
     return lines
+
+
+async def contents(lab, ended: Any) -> dict[str, str]:
+    """What lies in the object store, by task and output."""
+    found = {}
+    for task in ended.row.tasks:
+        for name, ids in task.outputs.artifacts.items():
+            for ident in ids:
+                artifact = ended.row.artifacts[ident]
+                data = await lab.get(artifact.uri.removeprefix("minio://mlpipeline/"))
+                found[f"{task.path.removeprefix('root/')}/{name}"] = data.decode()
+    return found
 
 
 def same(outputs: dict[str, Any], expected: dict[str, Any]) -> bool:

@@ -112,7 +112,10 @@ def test_old_documents_with_deprecated_types_and_constants():
 TASKS = "root/dag/tasks"
 BAD = [
     ([], "must be a mapping"),
-    ({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}, "This is a Workflow of argoproj.io/v1alpha1, not"),
+    (
+        {"apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow"},
+        "This is a CronWorkflow of argoproj.io/v1alpha1, not",
+    ),
     (changed("pipelineInfo/name", ""), "no pipelineInfo.name"),
     (changed("pipelineInfo/name", "Not OK"), "pipelineInfo.name 'Not OK' must be lower-case"),
     (changed("root/dag", ...), "no root.dag"),

@@ -492,9 +492,13 @@ def decode_pipeline_spec(doc: object) -> PipelineSpec:
         platform = doc.get("platform_spec", doc.get("platformSpec")) or {}
         doc = inner
     if "apiVersion" in doc and "kind" in doc and "root" not in doc:
+        from headrace.components.pipelines.types import argo, argo_translate  # noqa: PLC0415 - for documents of kfp 1
+
+        if argo.is_workflow(doc):
+            return decode_pipeline_spec(argo_translate.translate(doc))
         raise SpecError(
             f"This is a {doc['kind']} of {doc['apiVersion']}, not a pipeline spec of KFP v2; "
-            "compile the pipeline with kfp 2."
+            "compile the pipeline with kfp."
         )
     try:
         return msgspec.convert({**doc, "platformSpec": platform}, PipelineSpec, strict=True)
