@@ -36,11 +36,12 @@ from headrace.machinery.events import EventRecorder
 from headrace.machinery.manager import Manager
 from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.serve import Server
+from headrace.machinery.settings import AUTO
 from headrace.node.agent import NodeAgent
 from headrace.node.images.service import Images
 from headrace.node.network.services import ServiceProxy
 from headrace.node.runtime.base import RuntimeUnavailable
-from headrace.node.runtime.sandbox import SandboxRuntime
+from headrace.node.runtime.choice import ChosenRuntime
 from headrace.node.shutdown import shut_down
 from headrace.store.sqlite import SqliteStore
 
@@ -100,7 +101,7 @@ class Platform:
         self.components = load_components(only)
         self._clock = SystemClock()
         self._stack = contextlib.AsyncExitStack()
-        self._runtime = SandboxRuntime(settings)
+        self._runtime = ChosenRuntime(settings)
         self._keep_pods = False
 
     async def start(self, progress: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
@@ -118,13 +119,22 @@ class Platform:
             "version": __version__,
             "start_seconds": round(time.monotonic() - begin, 3),
             "components": ready,
-            "isolation": {"mode": self._runtime.isolation.mode, "limits": self._runtime.isolation.limits},
+            "isolation": {
+                "mode": self._runtime.isolation.mode,
+                "limits": self._runtime.isolation.limits,
+                "why": self._why(),
+            },
         }
         target = self.settings.run / "platform.json"
         temporary = target.with_suffix(".tmp")
         temporary.write_bytes(_wire.encode(facts))
         temporary.replace(target)
         self._stack.callback(target.unlink, missing_ok=True)
+
+    def _why(self) -> str:
+        """Why pods run in this mode, as a sentence."""
+        passed = " ".join(self._runtime.passed_over.values())
+        return passed or ("asked for" if self.settings.mode != AUTO else "the first that this machine can do")
 
     async def run_until_signal(self) -> None:
         """Serve until SIGTERM or SIGINT (pods stop too) or SIGUSR1 (pods stay), then stop."""
@@ -284,7 +294,7 @@ async def stop_node(settings: Settings) -> None:
     """End pods and helper processes that a control plane which no longer lives has left behind."""
     if not settings.run.exists():
         return
-    runtime = SandboxRuntime(settings)
+    runtime = ChosenRuntime(settings)
     with contextlib.suppress(RuntimeUnavailable):
         await runtime.start()
         await shut_down(settings, runtime)

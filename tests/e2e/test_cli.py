@@ -53,6 +53,17 @@ def test_a_home_of_another_version_is_refused(tmp_path: Path) -> None:
     assert "version 99" in done.stderr
 
 
+def test_the_mode_of_pods_is_remembered_and_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"version": 1, "ports": {}, "mode": "bare"}')
+    said = headrace("doctor", "--home", str(tmp_path)).stdout
+    assert "mode sandbox is possible too: headrace up --mode sandbox" in said
+    assert "mode bare as " in said
+    assert "which this home has chosen" in said
+    done = headrace("up", "--home", str(tmp_path), "--mode", "magic")
+    assert done.returncode == 2
+    assert "'auto', 'sandbox', 'bare'" in done.stderr
+
+
 def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
     log = tmp_path / "headrace.log"
     set_aside(log)

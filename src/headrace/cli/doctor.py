@@ -121,24 +121,34 @@ def _uv() -> Finding:
 
 
 def _isolation(chosen: Settings) -> Iterator[Finding]:
+    from headrace.machinery.settings import AUTO, MODES
     from headrace.node.runtime.base import Isolation, RuntimeUnavailable
-    from headrace.node.runtime.sandbox import SandboxRuntime
+    from headrace.node.runtime.choice import make
 
-    async def probe() -> Isolation:
+    async def probe(mode: str) -> Isolation:
         with tempfile.TemporaryDirectory(prefix="headrace-doctor-") as folder:
-            runtime = SandboxRuntime(type(chosen)(home=Path(folder)))
+            runtime = make(mode, type(chosen)(home=Path(folder)))
             try:
                 await runtime.start()
                 return runtime.isolation
             finally:
                 await runtime.stop(pods=True)
 
-    try:
-        found = asyncio.run(probe())
-    except RuntimeUnavailable as error:
-        yield Finding("fail", "pods", str(error))
-        return
-    who = "an ordinary user" if found.rootless else "root"
-    yield Finding("ok", "pods", f"mode {found.mode} as {who}; memory limits by {found.limits}")
-    for note in found.notes:
-        yield Finding("note", "pods", note)
+    used = ""
+    for mode in MODES:
+        wanted = chosen.mode in {AUTO, mode} and not used
+        try:
+            found = asyncio.run(probe(mode))
+        except RuntimeUnavailable as error:
+            last = mode in {MODES[-1], chosen.mode}
+            yield Finding("fail" if last and not used else "note", "pods", f"not in mode {mode}: {error}")
+            continue
+        who = "an ordinary user" if found.rootless else "root"
+        if not wanted:
+            yield Finding("ok", "pods", f"mode {mode} is possible too: headrace up --mode {mode}")
+            continue
+        used = mode
+        why = "" if chosen.mode == AUTO else ", which this home has chosen"
+        yield Finding("ok", "pods", f"mode {mode} as {who}{why}; memory limits by {found.limits}")
+        for note in found.notes:
+            yield Finding("note", "pods", note)

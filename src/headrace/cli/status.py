@@ -108,7 +108,8 @@ def _text(chosen: Settings, facts: dict[str, Any]) -> str:
     ]
     lines += [f"  {name:<18} {seconds * 1000:6.0f} ms" for name, seconds in facts["components"].items()]
     if facts["isolation"]:
-        lines += ["", f"  pods run in mode {facts['isolation'].get('mode')}: see `headrace doctor`"]
+        isolation = facts["isolation"]
+        lines += ["", f"  pods run in mode {isolation.get('mode')} ({isolation.get('why')}): see `headrace doctor`"]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headrace.cli.home import home_option, port_options, remember, settings
+from headrace.cli.home import home_option, mode_option, port_options, remember, settings
 from headrace.cli.process import acquire_lock, check_ports, find
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ MAX_LOG = 8 << 20
 Examples:
   headrace up                          in the foreground, Ctrl-C stops everything
   headrace up --detach                 in the background; `headrace down` stops it
+  headrace up --mode bare              pods without namespaces, where the machine forbids them
   headrace up --only pipelines         only pipelines and what they need
   headrace up --home ~/two --api-port 6444 --gateway-port 8081 --objectstore-port 9001
   headrace up --detach --merge-kubeconfig   and make it the current context of ~/.kube/config
@@ -36,6 +37,7 @@ Examples:
 )
 @home_option
 @port_options
+@mode_option
 @click.option("--detach", "-d", is_flag=True, help="Start in the background and return when everything is ready.")
 @click.option("--only", metavar="NAMES", help="Comma-separated components to run, with what they require.")
 @click.option("--merge-kubeconfig", is_flag=True, help="Add this cluster to ~/.kube/config and switch to it.")
@@ -45,13 +47,14 @@ def command(
     api_port: int | None,
     gateway_port: int | None,
     objectstore_port: int | None,
+    mode: str | None,
     detach: bool,
     only: str | None,
     merge_kubeconfig: bool,
     verbose: bool,
 ) -> None:
     """Start the platform."""
-    chosen = settings(home, api=api_port, gateway=gateway_port, objectstore=objectstore_port)
+    chosen = settings(home, mode=mode, api=api_port, gateway=gateway_port, objectstore=objectstore_port)
     names = tuple(n.strip() for n in only.split(",") if n.strip()) if only else ()
     if detach:
         start_detached(chosen, names, verbose=verbose)

@@ -10,6 +10,9 @@ DEFAULT_NAMESPACE = "kubeflow-user-example-com"
 DEFAULT_USER = "user@example.com"
 SYSTEM_NAMESPACE = "kubeflow"
 CLUSTER_DOMAIN = "cluster.local"
+AUTO = "auto"
+MODES = ("sandbox", "bare")
+"""See headrace.node.runtime; `auto` tries them in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Settings:
     service_cidr: str = "10.199.128.0/17"
     node_ip: str = "10.199.0.1"
     """The machine as pods see it; services that the platform itself offers have it as their endpoint."""
+    mode: str = AUTO
+    """How pods run: one of MODES, or `auto` for the first that this machine can do."""
 
     @property
     def state(self) -> Path:

@@ -20,7 +20,7 @@ from headrace.api.meta import ObjectMeta
 from headrace.node.network.services import ServiceProxy
 from headrace.testing.cluster import EmbeddedCluster, embedded_cluster
 
-from ..runtime.conftest import node, settings  # noqa: F401, TID252 - fixtures
+from ..runtime.conftest import mode, node, settings  # noqa: F401, TID252 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

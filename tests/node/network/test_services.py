@@ -12,12 +12,14 @@ import pytest
 from headrace.api.core import Endpoints
 from headrace.testing.eventually import eventually
 
+from ..runtime.conftest import MODES  # noqa: TID252
 from .conftest import endpoints, service
 
 PYTHON = os.path.realpath(sys.executable)
 """The base interpreter: pods see it wherever this checkout lies, also below /tmp, which is private to each pod."""
 
 pytestmark = pytest.mark.node
+every_mode = pytest.mark.parametrize("mode", MODES, indirect=True)
 
 SERVER = """
 import socket, sys
@@ -43,8 +45,9 @@ for target in sys.argv[1:]:
 
 async def serve(net, pod, ip, port, text):
     await net.node.pod(pod, ip)
+    uid = 1000 if net.node.isolated else None
     state = await net.node.runtime.start_container(
-        net.node.spec(PYTHON, "-c", SERVER, str(port), text, pod=pod, uid=1000)
+        net.node.spec(PYTHON, "-c", SERVER, str(port), text, pod=pod, uid=uid)
     )
     await eventually(lambda: "ready" in net.node.output(pod, state.id)[0])
 
@@ -70,6 +73,7 @@ async def read(sock):
     return data
 
 
+@every_mode
 async def test_two_pods_on_the_same_port(net):
     await serve(net, "a", "10.199.0.2", 80, "from a")
     await serve(net, "b", "10.199.0.3", 80, "from b")
@@ -79,6 +83,7 @@ async def test_two_pods_on_the_same_port(net):
         await net.node.runtime.dial("10.199.0.2", 81)
 
 
+@every_mode
 async def test_services_by_name_in_turn_and_live(net):
     client = net.cluster.client
     await serve(net, "a", "10.199.0.2", 8080, "from a")
@@ -107,6 +112,7 @@ async def test_services_by_name_in_turn_and_live(net):
         await net.proxy.dial("example.org", 80)
 
 
+@every_mode
 async def test_headless_services_and_hostnames(net):
     client = net.cluster.client
     await serve(net, "w0", "10.199.0.2", 29500, "worker 0")
@@ -118,6 +124,7 @@ async def test_headless_services_and_hostnames(net):
     assert await read(await net.proxy.dial("w-1.job.default", 29500)) == b"worker 1"
 
 
+@every_mode
 async def test_servers_of_the_platform_are_services(net):
     async def handler(_reader, writer):
         writer.write(b"the platform")
@@ -159,6 +166,7 @@ c.close()
 """
 
 
+@every_mode
 async def test_half_close_and_much_data(net):
     """The server answers only when the client has finished sending."""
     await net.node.pod("echo", "10.199.0.2")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.machinery.settings import Settings
-from headrace.node.runtime.base import ContainerSpec, ContainerState, PodSandbox
+from headrace.node.runtime.bare import BareRuntime
+from headrace.node.runtime.base import ContainerSpec, ContainerState, PodSandbox, RuntimeUnavailable
 from headrace.node.runtime.sandbox import SandboxRuntime
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ class Node:
     reported: list[tuple[str, str]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def isolated(self) -> bool:
+        """Whether containers have namespaces: they are PID 1 there, and may be another user."""
+        return self.runtime.isolation.mode == "sandbox"
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The processes that belong to no pod."""
+        return ("spawner", "network") if self.isolated else ("spawner",)
 
     def watch(self) -> None:
         def seen(state: ContainerState) -> None:
@@ -91,15 +102,30 @@ class Node:
         return await self.run("sh", "-c", script, **fields)
 
 
+MODES: dict[str, type[SandboxRuntime]] = {"sandbox": SandboxRuntime, "bare": BareRuntime}
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def mode(request: pytest.FixtureRequest) -> str:
+    """Which runtime a test is about: the sandbox, unless its module says that every mode must pass."""
+    return getattr(request, "param", "sandbox")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mode: str) -> Settings:
+    del mode  # a test that makes its own runtime asks for it
     return Settings(home=tmp_path / "home")
 
 
 @pytest.fixture
-async def node(settings: Settings) -> AsyncIterator[Node]:
-    runtime = SandboxRuntime(settings)
-    await runtime.start()
+async def node(settings: Settings, mode: str) -> AsyncIterator[Node]:
+    runtime = MODES[mode](settings)
+    try:
+        await runtime.start()
+    except RuntimeUnavailable as error:
+        if mode == "sandbox":
+            raise
+        pytest.skip(str(error))
     node = Node(runtime, settings)
     node.watch()
     yield node

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 import pytest
 
 from headrace.node.runtime.base import StartFailed
 from headrace.testing.eventually import eventually
 
-from .conftest import processes_of
+from .conftest import MODES, processes_of
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, pytest.mark.parametrize("mode", MODES, indirect=True)]
 
 
 @contextlib.asynccontextmanager
@@ -42,7 +43,9 @@ async def test_output_errors_and_exit_code_are_apart(node):
 
 async def test_the_containers_environment_and_namespaces(node):
     async with opened(node, "sh", "-c", "echo $COLOR; hostname; pwd", env={"COLOR": "blue"}, cwd="/tmp") as session:
-        assert await everything(session) == b"blue\npod\n/tmp\n"
+        said = await everything(session)
+        assert said.startswith(b"blue\n")
+        assert said == b"blue\npod\n/tmp\n" or not node.isolated
 
 
 async def test_much_input_comes_through_unchanged(node):
@@ -111,13 +114,14 @@ async def test_what_cannot_be_executed(node, argv, message):
 
 
 async def test_closing_ends_the_command_and_what_it_started(node):
-    async with opened(node, "bash", "-mc", "sleep 1000 & sleep 1000 & echo ready; wait") as session:
+    words = f"sleep 1000.{os.getpid()}"  # without namespaces there may be others in sight
+    async with opened(node, "bash", "-mc", f"{words} & {words} & echo ready; wait") as session:
         assert await session.read(1) == b"ready\n"
         before = len(processes_of(node.settings))
     await eventually(lambda: len(processes_of(node.settings)) < before)
     running = [state.id for state in await node.runtime.containers()]
     inside = await node.runtime.exec("pod", running[0], ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))
-    assert b"sleep 1000" not in inside.output, "the command's children are gone too"
+    assert words.encode() not in inside.output, "the command's children are gone too"
 
 
 async def test_the_containers_end_is_the_sessions_end(node):

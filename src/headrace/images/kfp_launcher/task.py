@@ -48,7 +48,7 @@ class Task:
         """Where steps share one file system, each has its output files below its own scratch folder."""
         outputs = self.executor_input.get("outputs", {})
         for parameter in [outputs, *(outputs.get("parameters") or {}).values()]:
-            if parameter.get("outputFile"):
+            if parameter.get("outputFile") and not parameter["outputFile"].startswith(scratch):
                 parameter["outputFile"] = scratch + parameter["outputFile"]
 
     @classmethod

@@ -1,7 +1,7 @@
 """What lies on disk of every pod: written by supervisors and this module, read again after a restart.
 
 <run>/pods/<uid>/  pod.json hosts resolv.conf hostname
-                   containers/<id>/  state.json exit.json scratch/ layers/
+                   containers/<id>/  state.json exit.json scratch/ layers/ root/
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Records:
     def leftovers(self, pod_uid: str, container_id: str) -> list[Path]:
         """Temporary files and thrown-away layers, of no use after the container's end."""
         folder = self.container_folder(pod_uid, container_id)
-        return [path for name in ("scratch", "layers") if (path := folder / name).exists()]
+        return [path for name in ("scratch", "layers", "root") if (path := folder / name).exists()]
 
     def write_pod(self, pod: PodSandbox, files: dict[str, str]) -> None:
         """Keep the pod and the files that its containers share."""

@@ -47,9 +47,10 @@ log = logging.getLogger(__name__)
 
 MAX_EXEC_OUTPUT = 1 << 20
 _KILL_SECONDS = 20.0
-_PROBE = "headrace-probe"
 _PAUSE = "pod.pause-"
 """Begins the id of the process that a pod's shared processes belong to; no container's name has a dot."""
+PROBE = "headrace-probe"
+"""The uid of the pod that only shows that pods can be made."""
 _Socket = socket.socket
 
 
@@ -86,11 +87,7 @@ class SandboxRuntime:
         problem = diagnosis.impossible(facts)
         if problem is not None:
             raise RuntimeUnavailable(problem)
-        for folder in (self._settings.run, self._records.pods):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
-        for folder in (self._settings.logs, self._settings.cache):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._make_folders()
         self._hidden, self._exposed = visible.hidden(self._settings), visible.exposed(self._settings)
         try:
             hello = await self._helpers.ask("hello")
@@ -103,6 +100,16 @@ class SandboxRuntime:
         if limits == WATCHDOG:
             notes += ("no cgroup can be had: memory limits are checked once a second",)
         self._isolation = Isolation("sandbox", rootless=not facts.root, network=True, limits=limits, notes=notes)
+        self._remember_pods()
+
+    def _make_folders(self) -> None:
+        for folder in (self._settings.run, self._records.pods):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        for folder in (self._settings.logs, self._settings.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _remember_pods(self) -> None:
         for uid in self._records.all_pods():
             pod = self._records.read_pod(uid)
             if pod is not None:
@@ -125,13 +132,16 @@ class SandboxRuntime:
 
     async def _probe(self) -> None:
         """Make a whole pod that runs nothing."""
-        pod = PodSandbox(_PROBE, "", "", "probe", _last_address(self._settings.pod_cidr))
-        await self._remove(_PROBE)
+        pod = self._probe_pod()
+        await self._remove(PROBE)
         await self.create_pod(pod)
         try:
             await self._helpers.ask("start", spec=self._request(_probe_spec(self._settings), pod))
         finally:
-            await self._remove(_PROBE)
+            await self._remove(PROBE)
+
+    def _probe_pod(self) -> PodSandbox:
+        return PodSandbox(PROBE, "", "", "probe", _last_address(self._settings.pod_cidr))
 
     # -- pods ---------------------------------------------------------------------------------------------------
 
@@ -152,8 +162,15 @@ class SandboxRuntime:
             if self._pods.get(pod.uid) != pod:
                 self._records.write_pod(pod, files)
                 self._pods[pod.uid] = pod
-            if not pod.host_network:
-                await self._helpers.hold("pod", uid=pod.uid, ip=pod.ip)
+            await self._make_network(pod)
+
+    async def _make_network(self, pod: PodSandbox) -> None:
+        if not pod.host_network:
+            await self._helpers.hold("pod", uid=pod.uid, ip=pod.ip)
+
+    async def _drop_network(self, pod: PodSandbox) -> None:
+        if not pod.host_network:
+            await self._helpers.hold("drop", uid=pod.uid)
 
     async def remove_pod(self, uid: str) -> None:
         """See Runtime."""
@@ -172,12 +189,15 @@ class SandboxRuntime:
         except TimeoutError:
             raise StartFailed(f"processes of pod {uid} do not end; are they waiting for a broken disk?") from None
         pod = self._pods.pop(uid, None)
-        if pod is not None and not pod.host_network:
-            await self._helpers.hold("drop", uid=uid)
+        if pod is not None:
+            await self._drop_network(pod)
         for key in mine:
-            self._states.pop(key, None)
-            self._reported.discard(key)
+            self._forget(key)
         await asyncio.to_thread(remove_tree, str(self._records.pod_folder(uid)))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._states.pop(key, None)
+        self._reported.discard(key)
 
     # -- containers ---------------------------------------------------------------------------------------------
 
@@ -275,14 +295,18 @@ class SandboxRuntime:
         key = (state.pod_uid, state.id)
         left = [str(path) for path in self._records.leftovers(*key)]
         if left:
-            task = asyncio.create_task(asyncio.to_thread(_remove_trees, left))
-            self._tidying.add(task)
-            task.add_done_callback(self._tidying.discard)
-        if _internal(key) or key in self._reported:
+            self._tidy(_remove_trees, left)
+        if internal(key) or key in self._reported:
             return
         self._reported.add(key)
         for handler in self._handlers:
             asyncio.get_running_loop().call_soon(handler, state)
+
+    def _tidy(self, work: Callable[..., None], *arguments: Any) -> None:
+        """In a thread, behind everybody's back; waited for when the runtime stops."""
+        task = asyncio.create_task(asyncio.to_thread(work, *arguments))
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
 
     async def kill(self, pod_uid: str, container_id: str, signal: int) -> None:  # the protocol's name
         """See Runtime."""
@@ -339,7 +363,7 @@ class SandboxRuntime:
 
     async def usage(self) -> list[Usage]:
         """See Runtime."""
-        running = {key: watch.started["pid"] for key, watch in self._watched.items() if not _internal(key)}
+        running = {key: watch.started["pid"] for key, watch in self._watched.items() if not internal(key)}
         return await asyncio.to_thread(usage.of_containers, running)
 
     # -- network ------------------------------------------------------------------------------------------------
@@ -365,8 +389,9 @@ class SandboxRuntime:
         return _socket_of(fds)
 
 
-def _internal(key: tuple[str, str]) -> bool:
-    return key[0] == _PROBE or key[1].startswith(_PAUSE)
+def internal(key: tuple[str, str]) -> bool:
+    """Whether nobody outside of the runtime has asked for this."""
+    return key[0] == PROBE or key[1].startswith(_PAUSE)
 
 
 def _remove_trees(paths: list[str]) -> None:
@@ -397,7 +422,7 @@ def _last_address(cidr: str) -> str:
 def _probe_spec(settings: Settings) -> ContainerSpec:
     from headrace.node.runtime.base import ContainerSpec  # noqa: PLC0415 - a type everywhere else
 
-    return ContainerSpec("probe", _PROBE, argv=(), env={}, log_path=settings.logs / "probe.log")
+    return ContainerSpec("probe", PROBE, argv=(), env={}, log_path=settings.logs / "probe.log")
 
 
 def _read(path: str) -> str:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from headrace.node.runtime.base import Usage
-from headrace.node.runtime.sandboxd import linux
+from headrace.node.runtime.sandboxd import limits, linux
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,23 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _CPU_FIELDS = slice(11, 15)
 """Of what follows the name in /proc/PID/stat: user and system time, of itself and of children waited for."""
 _RESIDENT_FIELD = 21
+
+
+def of_trees(first: Mapping[tuple[str, str], int]) -> list[Usage]:
+    """The same for containers without namespaces: their processes are the first one and what it has started."""
+    found = []
+    for key, pid in first.items():
+        ticks = pages = 0
+        for process in limits.descendants(pid):
+            try:
+                fields = linux.read_control(f"/proc/{process}/stat").rsplit(b")", 1)[1].split()
+            except (OSError, IndexError):
+                continue
+            ticks += sum(int(field) for field in fields[_CPU_FIELDS])
+            pages += int(fields[_RESIDENT_FIELD])
+        if pages:
+            found.append(Usage(*key, ticks / _TICKS, pages * _PAGE))
+    return found
 
 
 def of_containers(first: Mapping[tuple[str, str], int]) -> list[Usage]:

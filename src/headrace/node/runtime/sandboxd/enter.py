@@ -7,9 +7,10 @@ import os
 import select
 import signal
 import time
+from socket import socketpair
 
 from . import limits, linux, wire
-from .supervisor import CannotExecute, execute
+from .supervisor import CannotExecute, execute, hand_over, take_over
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def enter(client: socket.socket, request: Message, state: Message, cgroup: limit
         client.setblocking(True)
         out, out_w = os.pipe()
         ready, ready_w = os.pipe()
-        pid = _start(request, state, cgroup, (out_w, ready_w), outer=(client.fileno(), out, ready))
+        asks, asks_w = socketpair() if state.get("bare") else (None, None)
+        outer = [client.fileno(), out, ready, *([] if asks is None else [asks.fileno()])]
+        pid = _start(request, state, cgroup, (out_w, ready_w), outer=outer, asks=asks_w)
         os.close(out_w)
         os.close(ready_w)
         problem = b""
@@ -40,7 +43,8 @@ def enter(client: socket.socket, request: Message, state: Message, cgroup: limit
             os.waitpid(pid, 0)
             wire.send(client, {"error": problem.decode(errors="replace")})
         else:
-            wire.send(client, {"code": _follow(client, pid, out, request.get("timeout"))})
+            bare = None if asks is None else Surroundings(asks, state)
+            wire.send(client, {"code": _follow(client, pid, out, request.get("timeout"), bare)})
     except OSError as error:
         wire.send(client, {"error": f"cannot enter the container: {error.strerror}"})
     finally:
@@ -55,6 +59,9 @@ def join(state: Message, cgroup: limits.Cgroup | None) -> bool:
         raise ProcessLookupError(3, "it is not running")
     if cgroup is not None:
         cgroup.add(0)
+    if state.get("bare"):
+        os.close(handle)
+        return False
     flags = _NAMESPACES
     isolated = os.getuid() != 0
     if isolated:
@@ -66,13 +73,39 @@ def join(state: Message, cgroup: limits.Cgroup | None) -> bool:
     return isolated
 
 
+class Surroundings:
+    """What stands for a container's namespaces where it has none: its network, and that its end is everybody's."""
+
+    def __init__(self, asks: socket.socket, state: Message) -> None:
+        self._answers = take_over(asks, state["bare"])
+        self._container = linux.pidfd_open(state["pid"])
+
+    def watch(self, poll: select.poll) -> None:
+        """Wait for these too."""
+        for fd in (self._answers.fd, self._container):
+            poll.register(fd, select.POLLIN)
+
+    def ended(self, poll: select.poll, events: dict[int, int]) -> bool:
+        """Answer what is asked; whether the container has just ended."""
+        asked = events.get(self._answers.fd, 0)
+        if asked & select.POLLIN:
+            self._answers.handle()
+        elif asked:
+            poll.unregister(self._answers.fd)  # nobody is left who could ask
+        if self._container not in events:
+            return False
+        poll.unregister(self._container)
+        return True
+
+
 def _start(
     request: Message,
     state: Message,
     cgroup: limits.Cgroup | None,
     inner: tuple[int, int],
     *,
-    outer: tuple[int, int, int],
+    outer: list[int],
+    asks: socket.socket | None,
 ) -> int:
     isolated = join(state, cgroup)
     pid = os.fork()
@@ -86,6 +119,8 @@ def _start(
             linux.drop_privileges(state, isolated=isolated)
             linux.die_with_parent(signal.SIGKILL)
             os.chdir(state["cwd"])
+            if asks is not None:
+                hand_over(asks)
             linux.close_all_but([ready])
             execute(request["argv"], state["env"])
         except CannotExecute as error:
@@ -98,17 +133,21 @@ def _start(
     return pid
 
 
-def _follow(client: socket.socket, pid: int, out: int, timeout: float | None) -> int:
+def _follow(client: socket.socket, pid: int, out: int, timeout: float | None, bare: Surroundings | None) -> int:
     deadline = None if timeout is None else time.monotonic() + timeout
     watch = linux.pidfd_open(pid)
     poll = select.poll()
     for fd in (watch, out):
         poll.register(fd, select.POLLIN)
     poll.register(client, select.POLLIN)
+    if bare is not None:
+        bare.watch(poll)
     open_pipe = True
     while True:
         wait = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
         events = dict(poll.poll(wait))
+        if bare is not None and bare.ended(poll, events):
+            os.killpg(pid, signal.SIGKILL)
         if client.fileno() in events and not client.recv(1024):
             os.killpg(pid, signal.SIGKILL)
             os._exit(0)

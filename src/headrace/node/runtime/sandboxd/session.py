@@ -12,10 +12,11 @@ import os
 import select
 import signal
 import termios
+from socket import socketpair
 
 from . import limits, linux, wire
-from .enter import exit_code, join
-from .supervisor import CannotExecute, execute
+from .enter import Surroundings, exit_code, join
+from .supervisor import CannotExecute, execute, hand_over
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def attend(client: socket.socket, request: Message, state: Message, cgroup: limi
         isolated = join(state, cgroup)
         outer, inner = _terminal(state, isolated=isolated) if request["tty"] else _pipes(stdin=request["stdin"])
         ready, ready_w = os.pipe()
+        asks, asks_w = socketpair() if state.get("bare") else (None, None)
         pid = os.fork()
         if pid == 0:
-            _become(request, state, inner, ready_w, isolated=isolated)
-        linux.close_all_but([client.fileno(), processes, ready, *outer])
+            _become(request, state, inner, ready_w, isolated=isolated, asks=asks_w)
+        kept = [] if asks is None else [asks.fileno()]
+        linux.close_all_but([client.fileno(), processes, ready, *outer, *kept])
         problem = b""
         while part := os.read(ready, 4096):
             problem += part
@@ -52,7 +55,8 @@ def attend(client: socket.socket, request: Message, state: Message, cgroup: limi
             wire.send(client, {}, outer)
             for fd in outer:
                 os.close(fd)
-            wire.send(client, {"code": _wait(client, pid, processes)})
+            bare = None if asks is None else Surroundings(asks, state)
+            wire.send(client, {"code": _wait(client, pid, processes, bare)})
     except OSError as error:
         try:
             wire.send(client, {"error": f"cannot enter the container: {error.strerror}"})
@@ -80,7 +84,9 @@ def _terminal(state: Message, *, isolated: bool) -> tuple[list[int], list[int]]:
     return [master], [slave, slave, slave]
 
 
-def _become(request: Message, state: Message, inner: list[int], ready: int, *, isolated: bool) -> None:
+def _become(
+    request: Message, state: Message, inner: list[int], ready: int, *, isolated: bool, asks: socket.socket | None
+) -> None:
     try:
         os.setsid()
         for number, fd in enumerate(inner):
@@ -93,6 +99,8 @@ def _become(request: Message, state: Message, inner: list[int], ready: int, *, i
         linux.die_with_parent(signal.SIGKILL)
         os.umask(0o022)
         os.chdir(state["cwd"])
+        if asks is not None:
+            hand_over(asks)
         linux.close_all_but([ready])
         execute(request["argv"], env)
     except CannotExecute as error:
@@ -103,13 +111,17 @@ def _become(request: Message, state: Message, inner: list[int], ready: int, *, i
         os._exit(127)
 
 
-def _wait(client: socket.socket, pid: int, processes: int) -> int:
+def _wait(client: socket.socket, pid: int, processes: int, bare: Surroundings | None) -> int:
     watch = linux.pidfd_open(pid)
     poll = select.poll()
     for fd in (watch, client.fileno()):
         poll.register(fd, select.POLLIN)
+    if bare is not None:
+        bare.watch(poll)
     while True:
         events = dict(poll.poll())
+        if bare is not None and bare.ended(poll, events):
+            _end(pid, processes)
         if watch in events:
             return exit_code(pid)
         if client.fileno() in events and not _hears(client):

@@ -243,7 +243,7 @@ class Spawner:
         """Descriptors of the pod's network namespace, of the node's and, for ordinary users, of the user namespace
         that owns both. A pod whose network ended with its holder, because nothing ran in it, gets it again.
         """
-        if spec["host_network"]:
+        if spec["host_network"] or spec.get("bare"):
             return []
         for last in (False, True):
             try:

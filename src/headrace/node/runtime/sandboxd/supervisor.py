@@ -1,5 +1,8 @@
 """The supervisor of one container: makes its namespaces, keeps its log, and writes down how it ended.
 
+A specification with `bare` gets no namespaces: its processes are those below the supervisor, and its network is what
+`redirect` makes of the machine's.
+
     forked by the spawner or a fork server
       supervisor         in the pod's network and new user, PID, IPC and UTS namespaces; sees the host's files
         first process    in a mount namespace of its own, PID 1, the program
@@ -19,7 +22,7 @@ import stat
 import time
 from socket import socketpair
 
-from . import limits, linux, wire
+from . import limits, linux, redirect, wire
 from .criolog import LogFile, Stream
 from .keyboard import Keyboard, become_terminal, make_input
 from .rootfs import MountFailed, Root
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 STATE, EXIT = "state.json", "exit.json"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_KEPT = ("env", "cwd", "uid", "gid", "groups", "capabilities", "cgroup")
+_KEPT = ("env", "cwd", "uid", "gid", "groups", "capabilities", "cgroup", "bare")
 """What a command that is run in the container later has in common with it."""
 _DRAIN_SECONDS = 2.0
 _CHUNK = 64 << 10
@@ -62,6 +65,7 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
         fifo, source = make_input(spec["dir"]) if spec["stdin"] else (-1, -1)
         console, inner = socketpair() if spec["tty"] else (None, None)
         pod_ns, node_ns, user_ns = [*namespaces, -1, -1, -1][:3]
+        asks, asks_w = socketpair() if spec.get("bare") else (None, None)
         isolated = _enter_namespaces(spec, user_ns, pod_ns)
         cgroup = _make_cgroup(spec)
         pid = os.fork()
@@ -70,7 +74,9 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
         os._exit(1)
     if pid == 0:
         try:
-            _become_first_process(spec, cgroup, (source, out_w, err_w), ready_w, isolated=isolated, console=inner)
+            _become_first_process(
+                spec, cgroup, (source, out_w, err_w), ready_w, isolated=isolated, console=inner, asks=asks_w
+            )
             if warm:
                 linux.close_all_but([])
                 return
@@ -89,13 +95,25 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
             os.write(ready_w, repr(error).encode())
         os._exit(127)
     linux.set_process_name("headrace-shim")
-    kept = [] if console is None else [console.fileno()]
+    kept = [sock.fileno() for sock in (console, asks) if sock is not None]
     linux.close_all_but([status, ready, out, err, log.fileno(), fifo, node_ns, *kept])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         streams = {out: Stream("stdout", log), err: Stream("stderr", log)}
-        _keep(spec, status, ready, streams, pid, cgroup=cgroup, log=log, fifo=fifo, console=console, node_ns=node_ns)
+        _keep(
+            spec,
+            status,
+            ready,
+            streams,
+            pid,
+            cgroup=cgroup,
+            log=log,
+            fifo=fifo,
+            console=console,
+            asks=asks,
+            node_ns=node_ns,
+        )
     finally:
         os._exit(1)
 
@@ -109,6 +127,9 @@ def _tell(status: int, message: Message) -> None:
 
 def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
     """Whether the container has a user namespace of its own."""
+    if spec.get("bare"):
+        linux.adopt_orphans()
+        return False
     flags = linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
     uid, gid = os.getuid(), os.getgid()
     isolated = uid != 0
@@ -168,17 +189,19 @@ def _become_first_process(
     *,
     isolated: bool,
     console: socket | None,
+    asks: socket | None,
 ) -> None:
     linux.die_with_parent(signal.SIGKILL)
     os.setsid()
     if cgroup is not None:
         cgroup.add(0)
-    linux.unshare(linux.CLONE_NEWNS)
-    if spec["joins"] is not None:
-        os.write(ready, b"%d%c" % (os.stat("/proc/self/ns/mnt").st_ino, 0))
-    root = Root(spec["root"], user_namespace=isolated)
-    root.build(spec)
-    root.enter()
+    if asks is None:
+        linux.unshare(linux.CLONE_NEWNS)
+        if spec["joins"] is not None:
+            os.write(ready, b"%d%c" % (os.stat("/proc/self/ns/mnt").st_ino, 0))
+        root = Root(spec["root"], user_namespace=isolated)
+        root.build(spec)
+        root.enter()
     try:
         linux.write_control("/proc/self/oom_score_adj", str(_OOM_SCORE))
     except OSError:
@@ -196,6 +219,22 @@ def _become_first_process(
     except OSError as error:
         raise CannotExecute(f"working directory {spec['cwd']}: {os.strerror(error.errno or 0).lower()}") from None
     os.umask(0o022)
+    if asks is not None:
+        hand_over(asks)
+
+
+def hand_over(asks: socket) -> None:
+    """In a process without namespaces: from now on its network is the pod's; who answers gets the descriptor."""
+    listener = redirect.install()
+    wire.send(asks, {}, [listener])
+    os.close(listener)
+
+
+def take_over(asks: socket, spec: Message) -> redirect.Redirect:
+    """The other side of `hand_over`."""
+    listener = wire.receive(asks)[1][0]
+    asks.close()
+    return redirect.Redirect(listener, redirect.Network(spec))
 
 
 def restore_signals() -> None:
@@ -244,6 +283,7 @@ def _keep(
     log: LogFile,
     fifo: int,
     console: socket | None,
+    asks: socket | None,
     node_ns: int,
 ) -> None:
     problem = b""
@@ -274,10 +314,11 @@ def _keep(
     # would be read as a container that was killed.
     linux.die_with_parent(0)
     # For commands that are to be run in the container later, the environment is kept too.
-    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec[key] for key in _KEPT}})
+    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec.get(key) for key in _KEPT}})
     _tell(status, state)
     os.close(status)
     watchdog = spec["memory"] if cgroup is None else None
+    answers = None if asks is None else take_over(asks, spec["bare"])
     spec.clear()
     keyboard = None
     master = -1
@@ -287,7 +328,7 @@ def _keep(
         streams[master] = Stream("stdout", log, partial=True)
     if fifo >= 0:
         keyboard = Keyboard(folder, fifo, master)
-    code, killed = _follow(pid, streams, watchdog, keyboard, space)
+    code, killed = _follow(pid, streams, watchdog, keyboard, space=space, answers=answers)
     finished = time.time_ns()
     number = -code if code < 0 else 0
     if cgroup is not None:
@@ -323,7 +364,13 @@ def _clean(folder: str) -> None:
 
 
 def _follow(
-    pid: int, streams: dict[int, Stream], limit: int | None, keyboard: Keyboard | None, space: bytes
+    pid: int,
+    streams: dict[int, Stream],
+    limit: int | None,
+    keyboard: Keyboard | None,
+    *,
+    space: bytes,
+    answers: redirect.Redirect | None,
 ) -> tuple[int, bool]:
     """Write the log until the program has ended; its exit code (a signal: negative), and whether the watchdog
     ended it. Where it was not the first of its PID namespace, what it leaves behind is known by its mounts: `space`.
@@ -335,6 +382,8 @@ def _follow(
         poll.register(fd, select.POLLIN)
     if keyboard is not None:
         keyboard.watch(poll)
+    if answers is not None:
+        poll.register(answers.fd, select.POLLIN)
     killed, deadline, code = False, None, 0
     while watch >= 0 or (streams and time.monotonic() < (deadline or 0)):
         wait = None if limit is None else 1000
@@ -348,6 +397,14 @@ def _follow(
                 if space:
                     _end_all_in(int(space))
                 watch, deadline, limit = -1, time.monotonic() + _DRAIN_SECONDS, None
+                if answers is not None:
+                    sweep()
+                continue
+            if answers is not None and fd == answers.fd:
+                if event & select.POLLIN:
+                    answers.handle()
+                else:
+                    poll.unregister(fd)  # nobody is left who could ask
                 continue
             if (keyboard is not None and keyboard.handle(poll, fd, event)) or fd not in streams:
                 continue
@@ -396,6 +453,20 @@ def pause() -> None:
         except ChildProcessError:
             continue
     os._exit(0)
+
+
+def sweep() -> None:
+    """Kill and reap whatever this process has as its children, and theirs as they become ours."""
+    while True:
+        for child in limits.descendants(os.getpid())[1:]:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
 
 
 def _read(fd: int) -> bytes | None:
