@@ -208,6 +208,7 @@ class ServiceSpec(Struct):
     external_name: str = ""
     publish_not_ready_addresses: bool = False
     session_affinity: str = ""
+    session_affinity_config: dict[str, Any] | None = None
 
 
 class Service(Object):

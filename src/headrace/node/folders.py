@@ -29,6 +29,8 @@ class PodFolders:
 
     def __init__(self, settings: Settings, memory: Path = SHARED_MEMORY) -> None:
         self._disk = settings.run / "agent" / "pods"
+        self.volumes = settings.volumes
+        """Where persistent volumes of the platform's own lie."""
         self._root = memory
         name = hashlib.sha256(str(settings.home.absolute()).encode()).hexdigest()[:12]
         self._memory = memory / f"headrace-{os.getuid()}-{name}"

@@ -280,8 +280,13 @@ def affinity(*expressions: dict[str, object]) -> dict[str, object]:
         (PodSpec(host_pid=True), [], ["node(s) did not support hostPID"]),
         (
             PodSpec(containers=[Container(name="c", ports=[ContainerPort(container_port=80, host_port=80)])]),
+            [Container(name="d", ports=[ContainerPort(container_port=8080, host_port=80)])],
+            ["node(s) didn't have free ports for the requested pod ports"],
+        ),
+        (
+            PodSpec(containers=[Container(name="c", ports=[ContainerPort(container_port=80, host_port=80)])]),
+            [Container(name="d", ports=[ContainerPort(container_port=80, host_port=80, protocol="UDP")])],
             [],
-            ["node(s) did not support hostPort"],
         ),
         (PodSpec(containers=[Container(name="c", ports=[ContainerPort(container_port=80)])]), [], []),
     ],

@@ -223,3 +223,68 @@ async def test_host_network_shares_the_hosts_addresses(net):
     assert "the host" in (await net.node.ended(state)).out
     resolved = await net.node.sh("cat /etc/resolv.conf", pod="host")
     assert net.node.settings.node_ip not in resolved.out
+
+
+DATAGRAMS = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 5353))
+print("ready", flush=True)
+while True:
+    data, source = s.recvfrom(2000)
+    s.sendto(sys.argv[1].encode() + data, source)
+"""
+ASK_DATAGRAMS = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.connect(("10.199.128.9", 53))
+for word in ("a", "b"):
+    while True:
+        try:
+            s.send(word.encode())
+            print(s.recv(100).decode())
+            break
+        except OSError:
+            pass
+"""
+
+
+async def test_datagrams_of_services(net):
+    for name, ip in (("u1", "10.199.0.2"), ("u2", "10.199.0.3")):
+        await net.node.pod(name, ip)
+        state = await net.node.runtime.start_container(net.node.spec(PYTHON, "-c", DATAGRAMS, f"{name} ", pod=name))
+        await eventually(lambda name=name, state=state: "ready" in net.node.output(name, state.id)[0], timeout=30)
+    both = service("dns", "10.199.128.9", ports=((53, "tcp"), (53, "udp")))
+    both.spec.ports[1].protocol = "UDP"
+    await net.cluster.client.create(both)
+    behind = endpoints("dns", "10.199.0.2", "10.199.0.3", ports=((9999, "tcp"), (5353, "udp")))
+    behind.subsets[0].ports[1].protocol = "UDP"
+    await net.cluster.client.create(behind)
+    await eventually(lambda: {listener.protocol for listener in net.proxy._open} == {"TCP", "UDP"}, timeout=30)
+    assert net.proxy.index.targets("default/dns", 53) == [("10.199.0.2", 9999), ("10.199.0.3", 9999)]
+    await net.node.pod("client", "10.199.0.99")
+    answers = []
+    for _ in range(2):
+        ended = await net.node.run(PYTHON, "-c", ASK_DATAGRAMS, pod="client")
+        answers.append([line.split() for line in ended.out.splitlines()])
+    for one in answers:
+        assert [words[1] for words in one] == ["a", "b"]
+        assert len({words[0] for words in one}) == 1, "a client stays with whom it began"
+    await net.cluster.client.delete(Endpoints, "dns", "default")
+    await eventually(lambda: not net.proxy._open, timeout=30)
+
+
+async def test_a_client_comes_back_to_its_endpoint(net):
+    await serve(net, "a", "10.199.0.2", 8080, "from a")
+    await serve(net, "b", "10.199.0.3", 8080, "from b")
+    await net.cluster.client.create(service("web", "10.199.128.5", session_affinity="ClientIP"))
+    await net.cluster.client.create(endpoints("web", "10.199.0.2", "10.199.0.3"))
+    await eventually(lambda: net.proxy._open, timeout=30)
+    first = await ask(net, *["10.199.128.5:80"] * 5)
+    assert len(set(first)) == 1
+    gone = {"from a": "10.199.0.2", "from b": "10.199.0.3"}[first[0]]
+    left = ({"10.199.0.2", "10.199.0.3"} - {gone}).pop()
+    await net.cluster.client.apply(endpoints("web", left))
+    await eventually(lambda: len(net.proxy.index.targets("default/web", 80)) == 1, timeout=30)
+    assert set(await ask(net, *["10.199.128.5:80"] * 2)) == {"from a", "from b"} - set(first)

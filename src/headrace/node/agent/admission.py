@@ -22,13 +22,20 @@ DEFAULT_SCHEDULER = "default-scheduler"
 UNSCHEDULABLE = "Unschedulable"
 
 
+class Refused(Exception):
+    """Somebody else has placed the pod here, and this node cannot run it; the message says why."""
+
+
 async def admit(owner: Owner, facts: Facts) -> None:
-    """Returns when the pod may run here; its requests are then taken from the node's room."""
+    """Returns when the pod may run here; its requests are then taken from the node's room. Raises Refused."""
     host = owner.host
     said = ""
     while True:
         pod, touched, room = owner.pod, owner.touched, host.room.changed.next
         if pod.spec.node_name:
+            missing = scheduling.unsupported(pod)
+            if missing:
+                raise Refused(f"Pod was rejected: node {pod.spec.node_name} does not support {', '.join(missing)}")
             break
         reason, message = await _obstacle(pod, host)
         if not reason:

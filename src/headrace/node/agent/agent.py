@@ -20,6 +20,7 @@ from headrace.node.agent import status
 from headrace.node.agent.addresses import AddressPool
 from headrace.node.agent.heartbeat import Heartbeat
 from headrace.node.agent.host import CACHED, Caches, Host, Room
+from headrace.node.agent.hostports import HostPorts
 from headrace.node.agent.reporter import Reporter
 from headrace.node.agent.worker import PodWorker
 from headrace.node.folders import PodFolders
@@ -88,6 +89,7 @@ class NodeAgent:
         self._caches = Caches(self._controller.cache)
         self._room, self._addresses = Room(), AddressPool(settings.pod_cidr)
         self._folders = PodFolders(settings)
+        self._ports = HostPorts(settings.host, runtime)
         self._heartbeat = Heartbeat(client, clock, settings.node_name)
         self._node = Node()
         self._host = Host(
@@ -101,6 +103,7 @@ class NodeAgent:
             room=self._room,
             addresses=self._addresses,
             folders=self._folders,
+            ports=self._ports,
             node=self._current_node,
         )
         self._workers: dict[str, PodWorker] = {}
@@ -137,6 +140,7 @@ class NodeAgent:
         await _cancel(list(self._tasks.values()))
         self._tasks.clear()
         self._workers.clear()
+        await self._ports.stop()
         await self._reporter.stop()
         await self._images.close()
         self._folders.close()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.machinery.informer import Informer
     from headrace.machinery.settings import Settings
     from headrace.node.agent.addresses import AddressPool
+    from headrace.node.agent.hostports import HostPorts
     from headrace.node.agent.reporter import Reporter
     from headrace.node.folders import PodFolders
     from headrace.node.images.service import Images
@@ -114,6 +115,7 @@ class Host:
     room: Room
     addresses: AddressPool
     folders: PodFolders
+    ports: HostPorts
     node: Callable[[], Node]
     """The Node as the agent describes it."""
 

@@ -6,12 +6,11 @@ sentence, and is tried again when something changes or a while has passed.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from headrace.api.core import EphemeralContainer
 from headrace.api.quantity import parse
-from headrace.node.agent import command, variables
+from headrace.node.agent import command, names, security, variables
 from headrace.node.agent.host import programs
 from headrace.node.agent.restarts import Backoff
 from headrace.node.agent.termination import TerminationMessage
@@ -27,13 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from headrace.api.core import Container, Pod
+    from headrace.api.core import Container
     from headrace.node.agent.owner import Owner
     from headrace.node.images.service import Environment
 
 CONFIG_RETRY_SECONDS = 10.0
-NON_ROOT = 1000
-"""The user of containers that must not be root and do not say who they are."""
 _PULL_BACKOFF = "ImagePullBackOff"
 
 
@@ -119,7 +116,7 @@ class Launcher:
     def _build(self, environment: Environment, attempt: int) -> ContainerSpec:
         pod, container = self._owner.pod, self._container
         identity = f"{container.name}-{attempt}"
-        uid, gid = user(pod, container)
+        uid, gid = security.user(pod, container)
         found = self._variables(environment, uid)
         words = command.argv(container, environment, found)
         sub_paths = {m.mount_path: expand(m.sub_path_expr, found) for m in container.volume_mounts if m.sub_path_expr}
@@ -139,6 +136,8 @@ class Launcher:
             ),
             uid=uid,
             gid=gid,
+            groups=security.groups(pod),
+            capabilities=security.capabilities(container),
             joins=self._joins(),
             read_only_root=bool(own is not None and own.read_only_root_filesystem),
             writable=environment.writable,
@@ -164,7 +163,7 @@ class Launcher:
         host, pod, container = self._host, self._owner.pod, self._container
         base = {
             "PATH": ":".join(environment.path),
-            "HOSTNAME": pod.spec.hostname or pod.metadata.name[:63],
+            "HOSTNAME": names.kernel_hostname(pod),
             "HOME": "/home/user" if uid else "/root",
             **environment.env,
         }
@@ -174,25 +173,6 @@ class Launcher:
         place = variables.Place(self._owner.ip, settings.node_ip, settings.node_name, host.node().status.allocatable)
         links = host.network_variables(pod)
         return variables.build(pod, container, base=base, links=links, place=place, lookup=host.caches)
-
-
-def user(pod: Pod, container: Container) -> tuple[int | None, int | None]:
-    """User and group of the container's process; None is whoever runs the platform. Raises ConfigError."""
-    own, shared = container.security_context, pod.spec.security_context
-    uid = own.run_as_user if own is not None else None
-    gid = own.run_as_group if own is not None else None
-    non_root = own.run_as_non_root if own is not None else None
-    if shared is not None:
-        uid = shared.run_as_user if uid is None else uid
-        gid = shared.run_as_group if gid is None else gid
-        # The process has one group: fsGroup, which owns the pod's files, unless another is asked for.
-        gid = shared.fs_group if gid is None and uid else gid
-        non_root = shared.run_as_non_root if non_root is None else non_root
-    if non_root and uid == 0:
-        raise variables.ConfigError(f"container's runAsUser breaks non-root policy (container: {container.name})")
-    if non_root and uid is None and os.geteuid() == 0:
-        uid, gid = NON_ROOT, NON_ROOT if gid is None else gid
-    return uid, gid
 
 
 def _pulled(image: str, seconds: float, size: int) -> str:

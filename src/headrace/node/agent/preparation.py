@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.machinery.settings import CLUSTER_DOMAIN
+from headrace.node.agent import names
 from headrace.node.agent.waiting import first
 from headrace.node.runtime.base import PodSandbox
 from headrace.node.volumes import content
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.node.agent.owner import Owner
     from headrace.node.agent.status import Facts
 
+RESOLV_CONF = Path("/etc/resolv.conf")
 RETRY_SECONDS = (0.5, 60.0)
 """First and longest pause before something that failed is tried again."""
 
@@ -79,34 +81,38 @@ class Preparation:
                 return
 
     async def _create_sandbox(self) -> None:
-        host, pod, ip = self._host, self._owner.pod, self._facts.ip
-        spec, meta = pod.spec, pod.metadata
-        hostname = spec.hostname or meta.name[:63].rstrip("-.")
-        domain = f"{meta.namespace}.svc.{CLUSTER_DOMAIN}"
-        aliases = [(alias.ip, tuple(alias.hostnames)) for alias in spec.host_aliases]
-        if spec.subdomain and not spec.host_network:
-            aliases.append((ip, (f"{hostname}.{spec.subdomain}.{domain}",)))
-        sandbox = PodSandbox(
-            uid=meta.uid,
-            namespace=meta.namespace,
-            name=meta.name,
-            hostname=hostname,
-            ip=ip,
-            host_network=spec.host_network,
-            share_processes=bool(spec.share_process_namespace),
-            host_aliases=tuple(aliases),
-            dns_search=(domain, f"svc.{CLUSTER_DOMAIN}", CLUSTER_DOMAIN),
-        )
+        """Network, names and host ports; tried until they are there."""
+        host, pod = self._host, self._owner.pod
         pause, longest = RETRY_SECONDS
         while True:
             try:
-                await host.runtime.create_pod(sandbox)
+                await host.runtime.create_pod(self._sandbox())
+                await host.ports.open(pod, self._facts.ip)
             except Exception as error:  # noqa: BLE001  # whatever the runtime says goes to the pod's events
                 host.reporter.warning(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
                 await host.clock.sleep(pause)
                 pause = min(pause * 2, longest)
             else:
                 return
+
+    def _sandbox(self) -> PodSandbox:
+        pod, ip = self._owner.pod, self._facts.ip
+        spec, meta = pod.spec, pod.metadata
+        resolver = names.resolver(pod, _read(RESOLV_CONF))
+        return PodSandbox(
+            uid=meta.uid,
+            namespace=meta.namespace,
+            name=meta.name,
+            hostname=names.kernel_hostname(pod),
+            ip=ip,
+            fqdn=names.full_name(pod),
+            host_network=spec.host_network,
+            share_processes=bool(spec.share_process_namespace),
+            host_aliases=tuple((alias.ip, tuple(alias.hostnames)) for alias in spec.host_aliases),
+            nameservers=resolver.servers,
+            dns_search=resolver.searches,
+            dns_options=resolver.options,
+        )
 
     def _source(self) -> content.Source:
         host = self._host
@@ -119,3 +125,10 @@ class Preparation:
             node_name=host.settings.node_name,
             allocatable=host.node().status.allocatable,
         )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

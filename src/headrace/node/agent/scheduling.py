@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import quantity
 from headrace.api.meta import LabelSelectorRequirement
-from headrace.node.agent import affinity
+from headrace.node.agent import affinity, hostports, names, security
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +65,8 @@ def reasons(pod: Pod, node: Node, others: Sequence[Pod]) -> list[str]:
         have = quantity.parse(node.status.allocatable.get(name, "0"))
         if used.get(name, _NONE) + amount > have:
             found.append("Too many pods" if name == "pods" else f"Insufficient {name}")
+    if any(hostports.conflict(a, b) for a in hostports.wanted(pod) for o in others for b in hostports.wanted(o)):
+        found.append("node(s) didn't have free ports for the requested pod ports")
     return found + affinity.reasons(pod, others)
 
 
@@ -72,14 +74,15 @@ def unsupported(pod: Pod) -> list[str]:
     """What the pod asks for that no runtime here gives; to run it without would be to lie."""
     spec = pod.spec
     containers = [*spec.containers, *spec.init_containers]
+    mounts = [m for c in (*containers, *spec.ephemeral_containers) for m in c.volume_mounts]
     asked = {
         "hostPID": spec.host_pid,
         "hostIPC": spec.host_ipc,
-        "dnsConfig": bool(spec.dns_config),
+        f"dnsPolicy {names.WITH_HOST_NETWORK}": spec.host_network and spec.dns_policy == names.WITH_HOST_NETWORK,
+        "mountPropagation": any(m.mount_propagation not in {None, "None"} for m in mounts),
         "volumeDevices": any(c.volume_devices for c in containers),
-        "hostPort": not spec.host_network and any(p.host_port for c in containers for p in c.ports),
     }
-    return [name for name, wanted in asked.items() if wanted]
+    return [*(name for name, wanted in asked.items() if wanted), *security.unsupported(pod)]
 
 
 def sentence(found: Iterable[str]) -> str:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEADLINE = "DeadlineExceeded"
+REFUSED = "UnexpectedAdmissionError"
 
 
 class PodWorker:
@@ -195,7 +196,14 @@ class PodWorker:
                 return
 
     async def _live(self) -> None:
-        await self._admit()
+        try:
+            await self._admit()
+        except admission.Refused as error:
+            self.host.reporter.warning(self.pod, REFUSED, str(error))
+            self.facts.scheduled = True
+            self.facts.start_time = self.host.clock.now()
+            self.facts.verdict = Verdict("Failed", REFUSED, str(error))
+            return
         await self._prepare()
         upkeep = asyncio.create_task(self._preparation.keep_files_fresh())
         sidecars: list[asyncio.Task[None]] = []
@@ -327,6 +335,7 @@ class PodWorker:
         await self._writer.settled()
         await self._remove_from_runtime()
         await asyncio.to_thread(host.folders.remove, self.uid)
+        await host.ports.close(self.uid)
         if facts.ip and not self.pod.spec.host_network:
             host.addresses.release(facts.ip)
         self.finished = True

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from headrace.machinery.informer import Informer
 
 HEADLESS = "None"
+TCP, UDP = "TCP", "UDP"
+AFFINITY_SECONDS = 10800
 _SUFFIX = f".svc.{CLUSTER_DOMAIN}"
 _DASHED_IP = re.compile(r"\d{1,3}(-\d{1,3}){3}")
 
@@ -39,6 +41,7 @@ class Listener:
     port: int
     service: str
     """`namespace/name`."""
+    protocol: str = TCP
 
 
 class ServiceIndex:
@@ -75,22 +78,31 @@ class ServiceIndex:
         if service is None:
             return frozenset()
         return frozenset(
-            Listener(ip, port.port, key)
+            Listener(ip, port.port, key, port.protocol or TCP)
             for ip in _ips(service)
             for port in service.spec.ports
-            if port.protocol in {"", "TCP"} and self.targets(key, port.port)
+            if port.protocol in {"", TCP, UDP} and self.targets(key, port.port, port.protocol or TCP)
         )
 
-    def targets(self, key: str, port: int) -> list[tuple[str, int]]:
+    def affinity_seconds(self, key: str) -> int:
+        """How long a client comes back to the endpoint that it had; 0 when each of its connections may go anywhere."""
+        service = self._services.get(key)
+        if service is None or service.spec.session_affinity != "ClientIP":
+            return 0
+        config = (service.spec.session_affinity_config or {}).get("clientIP") or {}
+        return int(config.get("timeoutSeconds") or AFFINITY_SECONDS)
+
+    def targets(self, key: str, port: int, protocol: str = TCP) -> list[tuple[str, int]]:
         """The ready endpoints behind a port of a service. A headless service passes any port on."""
         service = self._services.get(key)
         endpoints = self._endpoints.get(key)
         if service is None or endpoints is None:
             return []
-        wanted = next((p for p in service.spec.ports if p.port == port), None)
+        wanted = next((p for p in service.spec.ports if p.port == port and (p.protocol or TCP) == protocol), None)
         found = []
         for subset in endpoints.subsets:
-            target = _target_port(wanted, subset.ports, port, headless=service.spec.cluster_ip == HEADLESS)
+            ports = [p for p in subset.ports if (p.protocol or TCP) == protocol]
+            target = _target_port(wanted, ports, port, headless=service.spec.cluster_ip == HEADLESS)
             if target is not None:
                 found += [(address.ip, target) for address in subset.addresses]
         return found
@@ -184,8 +196,7 @@ def _host_name(address: EndpointAddress) -> str:
 def _target_port(wanted: ServicePort | None, ports: list[EndpointPort], port: int, *, headless: bool) -> int | None:
     if wanted is None:
         return port if headless else None
-    tcp = [p for p in ports if p.protocol in {"", "TCP"}]
-    for candidate in tcp:
+    for candidate in ports:
         if candidate.name == wanted.name:
             return int(candidate.port)
-    return int(tcp[0].port) if len(tcp) == 1 and not wanted.name else None
+    return int(ports[0].port) if len(ports) == 1 and not wanted.name else None

@@ -14,15 +14,20 @@ import itertools
 import logging
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from headrace.api.core import Endpoints, Service
+from headrace.node.network.affinity import Affinity
 from headrace.node.network.dns import DnsServer
-from headrace.node.network.index import ServiceIndex, is_address
+from headrace.node.network.index import TCP, UDP, ServiceIndex, is_address
 from headrace.node.network.outbound import OutboundProxy
 from headrace.node.network.relay import connect, relay, reset
+from headrace.node.network.udp import UdpRelay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.api.meta import Object
     from headrace.machinery.manager import Manager
     from headrace.machinery.settings import Settings
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANY = "0.0.0.0"  # of the node's own network
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 _ACCEPT_PAUSE = 0.1
@@ -46,9 +52,10 @@ class ServiceProxy:
         services, endpoints = manager.informer(Service), manager.informer(Endpoints)
         self.index = ServiceIndex(services, endpoints)
         self._dirty: asyncio.Queue[str] = asyncio.Queue()
-        self._open: dict[Listener, asyncio.Task[None]] = {}
+        self._open: dict[Listener, asyncio.Task[None] | UdpRelay] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._turns: dict[tuple[str, int], itertools.count[int]] = {}
+        self._sticky = Affinity()
         self._dns = DnsServer(settings.node_ip, self.index.lookup, runtime.listen)
         self._outbound = OutboundProxy(settings.node_ip, self._dial_for_pods, runtime.listen)
         self._worker: asyncio.Task[None] | None = None
@@ -63,7 +70,12 @@ class ServiceProxy:
 
     async def stop(self) -> None:
         """Stop listening and end all connections."""
-        tasks = [*self._open.values(), *self._connections]
+        tasks = [*self._connections]
+        for opened in self._open.values():
+            if isinstance(opened, UdpRelay):
+                opened.close()
+            else:
+                tasks.append(opened)
         if self._worker is not None:
             tasks.append(self._worker)
         for task in tasks:
@@ -105,19 +117,49 @@ class ServiceProxy:
             raise PermissionError(errno.EACCES, "pods reach the node's servers by their services' names only")
         return await self.dial_cluster(host, port)
 
-    async def _dial_service(self, key: str, port: int) -> socket.socket:
+    async def _dial_service(self, key: str, port: int, client: str = "") -> socket.socket:
         """Connect to one of the endpoints, beginning with whose turn it is; others when it does not answer."""
-        targets = self.index.targets(key, port)
+        targets = self._in_turn(key, port, TCP, client)
         if not targets:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"service {key} has nothing ready behind port {port}")
-        turn = next(self._turns.setdefault((key, port), itertools.count()))
         last: OSError | None = None
-        for i in range(len(targets)):
+        for target in targets:
             try:
-                return await self._dial_endpoint(*targets[(turn + i) % len(targets)])
+                found = await self._dial_endpoint(*target)
             except OSError as error:
                 last = error
+            else:
+                self._remember(key, client, target)
+                return found
         raise last or ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+    def _in_turn(self, key: str, port: int, protocol: str, client: str) -> list[tuple[str, int]]:
+        """The endpoints in the order in which they are to be tried; first the one that the client had, if it counts."""
+        targets = self.index.targets(key, port, protocol)
+        if not targets:
+            return []
+        turn = next(self._turns.setdefault((key, port), itertools.count())) % len(targets)
+        targets = targets[turn:] + targets[:turn]
+        had = self._sticky.get(key, client, time.monotonic()) if self.index.affinity_seconds(key) else ""
+        return sorted(targets, key=lambda target: target[0] != had)
+
+    def _remember(self, key: str, client: str, target: tuple[str, int]) -> None:
+        seconds = self.index.affinity_seconds(key)
+        if seconds and client:
+            self._sticky.put(key, client, target[0], time.monotonic(), seconds)
+
+    def _choose(self, listener: Listener) -> Callable[[str], tuple[str, int] | None]:
+        def chosen(client: str) -> tuple[str, int] | None:
+            targets = self._in_turn(listener.service, listener.port, listener.protocol, client)
+            if not targets:
+                return None
+            self._remember(listener.service, client, targets[0])
+            return targets[0]
+
+        return chosen
+
+    async def _outgoing(self) -> socket.socket:
+        return await self._runtime.listen(ANY, 0, socket.SOCK_DGRAM)
 
     async def _dial_endpoint(self, ip: str, port: int) -> socket.socket:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -136,16 +178,25 @@ class ServiceProxy:
             wanted = self.index.listeners(key)
             have = {listener for listener in self._open if listener.service == key}
             for listener in have - wanted:
-                task = self._open.pop(listener)
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                opened = self._open.pop(listener)
+                if isinstance(opened, UdpRelay):
+                    opened.close()
+                else:
+                    opened.cancel()
+                    await asyncio.gather(opened, return_exceptions=True)
                 self._turns.pop((key, listener.port), None)
             for listener in wanted - have:
                 try:
-                    sock = await self._runtime.listen(listener.ip, listener.port, socket.SOCK_STREAM)
+                    kind = socket.SOCK_DGRAM if listener.protocol == UDP else socket.SOCK_STREAM
+                    sock = await self._runtime.listen(listener.ip, listener.port, kind)
                 except OSError as error:
                     log.warning("service %s cannot listen on %s:%d: %s", key, listener.ip, listener.port, error)
                     asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._dirty.put_nowait, key)
+                    continue
+                if listener.protocol == UDP:
+                    udp = UdpRelay(sock, self._choose(listener), self._outgoing)
+                    await udp.start()
+                    self._open[listener] = udp
                     continue
                 self._open[listener] = asyncio.create_task(self._accept(listener, sock), name=f"service {key}")
 
@@ -154,20 +205,20 @@ class ServiceProxy:
         try:
             while True:
                 try:
-                    client, _ = await loop.sock_accept(sock)
+                    client, address = await loop.sock_accept(sock)
                 except OSError as error:  # out of descriptors, or the client has gone already
                     log.warning("service %s cannot accept: %s", listener.service, error)
                     await asyncio.sleep(_ACCEPT_PAUSE)
                     continue
-                task = asyncio.create_task(self._serve(listener, client))
+                task = asyncio.create_task(self._serve(listener, client, address[0]))
                 self._connections.add(task)
                 task.add_done_callback(self._connections.discard)
         finally:
             sock.close()
 
-    async def _serve(self, listener: Listener, client: socket.socket) -> None:
+    async def _serve(self, listener: Listener, client: socket.socket, address: str) -> None:
         try:
-            server = await self._dial_service(listener.service, listener.port)
+            server = await self._dial_service(listener.service, listener.port, address)
         except BaseException as error:
             reset(client)
             client.close()

@@ -69,6 +69,8 @@ class PodSandbox:
     """The address that the agent chose from the pod CIDR; ignored with host_network."""
     host_network: bool = False
     host_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    fqdn: str = ""
+    """Its name in DNS, if it has one."""
     dns_search: tuple[str, ...] = ()
     nameservers: tuple[str, ...] = ()
     """Empty: the node's own, or the host's with host_network."""

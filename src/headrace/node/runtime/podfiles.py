@@ -22,7 +22,8 @@ def hosts(pod: PodSandbox, host_file: str = "") -> str:
     if pod.host_network:
         text = "# Kubernetes-managed hosts file (host network).\n" + host_file
     else:
-        text = f"{_HOSTS}{pod.ip}\t{pod.hostname}\n"
+        short = pod.fqdn.partition(".")[0] or pod.hostname
+        text = f"{_HOSTS}{pod.ip}\t{f'{pod.fqdn}{chr(9)}' if pod.fqdn else ''}{short}\n"
     if pod.host_aliases:
         lines = "".join(f"{ip}\t{chr(9).join(names)}\n" for ip, names in pod.host_aliases)
         text = f"{text.rstrip()}\n\n# Entries added by HostAliases.\n{lines}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from headrace.api.quantity import parse
 from headrace.node.folders import SHARED_MEMORY
 from headrace.node.runtime.base import Mount
-from headrace.node.volumes import VolumeError, content, directories, files
+from headrace.node.volumes import VolumeError, content, directories, files, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,15 +102,23 @@ class PodVolumes:
             self._made_of_files.append(volume)
             return Ready(folder, read_only=True)
         if volume.empty_dir is not None:
-            return self._empty_dir(volume.name, volume.empty_dir, source.pod)
+            return await _given(self._empty_dir(volume.name, volume.empty_dir, source.pod), source.pod)
         if volume.host_path is not None:
             return Ready(directories.host_path(volume.host_path))
         if volume.persistent_volume_claim is not None:
             claim = volume.persistent_volume_claim
-            return self._claim(source.pod, claim.claim_name, read_only=claim.read_only)
+            return await self._owned(self._claim(source.pod, claim.claim_name, read_only=claim.read_only), source.pod)
         if volume.ephemeral is not None:
-            return self._claim(source.pod, ephemeral_claim(source.pod, volume), read_only=False)
+            name = ephemeral_claim(source.pod, volume)
+            return await self._owned(self._claim(source.pod, name, read_only=False), source.pod)
         raise VolumeError(f"its source is not supported on this node: use one of {SUPPORTED}")
+
+    async def _owned(self, ready: Ready, pod: Pod) -> Ready:
+        """A claim's directory, given to the pod's group when it is one of the platform's own."""
+        path = ready.path
+        if ready.read_only or path is None or not path.resolve().is_relative_to(self._folders.volumes.resolve()):
+            return ready
+        return await _given(ready, pod)
 
     def _empty_dir(self, name: str, empty: EmptyDirVolumeSource, pod: Pod) -> Ready:
         if empty.medium != "Memory":
@@ -140,6 +149,13 @@ class PodVolumes:
             )
         path = directories.host_path(volume.spec.host_path)
         return Ready(path, read_only=read_only)
+
+
+async def _given(ready: Ready, pod: Pod) -> Ready:
+    group, shared = _group(pod), pod.spec.security_context
+    if group is not None and shared is not None and ready.path is not None:
+        await asyncio.to_thread(ownership.give, ready.path, group, shared.fs_group_change_policy)
+    return ready
 
 
 def _group(pod: Pod) -> int | None:

@@ -107,6 +107,9 @@ def pod_spec(spec: Json, path: str) -> Iterator[Cause]:
         yield from _container(container, where, names, volumes, host_network=host)
     yield from f.one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES)
     yield from f.one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy"), _DNS_POLICIES)
+    if spec.get("dnsPolicy") == "None" and not (spec.get("dnsConfig") or {}).get("nameservers"):
+        why = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        yield f.required(f"{path}.dnsConfig.nameservers", why)
     for key in ("hostname", "subdomain"):
         if spec.get(key):
             yield from f.dns_label(f"{path}.{key}", spec[key])

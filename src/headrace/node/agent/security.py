@@ -1,0 +1,85 @@
+"""Who a container's process is and what it may do, from the security contexts of pod and container. Pure.
+
+Nothing is given by default: a container holds the capabilities that it adds and no others, and no program in it ever
+gains privileges. What cannot be given is refused by name, see `unsupported`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from headrace.node.agent.variables import ConfigError
+from headrace.node.runtime.base import CAPABILITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace.api.core import Container, Pod
+
+NON_ROOT = 1000
+"""The user of containers that must not be root and do not say who they are."""
+
+
+def user(pod: Pod, container: Container) -> tuple[int | None, int | None]:
+    """User and group of the container's process; None is whoever runs the platform. Raises ConfigError."""
+    own, shared = container.security_context, pod.spec.security_context
+    uid = own.run_as_user if own is not None else None
+    gid = own.run_as_group if own is not None else None
+    non_root = own.run_as_non_root if own is not None else None
+    if shared is not None:
+        uid = shared.run_as_user if uid is None else uid
+        gid = shared.run_as_group if gid is None else gid
+        non_root = shared.run_as_non_root if non_root is None else non_root
+    if non_root and uid == 0:
+        raise ConfigError(f"container's runAsUser breaks non-root policy (container: {container.name})")
+    if non_root and uid is None and os.geteuid() == 0:
+        uid, gid = NON_ROOT, NON_ROOT if gid is None else gid
+    return uid, gid
+
+
+def groups(pod: Pod) -> tuple[int, ...]:
+    """The other groups of the pod's processes: supplementalGroups, and fsGroup, which owns the pod's volumes."""
+    shared = pod.spec.security_context
+    if shared is None:
+        return ()
+    found = [*shared.supplemental_groups, *([shared.fs_group] if shared.fs_group is not None else [])]
+    return tuple(dict.fromkeys(found))
+
+
+def capabilities(container: Container) -> tuple[str, ...]:
+    """What the container adds; all that it does not add is dropped anyway."""
+    own = container.security_context
+    asked = own.capabilities.add if own is not None and own.capabilities is not None else []
+    return tuple(dict.fromkeys(_plain(name) for name in asked))
+
+
+def unsupported(pod: Pod) -> Iterator[str]:
+    """What the security contexts ask for that no runtime here gives."""
+    shared = pod.spec.security_context
+    profiles = [shared.seccomp_profile, shared.app_armor_profile] if shared is not None else []
+    if shared is not None and shared.sysctls:
+        yield "sysctls"
+    containers = (*pod.spec.containers, *pod.spec.init_containers, *pod.spec.ephemeral_containers)
+    refused: set[str] = set()
+    privileged = unmasked = False
+    for container in containers:
+        own = container.security_context
+        if own is None:
+            continue
+        privileged = privileged or bool(own.privileged)
+        unmasked = unmasked or own.proc_mount == "Unmasked"
+        profiles += [own.seccomp_profile, own.app_armor_profile]
+        refused |= {name for name in capabilities(container) if name not in CAPABILITIES}
+    if privileged:
+        yield "privileged containers"
+    if unmasked:
+        yield "procMount Unmasked"
+    if any(profile is not None and profile.type == "Localhost" for profile in profiles):
+        yield "Localhost profiles"
+    if refused:
+        yield f"the capabilities {', '.join(sorted(refused))} (only {', '.join(CAPABILITIES)})"
+
+
+def _plain(name: str) -> str:
+    return name.upper().removeprefix("CAP_")
