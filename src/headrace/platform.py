@@ -43,6 +43,7 @@ from headrace.node.network.services import ServiceProxy
 from headrace.node.runtime.base import RuntimeUnavailable
 from headrace.node.runtime.choice import ChosenRuntime
 from headrace.node.shutdown import shut_down
+from headrace.store.base import StoreError
 from headrace.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -176,7 +177,10 @@ class Platform:
         self._stack.push_async_callback(_finish, node_started)
 
         store = SqliteStore(settings.state / "cluster.db")
-        await store.open()
+        try:
+            await store.open()
+        except StoreError as error:
+            raise ConfigurationError(str(error)) from error
         self._stack.push_async_callback(store.close)
         registry = Registry(store, clock=clock, settings=settings)
         await registry.start()

@@ -205,6 +205,9 @@ class Storm:
                 name = f"storm-{worker}-{rng.randrange(25)}"
                 number += 1
                 states = self.promised.setdefault(name, [GONE])
+                if len(states) > 1 and not await self.resolve(name):
+                    continue
+                states = self.promised[name]
                 if states[0] is GONE and len(states) == 1:
                     body = {"metadata": {"name": name}, "data": {"n": str(number), "filler": "y" * 1200}}
                     wanted: Any = str(number)
@@ -232,6 +235,29 @@ class Storm:
                 if version <= self.versions.get(name, 0):
                     raise Broken(f"{name} went from version {self.versions[name]} to {version}")
                 self.versions[name] = version
+
+    async def resolve(self, name: str) -> bool:
+        """Find out what became of a write whose answer was cut off."""
+        answer = await self.ask("GET", f"{CORE}/configmaps/{name}")
+        if answer is None:
+            return False
+        status, obj = answer
+        self.settled(name, obj if status == 200 else None)
+        return True
+
+    def settled(self, name: str, obj: dict[str, Any] | None) -> None:
+        """This is what is there: it must be what was promised, or what an unanswered write wanted."""
+        states = self.promised[name]
+        state = obj["data"]["n"] if obj else GONE
+        if state not in states:
+            raise Broken(f"{name} is {state}, but was acknowledged to be {states[0]} (or, unheard: {states[1:]})")
+        if obj is not None and state == states[0] and int(obj["metadata"]["resourceVersion"]) < self.versions[name]:
+            raise Broken(f"{name} went back to version {obj['metadata']['resourceVersion']}")
+        self.promised[name] = [state]
+        if obj is not None:
+            self.versions[name] = int(obj["metadata"]["resourceVersion"])
+        else:
+            self.versions.pop(name, None)
 
     async def work(self) -> None:
         """Start Jobs; start, scale and delete Deployments."""
@@ -326,18 +352,8 @@ class Storm:
         if int(answer[1]["metadata"]["resourceVersion"]) < self.newest:
             raise Broken(f"the list is of version {answer[1]['metadata']['resourceVersion']}, {self.newest} was seen")
         found = {o["metadata"]["name"]: o for o in answer[1]["items"]}
-        for name, states in self.promised.items():
-            obj = found.get(name)
-            state = obj["data"]["n"] if obj else GONE
-            if state not in states:
-                raise Broken(f"{name} is {state}, but was acknowledged to be {states[0]} (or, unheard: {states[1:]})")
-            if obj is not None and state == states[0] and int(obj["metadata"]["resourceVersion"]) < self.versions[name]:
-                raise Broken(f"{name} went back to version {obj['metadata']['resourceVersion']}")
-            self.promised[name] = [state]
-            if obj is not None:
-                self.versions[name] = int(obj["metadata"]["resourceVersion"])
-            else:
-                self.versions.pop(name, None)
+        for name in self.promised:
+            self.settled(name, found.get(name))
 
     async def until(self, what: str, holds: Any) -> None:
         begin = time.monotonic()

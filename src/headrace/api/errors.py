@@ -8,7 +8,8 @@
     ├── MethodNotAllowed      405   ├── TooManyRequests      429
     ├── NotAcceptable         406   ├── InternalError        500
     ├── AlreadyExists         409   ├── ServiceUnavailable   503
-    └── Conflict              409   └── Timeout              504
+    ├── Conflict              409   ├── Timeout              504
+    └── (none)                      └── InsufficientStorage  507
 
 `reason` is the identity (k8s.io/apimachinery metav1.StatusReason); two errors share code 409 on purpose.
 One handler at each HTTP edge maps these to that API's dialect.
@@ -208,6 +209,12 @@ class Timeout(StatusError):
     reason, code = "Timeout", 504
 
 
+class InsufficientStorage(StatusError):
+    """The disk takes no writes; nothing has changed. A reason of ours: Kubernetes calls this an internal error."""
+
+    reason, code = "InsufficientStorage", 507
+
+
 _BY_REASON: dict[str, type[StatusError]] = {
     cls.reason: cls
     for cls in (
@@ -227,6 +234,7 @@ _BY_REASON: dict[str, type[StatusError]] = {
         InternalError,
         ServiceUnavailable,
         Timeout,
+        InsufficientStorage,
     )
 }
 

@@ -50,6 +50,10 @@ class RevisionMismatch(StoreError):
         self.current = current
 
 
+class DiskRefused(StoreError):
+    """The disk is full or cannot be written to. Nothing was written; the same write may work later."""
+
+
 class Compacted(StoreError):
     """The revision asked for is older than the log, or the watcher was too slow: list again."""
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from headrace.store.base import Change, Record, RevisionMismatch, StoreError
+from headrace.store.base import Change, DiskRefused, Record, RevisionMismatch, StoreError
 from headrace.store.mirror import WATCHER_LIMIT, Mirror
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class SqliteStore:
                 except Exception as error:  # noqa: BLE001 - whatever it is, these writers must hear of it
                     for op, _ in batch:
                         if not op.done.done():
-                            op.done.set_exception(StoreError(f"the write was refused: {error}"))
+                            op.done.set_exception(_refusal(error))
                     continue
                 for op, change in batch:
                     self._mirror.apply(change)
@@ -231,8 +231,11 @@ class SqliteStore:
     # Below: in the writer's thread only.
 
     def _open(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be opened: {error.strerror}") from error
         db = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS, cached_statements=2 * BATCH)
         try:
             for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
@@ -303,6 +306,19 @@ class SqliteStore:
         if self._db is not None:
             self._db.close()
             self._db = None
+
+
+def _refusal(error: Exception) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return DiskRefused("the disk is full")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
+            return DiskRefused("the disk is read-only")
+        case sqlite3.SQLITE_IOERR:
+            return DiskRefused(f"the disk has failed ({getattr(error, 'sqlite_errorname', error)})")
+        case _:
+            return StoreError(f"the write was refused: {error}")
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -119,6 +119,27 @@ def test_log_files_keep_some_of_the_past(tmp_path):
     assert (tmp_path / "log.4").read_bytes()[:2] == b"15"
 
 
+def test_a_log_on_a_full_disk_keeps_whole_entries_and_says_what_it_lost(small_disk):
+    log = LogFile(str(small_disk.path / "log"))
+    line = b"2026-01-01T00:00:00.000000000Z stdout F %04d " + b"x" * 3000 + b"\n"
+    written = 0
+    while log._lost == 0:
+        log.write(line % written)
+        written += 1
+    for _ in range(9):
+        log.write(line % written)
+    held = (small_disk.path / "log").read_bytes()
+    assert held == b"".join(line % i for i in range(held.count(b"\n")))
+    lost = written - held.count(b"\n") + 9
+    (small_disk.path / "log").write_bytes(b"")  # as if room had been made
+    log._size = 0
+    log.write(line % 7777)
+    log.write(line % 7778)
+    told, *after = (small_disk.path / "log").read_bytes().splitlines(keepends=True)
+    assert told.endswith(b" stderr F [%d log entries before this one are lost: the disk did not take them]\n" % lost)
+    assert after == [line % 7777, line % 7778]
+
+
 def test_stamp():
     assert stamp(1_700_000_000_000_000_007) == b"2023-11-14T22:13:20.000000007Z"
     assert re.fullmatch(rb"[0-9T:.-]+Z", stamp(0))

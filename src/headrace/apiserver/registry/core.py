@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
-from headrace.api.errors import Forbidden, InternalError, NotFound
+from headrace.api.errors import Forbidden, InsufficientStorage, InternalError, NotFound
 from headrace.apiserver.authz.rbac import Attributes
-from headrace.store.base import RevisionMismatch, StoreError
+from headrace.store.base import DiskRefused, RevisionMismatch, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.api.errors import StatusError
     from headrace.api.identity import User
     from headrace.api.meta import KindInfo
     from headrace.apiserver.admission.chain import Admission
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from headrace.store.base import Record, Store
 
 Json = dict[str, Any]
+FULL_ADVICE = "Make room on the disk that holds the platform's home, or make it writable, and try again"
 _HEAD = '{"apiVersion":"'
 
 
@@ -106,7 +108,7 @@ class Core:
         return encode
 
     async def put(self, served: Served, obj: Json, expected: int) -> Record:
-        """Write durably. Raises RevisionMismatch, InternalError."""
+        """Write durably. Raises RevisionMismatch, InsufficientStorage, InternalError."""
         meta = obj["metadata"]
         key = served.key(meta.get("namespace", ""), meta["name"])
         try:
@@ -119,7 +121,7 @@ class Core:
             self.admission.written(served.info, obj)
 
     async def remove(self, served: Served, obj: Json, expected: int) -> Record:
-        """Delete durably. Raises RevisionMismatch, InternalError."""
+        """Delete durably. Raises RevisionMismatch, InsufficientStorage, InternalError."""
         meta = obj["metadata"]
         key = served.key(meta.get("namespace", ""), meta["name"])
         try:
@@ -130,11 +132,12 @@ class Core:
             raise not_stored(served.info, meta["name"], error) from error
 
 
-def not_stored(info: KindInfo, name: str, error: StoreError) -> InternalError:
-    """The disk refused a write; nothing has changed."""
-    return InternalError(
-        f'{info.resource} "{name}" could not be stored, nothing was changed: {error}. Check the free space and the '
-        "permissions of the platform's state folder",
+def not_stored(info: KindInfo, name: str, error: StoreError) -> StatusError:
+    """A write was refused; nothing has changed."""
+    full = isinstance(error, DiskRefused)
+    refusal, advice = (InsufficientStorage, FULL_ADVICE) if full else (InternalError, "The platform's log may say more")
+    return refusal(
+        f'{info.resource} "{name}" could not be stored, nothing was changed: {error}. {advice}',
         kind=info.plural,
         group=info.group,
         name=name,

@@ -59,6 +59,7 @@ _STATUS: dict[str, tuple[int, str]] = {
         "The request signature that we calculated does not match yours: check your secret access key.",
     ),
     "StorageFull": (507, "The disk that holds the object store is full: free some space and try again."),
+    "StorageUnwritable": (507, "The disk that holds the object store cannot be written to: make it so and try again."),
     "XAmzContentSHA256Mismatch": (
         400,
         "The provided x-amz-content-sha256 header does not match what was computed.",

@@ -21,6 +21,7 @@ from headrace.components.objectstore.api.request import (
     xml,
 )
 from headrace.components.objectstore.policy import Action
+from headrace.components.objectstore.store.content import refusal
 from headrace.components.objectstore.types import NotModified, Principal, S3Error
 
 if TYPE_CHECKING:
@@ -167,7 +168,10 @@ class App:
             return xml(render.error(error, resource, request_id), error.status, error.headers)
         except NotModified as found:
             return Answer(found.status, found.headers)
-        except (OSError, sqlite3.Error):
+        except (OSError, sqlite3.Error) as error:
+            refused = refusal(error)
+            if refused is not None:
+                return xml(render.error(refused, resource, request_id), refused.status)
             log.exception("request %s for %s failed", request_id, resource)
         except Exception:
             log.exception("request %s for %s failed: a fault of the object store", request_id, resource)

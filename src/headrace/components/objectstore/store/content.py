@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import secrets
+import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
@@ -159,9 +160,7 @@ class Writer:
         try:
             await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except OSError as error:
-            if error.errno in _FULL:
-                raise S3Error("StorageFull") from error
-            raise
+            raise refusal(error) or error from error
 
     def _flush(self) -> None:
         if self._descriptor < 0:
@@ -183,6 +182,17 @@ class Writer:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def refusal(error: OSError | sqlite3.Error) -> S3Error | None:
+    """What a client is told when the disk takes no writes; None when that is not what is wrong."""
+    number = error.errno if isinstance(error, OSError) else None
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if number in _FULL or code == sqlite3.SQLITE_FULL:
+        return S3Error("StorageFull")
+    if number == errno.EROFS or code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}:
+        return S3Error("StorageUnwritable")
+    return None
 
 
 def cut(segments: Sequence[Segment], start: int, length: int) -> list[Segment]:

@@ -158,7 +158,9 @@ def _commit(connection: sqlite3.Connection, batch: list[tuple[Any, asyncio.Futur
             try:
                 result, garbage = work(connection)
                 outcomes.append((future, result, garbage, None))
-            except Exception as error:  # noqa: BLE001 - handed to the one who waits
+            except Exception as error:
+                if not connection.in_transaction:  # a disk that refuses ends the transaction for everybody in it
+                    raise
                 connection.execute("ROLLBACK TO work")
                 outcomes.append((future, None, [], error))
             connection.execute("RELEASE work")

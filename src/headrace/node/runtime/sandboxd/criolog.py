@@ -11,17 +11,19 @@ import time
 
 MAX_LINE = 16 << 10
 MAX_FILE = 10 << 20
+LOST = b" stderr F [%d log entries before this one are lost: the disk did not take them]\n"
 KEEP = 4
 """Rotated files beside the current one: `<name>.1` is the newest."""
 
 
 class LogFile:
     """An append-only file that starts anew when it is full. Failing writes are dropped: a full disk must not
-    stop a container.
+    stop a container. What is there is whole entries, and the first one after a gap says that there is one.
     """
 
     def __init__(self, path: str, limit: int = MAX_FILE) -> None:
         self._path, self._limit = path, limit
+        self._lost = 0
         try:
             self._open()
         except FileNotFoundError:
@@ -38,20 +40,34 @@ class LogFile:
 
     def write(self, data: bytes) -> None:
         """Append whole entries."""
+        entries = data.count(b"\n")
+        if self._lost:
+            data = stamp(time.time_ns()) + LOST % self._lost + data
         try:
             if self._size and self._size + len(data) > self._limit:
                 self._rotate()
-            self._size += os.write(self._fd, data)
+            written = os.write(self._fd, data)
+            if written < len(data):
+                written = 0 if self._lost else data.rfind(b"\n", 0, written) + 1
+                os.ftruncate(self._fd, self._size + written)
         except OSError:
+            self._lost += entries
             return
+        self._size += written
+        self._lost = data.count(b"\n", written) if written else self._lost + entries
 
     def _rotate(self) -> None:
         for number in range(KEEP - 1, 0, -1):
             if os.path.exists(f"{self._path}.{number}"):
                 os.rename(f"{self._path}.{number}", f"{self._path}.{number + 1}")
         os.rename(self._path, self._path + ".1")
-        os.close(self._fd)
-        self._open()
+        full = self._fd
+        try:
+            self._open()
+        except OSError:
+            os.rename(self._path + ".1", self._path)
+            raise
+        os.close(full)
 
 
 class Stream:
