@@ -5,7 +5,8 @@ import sqlite3
 
 import pytest
 
-from headrace.images.s3client import S3Error
+from headrace.components.objectstore.policy import ADMINISTRATOR
+from headrace.images.s3client import S3, S3Error
 
 from .conftest import serving
 
@@ -26,7 +27,8 @@ def check(folder) -> None:
 def test_a_full_disk_is_told_and_what_was_stored_stays(server, small_disk):
     folder = small_disk.path / "objectstore"
     with serving(server, folder) as store:
-        s3 = store.s3()
+        s3 = S3(store.endpoint, ADMINISTRATOR.access_key, ADMINISTRATOR.secret_key, patience=0.1)
+        store.clients.append(s3)
         s3.put("mlpipeline", "kept", b"k" * 100_000)
         small_disk.fill()
         for size in (300_000, 10):  # the content finds no room; or it does, and its row does not
@@ -42,7 +44,8 @@ def test_a_full_disk_is_told_and_what_was_stored_stays(server, small_disk):
 def test_a_disk_that_takes_no_writes_is_told(server, mortal_disk):
     folder = mortal_disk.path / "objectstore"
     with serving(server, folder) as store:
-        s3 = store.s3()
+        s3 = S3(store.endpoint, ADMINISTRATOR.access_key, ADMINISTRATOR.secret_key, patience=0.1)
+        store.clients.append(s3)
         s3.put("mlpipeline", "kept", b"kept")
         mortal_disk.fail()
         error = refused(s3, "more")
