@@ -139,7 +139,7 @@ async def test_a_refused_write_loses_nothing_and_takes_no_revision(tmp_path):
     await asyncio.get_running_loop().run_in_executor(
         store._thread, lambda: limit.execute("PRAGMA max_page_count = 8").fetchall()
     )
-    with pytest.raises(StoreError, match="refused"):
+    with pytest.raises(StoreError, match="full"):
         await store.put(PREFIX + "big", lambda _: b"x" * 200_000, expected=0)
     assert store.revision == 1
     assert store.get(PREFIX + "big") is None
