@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from headrace import __version__, bootstrap
 from headrace.api import _wire
@@ -24,19 +25,21 @@ from headrace.api.identity import AUTHENTICATED, MASTERS, User, component
 from headrace.apiserver.authn.tokens import TokenIssuer
 from headrace.apiserver.http.server import ApiServer
 from headrace.apiserver.pki.authority import ensure as ensure_pki
+from headrace.apiserver.pki.authority import ensure_gateway
 from headrace.apiserver.pki.kubeconfig import write_kubeconfig
 from headrace.apiserver.registry import Registry
 from headrace.apiserver.schema.crd import crd_for
 from headrace.client.embedded import EmbeddedClient
 from headrace.controllermanager import controllers as kubernetes_controllers
 from headrace.gateway.gateway import Gateway
+from headrace.machinery.audit import AuditLog
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import ConfigurationError, Context
 from headrace.machinery.events import EventRecorder
 from headrace.machinery.manager import Manager
 from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.serve import Server
-from headrace.machinery.settings import AUTO
+from headrace.machinery.settings import AUTO, GATEWAY_CERTIFICATE
 from headrace.node.agent import NodeAgent
 from headrace.node.images.service import Images
 from headrace.node.network.services import ServiceProxy
@@ -50,9 +53,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.machinery.component import Component, Mount, Parts
+    from headrace.machinery.people import People
     from headrace.machinery.settings import Settings
 
 COMPONENTS = {
+    "identity": "headrace.components.identity.component",
     "objectstore": "headrace.components.objectstore.component",
     "profiles": "headrace.components.profiles.component",
     "pipelines": "headrace.components.pipelines.component",
@@ -236,11 +241,18 @@ class Platform:
             manager.add(controller, agent_client)
         await self._add("network", proxy, mark)
 
+        if settings.tls_certificate == settings.pki / GATEWAY_CERTIFICATE:
+            ensure_gateway(settings, [urlsplit(settings.gateway_url).hostname or "localhost"])
         mounts: list[Mount] = []
+        people: People | None = None
+        auditor = AuditLog(settings.logs, clock)
+        self._stack.callback(auditor.close)
         site = Site(manager)
         for part in self.components:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, part.objects(settings))
-            context = Context(part.name, settings, client_for(component(part.name)), clock, proxy, agent.logs, site)
+            context = Context(
+                part.name, settings, client_for(component(part.name)), clock, proxy, agent.logs, site, auditor
+            )
             parts = part.build(context)
             site.components.append(ComponentFacts(part.name, part.title, parts.health))
             site.pages += parts.pages
@@ -248,9 +260,18 @@ class Platform:
             await self._start_component(parts, manager, context)
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.host_services(settings, parts.services))
             mounts += parts.mounts
+            people = parts.people or people
             mark(part.name)
 
-        gateway = Gateway(settings, client_for(component("gateway")), proxy, tuple(mounts), manager=manager)
+        gateway = Gateway(
+            settings,
+            client_for(component("gateway")),
+            proxy,
+            tuple(mounts),
+            manager=manager,
+            people=people,
+            auditor=auditor,
+        )
         await self._add("gateway", gateway, mark)
         await manager.start()
         self._stack.push_async_callback(manager.stop)

@@ -12,7 +12,7 @@ import pytest
 from headrace.cli.up import MAX_LOG, set_aside
 
 BIN = Path(sys.executable).parent
-COMMANDS = ("up", "down", "status", "quickstart", "doctor", "logs", "token", "dashboard", "run", "runs")
+COMMANDS = ("up", "down", "status", "quickstart", "doctor", "logs", "token", "dashboard", "user", "run", "runs")
 
 
 def headrace(*args: str) -> subprocess.CompletedProcess[str]:

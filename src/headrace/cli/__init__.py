@@ -13,6 +13,7 @@ _COMMANDS = {
     "down": "Stop the platform and its pods.",
     "status": "Show what runs, where, and what it costs.",
     "dashboard": "Print a link that opens the dashboard.",
+    "user": "Add, list and remove people; change a password.",
     "run": "Run a compiled pipeline.",
     "runs": "Show runs of pipelines; follow, retry or end one.",
     "quickstart": "Run the digits recognizer: train, serve, predict.",

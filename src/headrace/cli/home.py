@@ -10,10 +10,11 @@ import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
-from headrace.machinery.settings import AUTO, MODES, Ports, Settings
+from headrace.machinery.settings import AUTO, GATEWAY_CERTIFICATE, GATEWAY_KEY, MODES, Ports, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,30 +55,92 @@ mode_option = click.option(
 )
 
 
-def settings(home: Path | None, *, mode: str | None = None, **ports: int | None) -> Settings:
+def gateway_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How the gateway is reached; each is remembered in the home."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in (
+        click.option("--tls-key", type=file, help="The key of --tls-cert."),
+        click.option("--tls-cert", type=file, help="Serve HTTPS with this certificate (PEM)."),
+        click.option(
+            "--https/--http",
+            default=None,
+            help="Serve HTTPS with a certificate of this cluster's own authority.  [default: what this home used last]",
+        ),
+        click.option(
+            "--base-url",
+            metavar="URL",
+            help="The gateway as browsers know it, when a reverse proxy stands in front.",
+        ),
+        click.option(
+            "--gateway-host",
+            metavar="ADDRESS",
+            help="Where the gateway listens. Other than loopback needs a changed default password.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def settings(
+    home: Path | None, *, mode: str | None = None, gateway_options: dict[str, Any] | None = None, **ports: int | None
+) -> Settings:
     """The settings of a home, with what it used last and what is given now."""
     folder = (home or Path("~/.headrace")).expanduser().resolve()
     document = _saved(folder)
-    saved: dict[str, Any] = document.get("ports", {})
-    mode = mode or document.get("mode") or AUTO
+    saved = document.get("ports", {})
     defaults = dataclasses.asdict(Ports())
-    chosen = {key: int(ports.get(key) or saved.get(key) or default) for key, default in defaults.items()}
+    chosen = {key: ports.get(key) or int(saved.get(key) or default) for key, default in defaults.items()}
     if len(set(chosen.values())) != len(chosen):
         raise click.UsageError(f"the three ports must differ, got {chosen}")
-    return Settings(home=folder, ports=Ports(**chosen), mode=mode)
+    plain = Settings(home=folder, ports=Ports(**chosen), mode=mode or document.get("mode") or AUTO)
+    return dataclasses.replace(
+        plain, **_gateway(plain, {**document.get("gateway", {}), **_given(plain, gateway_options or {})})
+    )
+
+
+def _given(chosen: Settings, options: dict[str, Any]) -> dict[str, str]:
+    """What the options say, as it is kept. Raises UsageError."""
+    found = {k: str(options[k]) for k in ("gateway_host", "base_url") if options.get(k) is not None}
+    if "base_url" in found:
+        found["base_url"] = found["base_url"].rstrip("/")
+        parts = urlsplit(found["base_url"])
+        if found["base_url"] and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path):
+            raise click.UsageError("--base-url is a scheme and a host, such as https://ml.example.com")
+    certificate, key, https = options.get("tls_cert"), options.get("tls_key"), options.get("https")
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    if certificate is not None and key is not None:
+        found |= {"tls_certificate": str(certificate.resolve()), "tls_key": str(key.resolve())}
+    elif https is not None:
+        own = chosen.pki / GATEWAY_CERTIFICATE, chosen.pki / GATEWAY_KEY
+        found |= dict(zip(("tls_certificate", "tls_key"), map(str, own) if https else ("", ""), strict=True))
+    return found
+
+
+def _gateway(chosen: Settings, kept: dict[str, str]) -> dict[str, Any]:
+    """The fields of Settings that say how the gateway is reached."""
+    files = {k: Path(kept[k]) for k in ("tls_certificate", "tls_key") if kept.get(k)}
+    return {
+        "gateway_host": kept.get("gateway_host") or chosen.gateway_host,
+        "base_url": kept.get("base_url", ""),
+        **files,
+    }
 
 
 def remember(chosen: Settings) -> None:
-    """Keep the ports and the mode for later commands about this home."""
+    """Keep how the platform is reached, for later commands about this home."""
     chosen.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = chosen.home / "config.json"
     temporary = target.with_suffix(".tmp")
-    temporary.write_text(
-        json.dumps(
-            {"version": CONFIG_VERSION, "ports": dataclasses.asdict(chosen.ports), "mode": chosen.mode}, indent=2
-        )
-        + "\n"
-    )
+    gateway = {
+        "gateway_host": chosen.gateway_host,
+        "base_url": chosen.base_url,
+        "tls_certificate": str(chosen.tls_certificate or ""),
+        "tls_key": str(chosen.tls_key or ""),
+    }
+    ports = dataclasses.asdict(chosen.ports)
+    document = {"version": CONFIG_VERSION, "ports": ports, "mode": chosen.mode, "gateway": gateway}
+    temporary.write_text(json.dumps(document, indent=2) + "\n")
     os.replace(temporary, target)  # noqa: PTH105 - the atomic rename is the point
 
 

@@ -102,7 +102,7 @@ def check_ports(settings: Settings) -> None:
     taken = []
     for name in ("api", "gateway", "objectstore"):
         port = getattr(settings.ports, name)
-        holder = holder_of_port(settings.host, port)
+        holder = holder_of_port(settings.gateway_host if name == "gateway" else settings.host, port)
         if holder:
             taken.append(f"port {port} ({name}) is held by {holder}; choose another with --{name}-port")
     if taken:

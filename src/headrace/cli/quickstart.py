@@ -61,7 +61,7 @@ def command(home: Path | None, api_port: int | None, gateway_port: int | None, o
             "the example did not finish: its last line says why; `headrace logs` shows the platform's side"
         )
     click.echo(f"\nDone after {time.monotonic() - begin:.1f} s. The platform is still running. Next:")
-    click.echo(_next(chosen, example, asyncio.run(link(chosen, DEFAULT_NAMESPACE, "default-editor"))))
+    click.echo(_next(chosen, example, link(chosen)))
 
 
 def _example() -> Path:

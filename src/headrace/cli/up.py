@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.cli.home import home_option, mode_option, port_options, remember, settings
+from headrace.cli.home import gateway_options, home_option, mode_option, port_options, remember, settings
 from headrace.cli.process import acquire_lock, check_ports, find
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ Examples:
 @home_option
 @port_options
 @mode_option
+@gateway_options
 @click.option("--detach", "-d", is_flag=True, help="Start in the background and return when everything is ready.")
 @click.option("--only", metavar="NAMES", help="Comma-separated components to run, with what they require.")
 @click.option("--merge-kubeconfig", is_flag=True, help="Add this cluster to ~/.kube/config and switch to it.")
@@ -52,9 +53,17 @@ def command(
     only: str | None,
     merge_kubeconfig: bool,
     verbose: bool,
+    **gateway: Any,
 ) -> None:
     """Start the platform."""
-    chosen = settings(home, mode=mode, api=api_port, gateway=gateway_port, objectstore=objectstore_port)
+    chosen = settings(
+        home,
+        mode=mode,
+        gateway_options=gateway,
+        api=api_port,
+        gateway=gateway_port,
+        objectstore=objectstore_port,
+    )
     names = tuple(n.strip() for n in only.split(",") if n.strip()) if only else ()
     if detach:
         start_detached(chosen, names, verbose=verbose)

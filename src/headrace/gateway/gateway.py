@@ -1,10 +1,11 @@
 """The ASGI application on 8080, and the order in which a request is looked at.
 
-Health and login are open, and so is the root page where there is no dashboard; everything else needs a bearer token,
-or a session to read (`session`). Then: a host or path of a model, else the component whose mount path is the longest
-prefix (the dashboard's is the shortest). Invariants: `kubeflow-userid` and `kubeflow-groups` are what the
-gateway found out, never what a client sent; a model is reached only by who may `get` (to ask about it) or `create`
-(to predict) its InferenceService; the gateway listens on loopback only.
+Health and what components mount as open (the login) are for everybody, and so is the root page where there is no
+dashboard; everything else needs a bearer token or a session (`senders`). Then: a host or path of a model, else the
+component whose mount path is the longest prefix (the dashboard's is the shortest). Invariants: `kubeflow-userid` and
+`kubeflow-groups` are what the gateway found out, never what a client sent; a model is reached only by who may `get`
+(to ask about it) or `create` (to predict) its InferenceService; what a model answers to a browser with a session can
+run no script on this site; the gateway listens beyond loopback only where nobody can walk in.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api.core import Endpoints
 from headrace.api.errors import NotFound, StatusError
-from headrace.gateway import models, pages, session
+from headrace.gateway import models, pages
 from headrace.gateway.access import Access
 from headrace.gateway.proxy import IDENTITY, Exchange, forward, request_target
+from headrace.gateway.senders import SESSION, Refusal, Senders
+from headrace.gateway.tls import server_tls
 from headrace.gateway.upstream import Pool, TimedOut, Unreachable, UpstreamError
+from headrace.machinery.audit import NoAudit
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import ConfigurationError
+from headrace.machinery.sameorigin import SAFE_METHODS
 from headrace.machinery.serve import Server
 
 if TYPE_CHECKING:
@@ -30,9 +35,11 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.client.base import Client
     from headrace.gateway.models import Model
+    from headrace.machinery.audit import Auditor
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Dialer, Mount
     from headrace.machinery.manager import Manager
+    from headrace.machinery.people import People, Sender
     from headrace.machinery.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,17 +61,20 @@ class Gateway:
         *,
         manager: Manager,
         clock: Clock | None = None,
+        people: People | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
-        _require_loopback(settings.host)
-        self._settings, self._client, self._manager = settings, client, manager
-        self._mounts = sorted(((m.path.rstrip("/"), m.app) for m in mounts), key=lambda m: len(m[0]), reverse=True)
-        clock = clock or SystemClock()
-        self._access = Access(client, clock)
+        self._settings, self._client, self._manager, self._people = settings, client, manager, people
+        self._mounts = sorted(((m.path.rstrip("/"), m) for m in mounts), key=lambda m: len(m[0]), reverse=True)
+        self._access = Access(client, clock or SystemClock())
+        self._auditor = auditor or NoAudit()
         self._dashboard = any(not prefix for prefix, _ in self._mounts)
-        self._sessions = session.Sessions(self._access, clock, settings)
+        self._senders = Senders(self._access, people, settings)
         self._pool = Pool(dialer)
         self._models = models.Models(self._pool, settings.node_ip)
-        self._server = Server(self, settings.host, settings.ports.gateway, date_header=False)
+        self._server = Server(
+            self, settings.gateway_host, settings.ports.gateway, tls=server_tls(settings), date_header=False
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -72,7 +82,8 @@ class Gateway:
         return self._server.address
 
     async def start(self) -> None:
-        """Follow the models and listen. Raises ConfigurationError when the address is taken."""
+        """Follow the models and listen. Raises ConfigurationError when the address is taken, or must not be used."""
+        await self._check_exposure()
         try:
             await self._client.list(models.INFERENCE_SERVICE)
         except NotFound:
@@ -81,7 +92,14 @@ class Gateway:
             informer = self._manager.informer
             self._models.follow(informer(models.INFERENCE_SERVICE), informer(Endpoints))
         await self._server.start()
-        self._sessions.listen_on(self.address[1])
+
+    async def _check_exposure(self) -> None:
+        host = self._settings.gateway_host
+        if is_loopback(host):
+            return
+        why = await self._people.exposed() if self._people is not None else "nobody can log in with a password here"
+        if why:
+            raise ConfigurationError(f"the gateway does not listen on {host!r}, which others can reach: {why}")
 
     async def stop(self) -> None:
         """Stop listening, then close connections to pods."""
@@ -94,69 +112,59 @@ class Gateway:
             await _refuse_websocket(scope, receive, send)
             return
         path: str = scope["path"]
-        host = authorization = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"authorization":
-                authorization = value
         if path == "/healthz":
             await pages.answer(send, 200, b"ok", b"text/plain")
             return
-        name = _host_name(host)
+        name = _host_name(next((value for n, value in scope["headers"] if n == b"host"), b""))
         model = self._models.by_host(name)
         own = model is None and not models.looks_like_model(name)
-        if path == "/" and own and not self._dashboard:
-            accept = next((v for n, v in scope["headers"] if n == b"accept"), b"")
-            await pages.root(send, accept, self._settings.gateway_url, (m[0] for m in self._mounts))
+        if own and await self._open(scope, receive, send):
             return
+        predicts = not own or path.startswith(models.PATH)
         try:
-            if own and path in {session.LOGIN, session.LOGOUT}:
-                answer = self._sessions.logout(send) if path == session.LOGOUT else self._sessions.login(scope, send)
-                await answer
+            sender = await self._senders.identify(scope, predicts=predicts)
+            if isinstance(sender, Refusal):
+                await sender.answer(send)
                 return
-            if not authorization and own and not path.startswith(models.PATH):
-                authorization = await self._session(scope, send)
-                if not authorization:
-                    return
-            user = await self._user(authorization, send)
-            if user is not None:
-                await self._route(_Call(scope, receive, send, user), name, model)
+            if not predicts and scope["method"] not in SAFE_METHODS:
+                send = self._audited(scope, send, sender)
+            await self._route(_Call(scope, receive, send, sender), name, model)
         except StatusError as error:
             log.warning("%s %s cannot be authorized: %s", scope["method"], path, error)
             await pages.error(send, 503, f"The request cannot be authorized at the moment: {error}", [RETRY_AFTER])
 
-    async def _user(self, authorization: bytes, send: Any) -> User | None:
-        """Who asks; None when that was answered with 401."""
-        kind, _, token = authorization.partition(b" ")
-        token = token.strip()
-        if kind.lower() != b"bearer" or not token:
-            await pages.unauthorized(send, "This address needs a bearer token.")
-            return None
-        user = await self._known(token)
-        if user is None:
-            await pages.unauthorized(send, "The bearer token is not valid: it may have expired.")
-        return user
+    async def _open(self, scope: dict[str, Any], receive: Any, send: Any) -> bool:
+        """Whether the request was for what everybody may see, and has been answered."""
+        path: str = scope["path"]
+        if path == "/" and not self._dashboard:
+            accept = next((v for n, v in scope["headers"] if n == b"accept"), b"")
+            await pages.root(send, accept, self._settings.gateway_url, (m[0] for m in self._mounts))
+            return True
+        for prefix, mount in self._mounts:
+            if path == prefix or path.startswith(f"{prefix}/"):
+                if not mount.open:
+                    return False
+                await mount.app(_scope_for(scope, None, prefix), receive, send)
+                return True
+        return False
 
-    async def _session(self, scope: dict[str, Any], send: Any) -> bytes:
-        """What a browser's cookie stands for, as a header; empty when the request was answered."""
-        token = self._sessions.token(scope["headers"])
-        reads = scope["method"] in session.READS
-        if token and reads and await self._known(token):
-            return b"Bearer " + token
-        if token and not reads:
-            words = "A session can only look: changes need a bearer token."
-            await pages.unauthorized(send, words)
-        elif reads and session.wants_page(scope["headers"]):
-            await self._sessions.page(send, 401, "Your session has ended" if token else "Log in")
-        elif token:
-            await pages.unauthorized(send, "The session has ended.")
-        else:
-            await pages.unauthorized(send, "This address needs a bearer token.")
-        return b""
+    def _audited(self, scope: dict[str, Any], send: Any, sender: Sender) -> Any:
+        """`send`, which also writes down what came of a change."""
+        address = scope["client"][0] if scope.get("client") else ""
 
-    async def _known(self, token: bytes) -> User | None:
-        return self._access.known(token) or await self._access.review(token)
+        async def sending(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self._auditor.record(
+                    sender.user.name,
+                    scope["method"],
+                    scope["path"],
+                    address=address,
+                    outcome=message["status"],
+                    detail=sender.credential,
+                )
+            await send(message)
+
+        return sending
 
     async def _route(self, call: _Call, host: str, model: Model | None) -> None:
         path = call.scope["path"]
@@ -176,9 +184,9 @@ class Gateway:
             text = f"No InferenceService answers for host {host!r}; `kubectl get inferenceservices -A` lists them."
             await pages.error(call.send, 404, text)
             return
-        for prefix, app in self._mounts:
+        for prefix, mount in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
-                await app(_scope_for(call.scope, call.user, prefix), call.receive, call.send)
+                await mount.app(_scope_for(call.scope, call.user, prefix), call.receive, call.send)
                 return
         await pages.error(call.send, 404, f"Nothing is served at {path!r}: GET / says what is here.")
 
@@ -201,7 +209,8 @@ class Gateway:
             why = "none of its pods is ready" if model.ready else model.why.rstrip(".")
             await pages.error(call.send, 503, f"InferenceService {name!r} does not answer: {why}.", [RETRY_AFTER])
             return
-        exchange = Exchange(self._pool, call.scope, call.receive, call.send)
+        sandboxed = call.sender.credential == SESSION
+        exchange = Exchange(self._pool, call.scope, call.receive, call.send, sandboxed=sandboxed)
         try:
             await forward(exchange, addresses, request_target(call.scope, prefix), call.user, model.timeout)
         except UpstreamError as error:
@@ -219,7 +228,12 @@ class _Call:
     scope: dict[str, Any]
     receive: Any
     send: Any
-    user: User
+    sender: Sender
+
+    @property
+    def user(self) -> User:
+        """Who asks."""
+        return self.sender.user
 
 
 _NO_WEBSOCKET = "WebSocket connections are not passed on yet."
@@ -237,13 +251,16 @@ async def _refuse_websocket(scope: dict[str, Any], receive: Any, send: Any) -> N
     await pages.error(respond, 501, _NO_WEBSOCKET)
 
 
-def _scope_for(scope: dict[str, Any], user: User, prefix: str) -> dict[str, Any]:
-    """The scope that a mounted app sees: who asks, and below which path it stands."""
+def _scope_for(scope: dict[str, Any], user: User | None, prefix: str) -> dict[str, Any]:
+    """The scope that a mounted app sees: who asks (nobody, for an open one), and below which path it stands."""
     headers = [header for header in scope["headers"] if header[0] not in IDENTITY]
-    headers.append((b"kubeflow-userid", user.name.encode()))
-    if user.groups:
-        headers.append((b"kubeflow-groups", ",".join(user.groups).encode()))
-    state = {**(scope.get("state") or {}), "user": user}
+    state = dict(scope.get("state") or {})
+    state.pop("user", None)
+    if user is not None:
+        state["user"] = user
+        headers.append((b"kubeflow-userid", user.name.encode()))
+        if user.groups:
+            headers.append((b"kubeflow-groups", ",".join(user.groups).encode()))
     return {**scope, "headers": headers, "state": state, "root_path": scope.get("root_path", "") + prefix}
 
 
@@ -252,13 +269,9 @@ def _host_name(host: bytes) -> str:
     return text if text.startswith("[") else text.partition(":")[0]
 
 
-def _require_loopback(host: str) -> None:
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
-        raise ConfigurationError(
-            f"the gateway listens on loopback only, not on {host!r}: there is no login with a password yet; to "
-            "reach it from another machine, forward a port over SSH"
-        )
+        return False

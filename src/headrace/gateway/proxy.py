@@ -7,8 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from headrace.gateway.session import without_session
 from headrace.gateway.upstream import HOP_BY_HOP, Connection, Pool, Stale, TimedOut, Unreachable, UpstreamError
+from headrace.machinery.people import without_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +70,9 @@ def _value(text: str) -> bytes:
 class Exchange:
     """One request of a client, forwarded."""
 
-    def __init__(self, pool: Pool, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    def __init__(self, pool: Pool, scope: dict[str, Any], receive: Any, send: Any, *, sandboxed: bool = False) -> None:
         self._pool, self._scope, self._receive, self._send = pool, scope, receive, send
+        self._sandboxed = sandboxed
         self._connection: Connection | None = None
         self._listener: asyncio.Task[None] | None = None
         self._more = False
@@ -153,6 +154,9 @@ class Exchange:
 
     async def _relay(self, connection: Connection) -> None:
         headers = [header for header in connection.headers if header[0] not in HOP_BY_HOP]
+        if self._sandboxed:
+            headers = [header for header in headers if header[0] != b"set-cookie"]
+            headers += [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
         await self._send({"type": "http.response.start", "status": connection.status, "headers": headers})
         self.started = True
         while True:

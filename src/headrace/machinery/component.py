@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from headrace.machinery.audit import NoAudit
 from headrace.machinery.pages import Site
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.api.meta import Object
     from headrace.client.base import Client
+    from headrace.machinery.audit import Auditor
     from headrace.machinery.clock import Clock
     from headrace.machinery.controller import AnyController
     from headrace.machinery.pages import Page, Panel
+    from headrace.machinery.people import People
     from headrace.machinery.settings import Settings
 
 
@@ -162,6 +165,7 @@ class Context:
     logs: PodLogs
     site: Site = field(default_factory=Site)
     """What pages may know of the rest of the platform."""
+    auditor: Auditor = field(default_factory=NoAudit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,8 @@ class Mount:
 
     path: str
     app: ASGIApp
+    open: bool = False
+    """Whether the app is for people who have not logged in yet: it authenticates by itself, and is told no user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +212,8 @@ class Parts:
     start: Callable[[], Awaitable[None]] | None = None
     """Run before anything of this component serves: migrations, recovery."""
     stop: Callable[[], Awaitable[None]] | None = None
+    people: People | None = None
+    """Whose sessions and tokens the gateway lets in; of one component at most."""
     pages: tuple[Page, ...] = ()
     panels: tuple[Panel, ...] = ()
     """Parts of the dashboard's first page."""

@@ -1,6 +1,6 @@
-"""Login links that work once: a code in the address, the token in a file that only this user can read.
+"""Login links that work once: a code in the address, and whom it logs in, in a file that only this user can write.
 
-A token in an address would stay in the terminal, in the browser's history and in logs for as long as it lives.
+Whoever can write there runs the platform, and could read its database: so the link asks for no password.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ SECONDS = 3600.0
 _CODE = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
-def offer(settings: Settings, token: str) -> str:
-    """A code that `take` exchanges for the token, once."""
+def offer(settings: Settings, email: str) -> str:
+    """A code that `take` exchanges for the person, once."""
     folder = _folder(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in folder.iterdir():
@@ -30,12 +30,12 @@ def offer(settings: Settings, token: str) -> str:
     code = secrets.token_urlsafe(24)
     target = folder / code
     target.touch(mode=0o600)
-    target.write_text(token)
+    target.write_text(email)
     return code
 
 
 def take(settings: Settings, code: str) -> str:
-    """The token of a code, which is worthless from now on; nothing when it is unknown, used or too old."""
+    """The person of a code, which is worthless from now on; nothing when it is unknown, used or too old."""
     if not _CODE.fullmatch(code):
         return ""
     found = _folder(settings) / code
@@ -43,11 +43,11 @@ def take(settings: Settings, code: str) -> str:
     try:
         age = _age(found)
         found.rename(taken)  # of two that come at once, one has it
-        token = taken.read_text()
+        email = taken.read_text()
     except FileNotFoundError:
         return ""
     taken.unlink(missing_ok=True)
-    return token if age <= SECONDS else ""
+    return email if age <= SECONDS else ""
 
 
 def _folder(settings: Settings) -> Path:

@@ -13,6 +13,8 @@ CLUSTER_DOMAIN = "cluster.local"
 AUTO = "auto"
 MODES = ("sandbox", "bare")
 """See headrace.node.runtime; `auto` tries them in this order."""
+GATEWAY_CERTIFICATE, GATEWAY_KEY = "gateway.crt", "gateway.key"
+"""Below `pki`: the gateway's own certificate, signed by the cluster's authority, where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,13 @@ class Settings:
     """The machine as pods see it; services that the platform itself offers have it as their endpoint."""
     mode: str = AUTO
     """How pods run: one of MODES, or `auto` for the first that this machine can do."""
+    gateway_host: str = "127.0.0.1"
+    """Where the gateway listens; the API server and the object store stay on `host`."""
+    base_url: str = ""
+    """The gateway as people's browsers know it, when a reverse proxy stands in front: without a slash at its end."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    """PEM files for HTTPS at the gateway."""
 
     @property
     def state(self) -> Path:
@@ -81,5 +90,9 @@ class Settings:
 
     @property
     def gateway_url(self) -> str:
-        """`http://127.0.0.1:8080`."""
-        return f"http://{self.host}:{self.ports.gateway}"
+        """`http://127.0.0.1:8080`: where links lead, and the OIDC issuer's name."""
+        if self.base_url:
+            return self.base_url
+        scheme = "https" if self.tls_certificate else "http"
+        host = self.host if self.gateway_host in {"0.0.0.0", "::"} else self.gateway_host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.ports.gateway}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from dashboard_world import HOME, HOSTILE, OTHER, event, live
+from dashboard_world import HOME, HOSTILE, NOBODY, STRANGER, VIEWER, event, live
 
 from headrace.api import _wire
 from headrace.components.pipelines.store.models import NewArtifact, Report, RuntimeState, TaskRow, TaskType, TaskUpdate
@@ -111,7 +111,7 @@ async def test_empty_pages_say_what_to_do(world):
 async def test_a_stranger_sees_nothing_of_another_namespace(world):
     run = await fill(world, "secret-name")
     await world.pod("secret-name-pod")
-    owner, stranger = await world.browser(), await world.browser(namespace=OTHER)
+    owner, stranger = await world.browser(), await world.browser(STRANGER)
 
     async def there() -> bool:
         return "secret-name-pod" in await world.page(owner, "/workloads")
@@ -136,7 +136,7 @@ async def test_a_stranger_sees_nothing_of_another_namespace(world):
 
 async def test_a_viewer_may_look_and_an_account_without_rights_may_not(world):
     run = await fill(world, "shared")
-    viewer, nobody = await world.browser("default-viewer"), await world.browser("nobody", OTHER)
+    viewer, nobody = await world.browser(VIEWER), await world.browser(NOBODY)
     for path in (*PAGES, f"/runs/{run}"):
         await world.page(viewer, path)
     for path in ("/runs", "/models", "/workloads"):

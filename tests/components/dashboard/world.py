@@ -22,6 +22,10 @@ from headrace.api.meta import ObjectMeta
 from headrace.apiserver.authn.tokens import TokenIssuer
 from headrace.client.embedded import EmbeddedClient
 from headrace.components.dashboard.component import COMPONENT as DASHBOARD
+from headrace.components.identity.component import COMPONENT as IDENTITY
+from headrace.components.identity.component import FIRST_USER_MADE
+from headrace.components.identity.policy import object_name
+from headrace.components.identity.types import Password
 from headrace.components.pipelines.component import COMPONENT as PIPELINES
 from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store.models import Run, Spec
@@ -31,6 +35,8 @@ from headrace.components.profiles.component import COMPONENT as PROFILES
 from headrace.components.serving.component import COMPONENT as SERVING
 from headrace.components.serving.types import InferenceService
 from headrace.gateway import Gateway
+from headrace.machinery import logins
+from headrace.machinery.audit import AuditLog
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import Context
 from headrace.machinery.pages import ComponentFacts, Site
@@ -52,6 +58,21 @@ SPEC: dict[str, Any] = {
     "root": {"dag": {"tasks": {"say": {"taskInfo": {"name": "say"}, "componentRef": {"name": "comp-say"}}}}},
     "components": {"comp-say": {"executorLabel": "exec-say"}},
     "deploymentSpec": {"executors": {"exec-say": {"container": {"image": "python:3.11", "command": ["true"]}}}},
+}
+
+
+OWNER, STRANGER, VIEWER, NOBODY = (
+    "user@example.com",
+    "other@example.com",
+    "viewer@example.com",
+    "nobody@example.com",
+)
+VIEWER_BINDING = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "RoleBinding",
+    "metadata": {"name": "viewer", "namespace": HOME},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "kubeflow-view"},
+    "subjects": [{"kind": "User", "name": VIEWER, "apiGroup": "rbac.authorization.k8s.io"}],
 }
 
 
@@ -93,13 +114,19 @@ class World:
         self.browsers.append(session)
         return session
 
-    async def browser(self, account: str = "default-editor", namespace: str = HOME) -> aiohttp.ClientSession:
+    async def browser(self, email: str = OWNER) -> aiohttp.ClientSession:
         """A browser with a session."""
         session = self.anonymous()
-        link = f"/login?token={await self.token(account, namespace)}"
-        async with session.get(link, allow_redirects=False) as response:
-            assert response.status == 303
+        code = logins.offer(self.settings, email)
+        async with session.get(f"/login?code={code}", allow_redirects=False) as response:
+            assert response.status == 302
         return session
+
+    async def person(self, email: str) -> None:
+        """Somebody who can log in by a link; nobody knows a password."""
+        name = object_name(email)
+        body = Password(metadata=ObjectMeta(name=name, namespace="auth"), email=email, user_id=email)
+        await self.client.apply(body)
 
     async def page(self, session: aiohttp.ClientSession, path: str, status: int = 200) -> str:
         async with session.get(path) as response:
@@ -184,8 +211,8 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
     settings = Settings(home=tmp_path, ports=Ports(api=0, gateway=0, objectstore=0))
     settings.state.mkdir()
     clock = MovableClock()
-    components = (PROFILES, PIPELINES, SERVING, DASHBOARD)
-    async with embedded_cluster((InferenceService,), settings=settings, clock=clock) as cluster:
+    components = (IDENTITY, PROFILES, PIPELINES, SERVING, DASHBOARD)
+    async with embedded_cluster((InferenceService, Password), settings=settings, clock=clock) as cluster:
         issuer = TokenIssuer(signing_key, cluster.registry, clock)
         client = EmbeddedClient(cluster.registry, ADMIN, issuer)
         cluster.tokens = issuer
@@ -193,26 +220,39 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
         await bootstrap.ensure(cluster.registry, ADMIN, bootstrap.cluster_objects(settings, components))
         for part in components:
             await bootstrap.ensure(cluster.registry, ADMIN, part.objects(settings))
-        await bootstrap.ensure(cluster.registry, ADMIN, profiles.profile_objects(OTHER, "other@example.com"))
+        await bootstrap.ensure(cluster.registry, ADMIN, profiles.profile_objects(OTHER, STRANGER))
+        await bootstrap.ensure(cluster.registry, ADMIN, [VIEWER_BINDING])
+        mark = {"metadata": {"annotations": {FIRST_USER_MADE: "by the test"}}}
+        await client.patch(Namespace, "auth", mark)
         await client.create(ServiceAccount(metadata=ObjectMeta(name="nobody", namespace=OTHER)))
         await client.create(Node(metadata=ObjectMeta(name="headrace")))
         site = Site(cluster.manager)
         logs = NodeLogs(settings, clock, lambda _key: None, lambda _uid, _name: None)
         mounts: list[Any] = []
+        people = None
+        auditor = AuditLog(settings.logs, clock)
         async with contextlib.AsyncExitStack() as stack:
             for part in components:
                 own = cluster.client_for(component(part.name))
-                parts = part.build(Context(part.name, settings, own, clock, None, logs, site))
+                parts = part.build(Context(part.name, settings, own, clock, None, logs, site, auditor))
                 site.components.append(ComponentFacts(part.name, part.title, parts.health))
                 site.pages += parts.pages
                 site.panels += parts.panels
                 mounts += parts.mounts
+                people = parts.people or people
                 if parts.start is not None:
                     await parts.start()
                 if parts.stop is not None:
                     stack.push_async_callback(parts.stop)
             gateway = Gateway(
-                settings, cluster.client_for(component("gateway")), None, mounts, manager=cluster.manager, clock=clock
+                settings,
+                cluster.client_for(component("gateway")),
+                None,
+                mounts,
+                manager=cluster.manager,
+                clock=clock,
+                people=people,
+                auditor=auditor,
             )
             await gateway.start()
             stack.push_async_callback(gateway.stop)
@@ -222,6 +262,8 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
             stack.push_async_callback(database.close)
             url = "http://{}:{}".format(*gateway.address)
             made = World(url, cluster, client, clock, settings, RunRepository(database, clock), site)
+            for email in (OWNER, STRANGER, VIEWER, NOBODY):
+                await made.person(email)
             try:
                 yield made
             finally:

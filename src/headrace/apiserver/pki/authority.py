@@ -143,6 +143,25 @@ def ensure(settings: Settings, now: dt.datetime | None = None) -> Pki:
     return pki
 
 
+def ensure_gateway(settings: Settings, hosts: Sequence[str], now: dt.datetime | None = None) -> tuple[Path, Path]:
+    """A certificate of this authority for the gateway's HTTPS, and its key; `hosts` are names and addresses."""
+    moment, pki = now or dt.datetime.now(dt.UTC), Pki(settings.pki)
+    authority = _authority(pki, moment)
+    paths = (pki.folder / "gateway.crt", pki.folder / "gateway.key")
+    addresses = ["127.0.0.1", "::1"]
+    names = ["localhost"]
+    for host in hosts:
+        try:
+            addresses.append(str(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(host)
+    names, addresses = list(dict.fromkeys(names)), list(dict.fromkeys(addresses))
+    if not _usable(*paths, authority, moment, names=names, addresses=addresses):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "headrace-gateway")])
+        _leaf(pki, authority, paths, subject, moment, names=names, addresses=addresses)
+    return paths
+
+
 def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -18,4 +18,4 @@ def build(context: Context) -> Parts:
     return Parts(mounts=(Mount("/", app),), pages=app.own_pages, panels=app.own_panels)
 
 
-COMPONENT = Component(name="dashboard", title="Dashboard", build=build)
+COMPONENT = Component(name="dashboard", title="Dashboard", build=build, requires=frozenset({"identity"}))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from headrace.api import _wire
+from headrace.api.core import Namespace
 from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
 from headrace.machinery.settings import DEFAULT_NAMESPACE
 
@@ -72,7 +73,7 @@ class App:
     async def _page(self, scope: dict[str, Any], send: Any) -> None:
         if scope["path"] in LINK_PATHS:
             scope = {**scope, "path": "/"}
-        request, page = self.find(scope["state"]["user"], scope["path"], scope["query_string"].decode("latin-1"))
+        request, page = await self.find(scope["state"]["user"], scope["path"], scope["query_string"].decode("latin-1"))
         if page is None and not any(n == b"accept" and b"text/html" in value for n, value in scope["headers"]):
             await self._refuse(send, 404, f"Nothing is served at {scope['path']!r}.")
             return
@@ -88,17 +89,17 @@ class App:
 
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         split = urlsplit(query.get("url", "/"))
-        request, page = self.find(scope["state"]["user"], split.path, split.query)
+        request, page = await self.find(scope["state"]["user"], split.path, split.query)
         if page is None:
             await self._answer(send, 404, b"There is no such page.", b"text/plain", [])
             return
         stream = Stream(self._context, lambda: self.render(self._now(request), page), query.get("have", ""))
         await stream.run(lambda wake: page.follow(request, wake), receive, send, HEADERS)
 
-    def find(self, user: User, path: str, query: str) -> tuple[PageRequest, Page | None]:
+    async def find(self, user: User, path: str, query: str) -> tuple[PageRequest, Page | None]:
         """The page of a path, and the request as the page sees it."""
         values = dict(parse_qsl(query))
-        namespace = values.get("ns") or home_namespace(user)
+        namespace = values.get("ns") or await self._home_namespace(user)
         for pattern, page in self._table:
             match = pattern.fullmatch(path)
             if match is not None:
@@ -120,6 +121,17 @@ class App:
             log.exception("page %s failed", page.path)
             words = "The platform's log says what happened: `headrace logs` shows it."
             return 500, shell.problem(PageError(500, "This page could not be made", words))
+
+    async def _home_namespace(self, user: User) -> str:
+        """The namespace that is shown when the address names none: a service account's, or the user's profile."""
+        if user.name.startswith(_SERVICE_ACCOUNT):
+            return user.name.removeprefix(_SERVICE_ACCOUNT).split(":", 1)[0]
+        try:
+            namespaces = (await self._context.site.cache(Namespace)).all()
+        except PageError:
+            return DEFAULT_NAMESPACE
+        own = (n.metadata.name for n in namespaces if n.metadata.annotations.get("owner") == user.name)
+        return min(own, default=DEFAULT_NAMESPACE)
 
     def _now(self, request: PageRequest) -> PageRequest:
         return PageRequest(
@@ -172,13 +184,6 @@ class App:
         fields = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *HEADERS, *headers]
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": body})
-
-
-def home_namespace(user: User) -> str:
-    """The namespace that is shown when the address names none."""
-    if user.name.startswith(_SERVICE_ACCOUNT):
-        return user.name.removeprefix(_SERVICE_ACCOUNT).split(":", 1)[0]
-    return DEFAULT_NAMESPACE
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -1,0 +1,1 @@
+"""The identity component: people, their logins, sessions and tokens."""

@@ -1,0 +1,1 @@
+"""Pages of the login, and of one's own account."""
