@@ -16,6 +16,7 @@ from headrace.controllermanager.daemonset import DaemonSetController
 from headrace.controllermanager.deployment import DeploymentController
 from headrace.controllermanager.disruption import DisruptionController
 from headrace.controllermanager.endpoints import EndpointsController
+from headrace.controllermanager.endpointslices import EndpointSliceController
 from headrace.controllermanager.event_expiry import EventExpiryController
 from headrace.controllermanager.garbage_collector import GarbageCollector
 from headrace.controllermanager.job import JobController
@@ -56,6 +57,7 @@ def controllers(
         JobController(client, clock, events("job-controller")),
         CronJobController(client, clock, events("cronjob-controller")),
         EndpointsController(client),
+        EndpointSliceController(client),
         QuotaController(client, kinds),
         AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds, usages),
         DisruptionController(client, clock, events("controllermanager"), kinds),

@@ -1,7 +1,4 @@
-"""Endpoints of services that select pods (upstream: pkg/controller/endpoint).
-
-EndpointSlices are not written: the API server shows Endpoints as slices to those who ask for them.
-"""
+"""Endpoints of services that select pods (upstream: pkg/controller/endpoint); `endpointslices` says the same anew."""
 
 from __future__ import annotations
 

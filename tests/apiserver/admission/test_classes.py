@@ -5,11 +5,13 @@ import pytest
 from headrace.api import _wire
 from headrace.api.autoscaling import HorizontalPodAutoscaler
 from headrace.api.core import Pod
+from headrace.api.discovery import EndpointSlice
 from headrace.api.errors import Forbidden, Invalid
 from headrace.api.identity import ADMIN
 from headrace.api.networking import Ingress, IngressClass, NetworkPolicy
 from headrace.api.policy import PodDisruptionBudget
 from headrace.api.scheduling import PriorityClass, RuntimeClass
+from headrace.apiserver.admission import defaults, rules
 from headrace.testing import embedded_cluster
 
 NS = "default"
@@ -127,3 +129,24 @@ async def test_a_runtime_class_must_be_there(create):
         await create(Pod, spec=spec)
     await create(RuntimeClass, "nvidia", handler="nvidia")
     await create(Pod, spec=spec)
+
+
+def test_endpoint_slices():
+    def causes(**fields):
+        obj = {"kind": "EndpointSlice", "metadata": {"name": "x"}, "addressType": "IPv4", **fields}
+        defaults.fill(EndpointSlice.INFO, obj)
+        return [c.field for c in rules.check(EndpointSlice.INFO, obj)]
+
+    good = {"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}
+    assert causes(**good) == []
+    assert causes() == []
+    assert causes(addressType="FQDN", endpoints=[{"addresses": ["a.example"]}]) == []
+    assert causes(addressType="Odd") == ["addressType"]
+    assert causes(endpoints=[{"addresses": []}]) == ["endpoints[0].addresses"]
+    assert causes(endpoints=[{"addresses": ["::1"]}]) == ["endpoints[0].addresses[0]"]
+    assert causes(endpoints=[{"addresses": ["x"]}]) == ["endpoints[0].addresses[0]"]
+    assert causes(endpoints=[{"addresses": ["10.0.0.1"]}] * 1001) == ["endpoints"]
+    assert causes(ports=[{"port": 80}, {"port": 81}]) == ["ports[1].name"]
+    assert causes(ports=[{"port": 0}]) == ["ports[0].port"]
+    old, new = {"addressType": "IPv4"}, {"addressType": "IPv6"}
+    assert [c.field for c in rules.check_update(EndpointSlice.INFO, new, old)] == ["addressType"]

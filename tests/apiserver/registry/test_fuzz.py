@@ -105,6 +105,11 @@ GOOD = {
         }
     },
     "PodDisruptionBudget": {"spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}}},
+    "EndpointSlice": {
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}, "nodeName": "n"}],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    },
     "PriorityClass": {"value": 5, "globalDefault": False},
     "RuntimeClass": {"handler": "runc", "overhead": {"podFixed": {"cpu": "1m"}}},
     "HorizontalPodAutoscaler": {

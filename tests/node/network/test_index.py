@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.api.discovery import FROM_PODS, MANAGER_LABEL, SERVICE_LABEL, EndpointSlice
+from headrace.api.meta import ObjectMeta
 from headrace.node.network.index import Listener, Records, ServiceIndex, in_cluster
 
 from .conftest import endpoints, service
@@ -52,7 +54,7 @@ ENDPOINTS = Cache(
 
 @pytest.fixture
 def index() -> ServiceIndex:
-    return ServiceIndex(SERVICES, ENDPOINTS)
+    return ServiceIndex(SERVICES, ENDPOINTS, Cache())
 
 
 @pytest.mark.parametrize(
@@ -100,9 +102,28 @@ def test_listeners_only_where_something_is_ready(index):
     assert index.listeners("default/db") == frozenset()
 
 
+def test_slices_that_somebody_writes_count_too():
+    slices = Cache()
+    index = ServiceIndex(Cache(service("a", "10.199.128.9", ports=((80, "http"),))), Cache(), slices)
+    labels = {SERVICE_LABEL: "a"}
+    mine = EndpointSlice(metadata=ObjectMeta(name="mine", namespace="default", labels=labels), address_type="IPv4")
+    mine.endpoints = [{"addresses": ["192.0.2.1"]}, {"addresses": ["192.0.2.2"], "conditions": {"ready": False}}]
+    mine.ports = [{"name": "http", "port": 8080}]
+    made = EndpointSlice(metadata=ObjectMeta(name="made", namespace="default"), address_type="IPv4")
+    made.metadata.labels = {**labels, MANAGER_LABEL: FROM_PODS}
+    made.endpoints, made.ports = [{"addresses": ["192.0.2.3"]}], mine.ports
+    slices.change("default/made", made)
+    assert index.targets("default/a", 80) == []
+    slices.change("default/mine", mine)
+    assert index.targets("default/a", 80) == [("192.0.2.1", 8080)]
+    assert index.listeners("default/a") == {Listener("10.199.128.9", 80, "default/a")}
+    slices.change("default/mine", None)
+    assert index.targets("default/a", 80) == []
+
+
 def test_addresses_follow_changes():
     services = Cache(service("a", "10.199.128.9"))
-    index = ServiceIndex(services, Cache())
+    index = ServiceIndex(services, Cache(), Cache())
     assert index.at("10.199.128.9") == "default/a"
     services.change("default/a", service("a", "10.199.128.10"))
     assert (index.at("10.199.128.9"), index.at("10.199.128.10")) == (None, "default/a")

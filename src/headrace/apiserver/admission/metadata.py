@@ -60,6 +60,7 @@ _WITH_GENERATION = frozenset(
         ("networking.k8s.io", "NetworkPolicy"),
         ("policy", "PodDisruptionBudget"),
         ("scheduling.k8s.io", "PriorityClass"),
+        ("discovery.k8s.io", "EndpointSlice"),
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
     }
 )

@@ -15,7 +15,7 @@ from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
 from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
-from headrace.apiserver.http import endpointslices, metrics, reviews, sessions, targets
+from headrace.apiserver.http import metrics, reviews, sessions, targets
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SLICES = (endpointslices.INFO.group, endpointslices.INFO.version, endpointslices.INFO.plural)
 UNKNOWN_PATH = "the server could not find the requested resource"
 
 
@@ -79,8 +78,7 @@ class ApiApp:
         )
         self._reviews = reviews.Reviews(registry, tokens)
         self._usage = metrics.ResourceMetrics(registry, self._shapes, clock, usages)
-        self._slices = endpointslices.EndpointSlices(registry, self._shapes)
-        self._discovery = Discovery(registry.kinds, reviews.KINDS, (endpointslices.INFO, *metrics.KINDS), address)
+        self._discovery = Discovery(registry.kinds, reviews.KINDS, metrics.KINDS, address)
         self._documents: OpenAPI | None = None
         self._health = Health({}, {"store": lambda: registry.store.revision >= 0, **(ready or {})})
         self._streams = 0
@@ -136,8 +134,6 @@ class ApiApp:
         if UNAUTHENTICATED in user.groups:
             raise Unauthorized("Unauthorized")
         info = self._registry.kinds.lookup(target.group, target.version, target.plural)
-        if info is None and (target.group, target.version, target.plural) == SLICES:
-            return await self._slices.handle(request, user, target)
         measured = metrics.BY_PATH.get((target.group, target.version, target.plural))
         if info is None and measured is not None:
             return await self._usage.handle(request, user, measured, target)

@@ -16,6 +16,7 @@ from headrace.api import (
     batch,
     coordination,
     core,
+    discovery,
     limits,
     networking,
     policy,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 _GROUPS = (
     *(core, limits, apps, batch, rbac, storage, networking, policy, scheduling, autoscaling, coordination),
-    apiextensions,
+    *(discovery, apiextensions),
 )
 BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
 _WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers"})

@@ -1,4 +1,5 @@
-"""Which addresses and names lead to which pods: a view of Services and Endpoints, all decisions and no I/O.
+"""Which addresses and names lead to which pods: a view of Services, Endpoints and EndpointSlices, all decisions and
+no I/O. Of slices only those count that say more than the Endpoints: those that no controller here has made.
 
 An endpoint whose address is the node's own stands for a server of the platform on the host's loopback.
 """
@@ -10,12 +11,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.api.core import EndpointAddress, EndpointPort, EndpointSubset
+from headrace.api.discovery import MANAGER_LABEL, OWN_MANAGERS
 from headrace.machinery.settings import CLUSTER_DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.api.core import EndpointAddress, EndpointPort, Endpoints, Service, ServicePort
+    from headrace.api.core import Endpoints, Service, ServicePort
+    from headrace.api.discovery import EndpointSlice
     from headrace.machinery.informer import Informer
 
 HEADLESS = "None"
@@ -47,10 +51,32 @@ class Listener:
 class ServiceIndex:
     """Questions about services, answered from informers' caches."""
 
-    def __init__(self, services: Informer[Service], endpoints: Informer[Endpoints]) -> None:
+    def __init__(
+        self, services: Informer[Service], endpoints: Informer[Endpoints], slices: Informer[EndpointSlice]
+    ) -> None:
         self._services, self._endpoints = services, endpoints
         self._by_ip: dict[str, str] = {}
+        self._written: dict[str, dict[str, EndpointSubset]] = {}
         services.on_change(self._service_changed)
+        slices.on_change(self._slice_changed)
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        for one in (old, new):
+            if one is None or not one.service or one.metadata.labels.get(MANAGER_LABEL) in OWN_MANAGERS:
+                continue
+            held = self._written.setdefault(one.service, {})
+            if one is new:
+                held[one.metadata.name] = _subset(one)
+            else:
+                held.pop(one.metadata.name, None)
+            if not held:
+                del self._written[one.service]
+
+    def _subsets(self, key: str) -> Iterator[EndpointSubset]:
+        endpoints = self._endpoints.get(key)
+        if endpoints is not None:
+            yield from endpoints.subsets
+        yield from self._written.get(key, {}).values()
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         if old is not None:
@@ -95,12 +121,11 @@ class ServiceIndex:
     def targets(self, key: str, port: int, protocol: str = TCP) -> list[tuple[str, int]]:
         """The ready endpoints behind a port of a service. A headless service passes any port on."""
         service = self._services.get(key)
-        endpoints = self._endpoints.get(key)
-        if service is None or endpoints is None:
+        if service is None:
             return []
         wanted = next((p for p in service.spec.ports if p.port == port and (p.protocol or TCP) == protocol), None)
         found = []
-        for subset in endpoints.subsets:
+        for subset in self._subsets(key):
             ports = [p for p in subset.ports if (p.protocol or TCP) == protocol]
             target = _target_port(wanted, ports, port, headless=service.spec.cluster_ip == HEADLESS)
             if target is not None:
@@ -147,8 +172,7 @@ class ServiceIndex:
         return Records(_ips(service))
 
     def _ready(self, key: str) -> Iterator[EndpointAddress]:
-        endpoints = self._endpoints.get(key)
-        for subset in endpoints.subsets if endpoints is not None else ():
+        for subset in self._subsets(key):
             yield from subset.addresses
 
     def _namespace_exists(self, namespace: str) -> bool:
@@ -168,6 +192,21 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _subset(one: EndpointSlice) -> EndpointSubset:
+    """The slice's ready addresses and its ports."""
+    ready = [e for e in one.endpoints if (e.get("conditions") or {}).get("ready") is not False]
+    return EndpointSubset(
+        addresses=[
+            EndpointAddress(ip=ip, hostname=e.get("hostname") or "") for e in ready for ip in e.get("addresses") or ()
+        ],
+        ports=[
+            EndpointPort(port=p["port"], name=p.get("name") or "", protocol=p.get("protocol") or "TCP")
+            for p in one.ports
+            if p.get("port")
+        ],
+    )
 
 
 def _ips(service: Service) -> tuple[str, ...]:

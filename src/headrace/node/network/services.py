@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from headrace.api.core import Endpoints, Service
+from headrace.api.discovery import MANAGER_LABEL, OWN_MANAGERS, EndpointSlice
 from headrace.node.network.affinity import Affinity
 from headrace.node.network.dns import DnsServer
 from headrace.node.network.index import TCP, UDP, ServiceIndex, is_address
@@ -50,7 +51,8 @@ class ServiceProxy:
         self._pods = ipaddress.ip_network(settings.pod_cidr)
         self._service_network = ipaddress.ip_network(settings.service_cidr)
         services, endpoints = manager.informer(Service), manager.informer(Endpoints)
-        self.index = ServiceIndex(services, endpoints)
+        slices = manager.informer(EndpointSlice)
+        self.index = ServiceIndex(services, endpoints, slices)
         self._dirty: asyncio.Queue[str] = asyncio.Queue()
         self._open: dict[Listener, asyncio.Task[None] | UdpRelay] = {}
         self._connections: set[asyncio.Task[None]] = set()
@@ -61,6 +63,7 @@ class ServiceProxy:
         self._worker: asyncio.Task[None] | None = None
         services.on_change(self._changed)
         endpoints.on_change(self._changed)
+        slices.on_change(self._slice_changed)
 
     async def start(self) -> None:
         """Serve names and the way out; services follow as they are seen."""
@@ -171,6 +174,12 @@ class ServiceProxy:
         changed = new if new is not None else old
         if changed is not None:
             self._dirty.put_nowait(changed.key)
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        """Slices that controllers here make follow the Endpoints, which have been looked at already."""
+        for one in (old, new):
+            if one is not None and one.service and one.metadata.labels.get(MANAGER_LABEL) not in OWN_MANAGERS:
+                self._dirty.put_nowait(one.service)
 
     async def _work(self) -> None:
         while True:

@@ -15,6 +15,7 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("", "Pod"): pods.pod,
     ("", "Service"): others.service,
     ("", "Endpoints"): others.endpoints,
+    ("discovery.k8s.io", "EndpointSlice"): others.endpoint_slice,
     ("", "Secret"): others.secret,
     ("", "Namespace"): others.namespace,
     ("", "ResourceQuota"): others.resource_quota,

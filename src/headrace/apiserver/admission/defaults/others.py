@@ -34,6 +34,14 @@ def service(obj: Json) -> None:
     obj.setdefault("status", {"loadBalancer": {}})
 
 
+def endpoint_slice(obj: Json) -> None:
+    """An EndpointSlice; Go's clients leave an empty list out."""
+    obj.setdefault("endpoints", [])
+    for port in obj.get("ports") or ():
+        port.setdefault("name", "")
+        port.setdefault("protocol", "TCP")
+
+
 def endpoints(obj: Json) -> None:
     """Endpoints."""
     for subset in obj.get("subsets") or ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ Json = dict[str, Any]
 HIGHEST_PRIORITY = 1_000_000_000
 SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 LONGEST_WINDOW, LONGEST_PERIOD = 3600, 1800
+ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
+MOST_ENDPOINTS, MOST_ADDRESSES, MOST_PORTS = 1000, 100, 20000
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 
 
@@ -234,3 +237,53 @@ def _scaling(rules: Json, where: str) -> Iterator[Cause]:
                 yield f.invalid(f"{at}.{key}", number, "must be greater than zero")
             elif most is not None and number > most:
                 yield f.invalid(f"{at}.{key}", number, f"must be less than or equal to {most}")
+
+
+def endpoint_slice(obj: Json) -> Iterator[Cause]:
+    """An EndpointSlice."""
+    kind = obj.get("addressType")
+    yield from f.one_of("addressType", kind, ADDRESS_TYPES)
+    endpoints, ports = obj.get("endpoints") or [], obj.get("ports") or []
+    if len(endpoints) > MOST_ENDPOINTS:
+        yield f.too_many("endpoints", len(endpoints), MOST_ENDPOINTS)
+    for i, endpoint in enumerate(endpoints):
+        addresses = endpoint.get("addresses") or []
+        if not addresses:
+            yield f.required(f"endpoints[{i}].addresses", "must contain at least 1 address")
+        elif len(addresses) > MOST_ADDRESSES:
+            yield f.too_many(f"endpoints[{i}].addresses", len(addresses), MOST_ADDRESSES)
+        for j, address in enumerate(addresses):
+            yield from _address(f"endpoints[{i}].addresses[{j}]", address, kind)
+        if endpoint.get("hostname"):
+            yield from f.dns_label(f"endpoints[{i}].hostname", endpoint["hostname"])
+    names: set[str] = set()
+    if len(ports) > MOST_PORTS:
+        yield f.too_many("ports", len(ports), MOST_PORTS)
+    for i, port in enumerate(ports):
+        name = port.get("name") or ""
+        if name in names:
+            yield f.duplicate(f"ports[{i}].name", name)
+        elif name:
+            yield from f.dns_label(f"ports[{i}].name", name)
+        names.add(name)
+        yield from f.one_of(f"ports[{i}].protocol", port.get("protocol"), ("SCTP", "TCP", "UDP"))
+        if port.get("port") is not None:
+            yield from f.port(f"ports[{i}].port", port["port"])
+
+
+def _address(where: str, address: str, kind: Any) -> Iterator[Cause]:
+    if kind == "FQDN":
+        if not f.SUBDOMAIN.fullmatch(address):
+            yield f.invalid(where, address, "must be a DNS name")
+        return
+    version = 0
+    with contextlib.suppress(ValueError):
+        version = ipaddress.ip_address(address).version
+    if kind in ("IPv4", "IPv6") and f"IPv{version}" != kind:
+        yield f.invalid(where, address, f"must be an {kind} address")
+
+
+def endpoint_slice_update(new: Json, old: Json) -> Iterator[Cause]:
+    """The type of addresses is fixed."""
+    if new.get("addressType") != old.get("addressType"):
+        yield f.immutable("addressType", new.get("addressType"))

@@ -44,6 +44,11 @@ def duplicate(path: str, value: Any) -> Cause:
     return Cause(path, f"Duplicate value: {shown(value)}", "FieldValueDuplicate")
 
 
+def too_many(path: str, number: int, most: int) -> Cause:
+    """The list is too long."""
+    return Cause(path, f"Too many: {number}: must have at most {most} items", "FieldValueTooMany")
+
+
 def not_found(path: str, value: Any) -> Cause:
     """The value names something that is not there."""
     return Cause(path, f"Not found: {shown(value)}", "FieldValueNotFound")

@@ -103,7 +103,7 @@ def _indexes(spec: Json, path: str) -> Iterator[Cause]:
 def _failure_policy(spec: Json, path: str) -> Iterator[Cause]:
     rules = (spec.get("podFailurePolicy") or {}).get("rules") or []
     if len(rules) > MAX_RULES:
-        yield too_many(f"{path}.rules", len(rules), MAX_RULES)
+        yield f.too_many(f"{path}.rules", len(rules), MAX_RULES)
         return
     inner = _template_of(spec).get("spec") or {}
     names = {c.get("name") for key in ("containers", "initContainers") for c in inner.get(key) or ()}
@@ -133,7 +133,7 @@ def _exit_codes(codes: Json, path: str, names: set[Any]) -> Iterator[Cause]:
     if not values:
         yield f.invalid(f"{path}.values", values, "at least one value is required")
     elif len(values) > MAX_VALUES:
-        yield too_many(f"{path}.values", len(values), MAX_VALUES)
+        yield f.too_many(f"{path}.values", len(values), MAX_VALUES)
     for i, value in enumerate(values):
         if value == 0 and operator == "In":
             yield f.invalid(f"{path}.values[{i}]", value, "must not be 0 for the In operator")
@@ -145,7 +145,7 @@ def _exit_codes(codes: Json, path: str, names: set[Any]) -> Iterator[Cause]:
 
 def _pod_conditions(conditions: list[Json], path: str) -> Iterator[Cause]:
     if len(conditions) > MAX_RULES:
-        yield too_many(path, len(conditions), MAX_RULES)
+        yield f.too_many(path, len(conditions), MAX_RULES)
     for i, pattern in enumerate(conditions):
         if not pattern.get("type"):
             yield f.required(f"{path}[{i}].type")
@@ -162,7 +162,7 @@ def _success_policy(spec: Json, path: str) -> Iterator[Cause]:
     if not rules:
         yield f.required(f"{path}.rules", "at least one rules must be specified when the successPolicy is specified")
     if len(rules) > MAX_RULES:
-        yield too_many(f"{path}.rules", len(rules), MAX_RULES)
+        yield f.too_many(f"{path}.rules", len(rules), MAX_RULES)
     for i, rule in enumerate(rules):
         where = f"{path}.rules[{i}]"
         count, indexes = rule.get("succeededCount"), rule.get("succeededIndexes")
@@ -204,11 +204,6 @@ def _listed(text: str, completions: int) -> tuple[str, int]:
             return f"non-increasing order, previous: {last}, current: {low}", 0
         last, total = high, total + high - low + 1
     return "", total
-
-
-def too_many(path: str, number: int, most: int) -> Cause:
-    """The list is too long."""
-    return Cause(path, f"Too many: {number}: must have at most {most} items", "FieldValueTooMany")
 
 
 def cron_job(obj: Json) -> Iterator[Cause]:
