@@ -168,10 +168,12 @@ def test_describe(kubectl, namespace):
     assert "Unschedulable" in kubectl("-n", namespace, "events", "--for", "pod/one")
     assert "Active" in kubectl("describe", "namespace", namespace)
     endpoints = {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {"name": "web"},
-        "subsets": [{"addresses": [{"ip": "10.199.0.9"}], "ports": [{"name": "80-8080", "port": 8080}]}],
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.199.0.9"], "conditions": {"ready": True}}],
+        "ports": [{"name": "80-8080", "port": 8080}],
     }
     kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(endpoints))
     kubectl("-n", namespace, "create", "service", "clusterip", "web", "--tcp=80:8080")
