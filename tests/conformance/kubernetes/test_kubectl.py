@@ -406,13 +406,12 @@ def test_bad_input(kubectl, namespace):
     assert "Invalid value" in kubectl.fails(*create, stdin=json.dumps(pod("Not_A_Name")))
 
 
-def test_debug_without_ephemeral_containers(kubectl, background, namespace):
-    """kubectl crashes when such a 404 has no details."""
+def test_debug(kubectl, background, namespace):
     kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(pod("one")))
     background.run(running(background, "one", namespace))
-    said = kubectl.fails("-n", namespace, "debug", "one", "--image=busybox", "--profile=general")
-    assert "ephemeral containers are disabled for this cluster" in said
-    assert "--copy-to" in said
+    kubectl("-n", namespace, "debug", "one", "--image=busybox", "--profile=general", "-c", "look")
+    names = kubectl("-n", namespace, "get", "pod", "one", "-o", "jsonpath={.spec.ephemeralContainers[*].name}")
+    assert names == "look"
 
 
 def test_custom_resources(kubectl, namespace):
