@@ -17,11 +17,12 @@ from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject
 from headrace.components.pipelines import migrations
 from headrace.components.pipelines.api.access import Access
-from headrace.components.pipelines.api.app import build_app
+from headrace.components.pipelines.api.app import build_apps
 from headrace.components.pipelines.api.objects import Objects
 from headrace.components.pipelines.api.requests import Services
-from headrace.components.pipelines.component import PATHS, objects
+from headrace.components.pipelines.component import PATHS, V1_PATHS, objects
 from headrace.components.pipelines.store.catalog import Catalog
+from headrace.components.pipelines.store.metrics import Metrics
 from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository
 from headrace.machinery.clock import SystemClock
@@ -176,8 +177,10 @@ async def serve(database_url: str, s3: str = "http://127.0.0.1:1") -> AsyncItera
         catalog, runs = Catalog(database, clock), RunRepository(database, clock)
         recurring = RecurringRuns(database, clock, runs)
         store = Objects(cluster.client, clock, s3)
-        app = build_app(Services(catalog, runs, recurring, Access(cluster.client_for(me)), store))
-        outer = Starlette(routes=[Mount(path, app) for path in PATHS])
+        app, old = build_apps(
+            Services(catalog, runs, recurring, Access(cluster.client_for(me)), store, Metrics(database))
+        )
+        outer = Starlette(routes=[*(Mount(p, app) for p in PATHS), *(Mount(p, old) for p in V1_PATHS)])
         server = Server(BearerTable(outer), "127.0.0.1", 0)
         await server.start()
         async with aiohttp.ClientSession() as session:

@@ -86,7 +86,8 @@ async def call(app, method: str, path: str, body: object = None) -> tuple[int, d
 async def test_a_run_becomes_a_pod_and_goes_on_after_a_restart(cluster):
     body = {"display_name": "r", "pipeline_spec": SPEC, "runtime_config": {"parameters": {"who": "x"}}}
     async with started(cluster) as parts:
-        assert [m.path for m in parts.mounts] == ["/apis/v2beta1", "/pipeline/apis/v2beta1"]
+        paths = ["/apis/v2beta1", "/pipeline/apis/v2beta1", "/apis/v1beta1", "/pipeline/apis/v1beta1"]
+        assert [m.path for m in parts.mounts] == paths
         assert [(s.name, s.namespace, s.port) for s in parts.services] == [("ml-pipeline", "kubeflow", 8888)]
         app = parts.mounts[0].app
         status, run = await call(app, "POST", "/runs", body)

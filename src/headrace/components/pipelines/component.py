@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
 
 PATHS = ("/apis/v2beta1", "/pipeline/apis/v2beta1")
+V1_PATHS = ("/apis/v1beta1", "/pipeline/apis/v1beta1")
 """Where clients look: directly at the API server, and below the dashboard's address."""
 PORT = 8888
 GROUP = "pipelines.kubeflow.org"
@@ -36,7 +37,7 @@ _WRITE = [
 def build(context: Context) -> Parts:
     """The API, the engine and the scheduler over one database."""
     from headrace.components.pipelines.api.access import Access  # noqa: PLC0415 - imported when enabled
-    from headrace.components.pipelines.api.app import build_app  # noqa: PLC0415
+    from headrace.components.pipelines.api.app import build_apps  # noqa: PLC0415
     from headrace.components.pipelines.api.launch import check  # noqa: PLC0415
     from headrace.components.pipelines.api.objects import Objects  # noqa: PLC0415
     from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
@@ -46,6 +47,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
     from headrace.components.pipelines.store.followups import FollowUps  # noqa: PLC0415
+    from headrace.components.pipelines.store.metrics import Metrics  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
@@ -61,7 +63,8 @@ def build(context: Context) -> Parts:
     scheduler = Scheduler(context.clock, recurring, repository, check)
     objects = Objects(context.client, context.clock, f"http://127.0.0.1:{context.settings.ports.objectstore}")
     catalog = Catalog(database, context.clock)
-    app = build_app(Services(catalog, repository, recurring, Access(context.client), objects))
+    services = Services(catalog, repository, recurring, Access(context.client), objects, Metrics(database))
+    app, old = build_apps(services)
 
     async def start() -> None:
         await database.open(upgrade)
@@ -81,7 +84,7 @@ def build(context: Context) -> Parts:
 
     pages, panels = pages_of(context, database, repository)
     return Parts(
-        mounts=tuple(Mount(path, app) for path in PATHS),
+        mounts=(*(Mount(path, app) for path in PATHS), *(Mount(path, old) for path in V1_PATHS)),
         services=(HostService("ml-pipeline", SYSTEM_NAMESPACE, PORT, context.settings.ports.gateway),),
         start=start,
         stop=stop,

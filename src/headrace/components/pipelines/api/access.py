@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.components.pipelines.types.rest import Code, RpcError
-from headrace.machinery.settings import DEFAULT_NAMESPACE
+from headrace.machinery.settings import DEFAULT_NAMESPACE, SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
     from headrace.api.identity import User
@@ -44,6 +44,13 @@ class Access:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    async def require_pipelines(self, user: User, verb: str, namespace: str, name: str = "") -> None:
+        """As `require`, for pipelines: those without a namespace are shared. Whoever is authenticated may read them;
+        to change them takes the right in the system's namespace (upstream: pipeline_server.go, canAccessPipeline).
+        """
+        if namespace or verb not in {"get", "list"}:
+            await self.require(user, verb, "pipelines", namespace or SYSTEM_NAMESPACE, name)
 
     async def require(self, user: User, verb: str, resource: str, namespace: str, name: str = "") -> None:
         """Raises RpcError (PERMISSION_DENIED) unless the user may."""

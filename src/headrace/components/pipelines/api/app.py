@@ -1,7 +1,7 @@
-"""The ASGI application: routes of v2beta1, and one place where errors become `google.rpc.Status`.
+"""The ASGI applications: routes of v2beta1 and v1beta1, and one place where errors become `google.rpc.Status`.
 
-The gateway mounts it below `/apis/v2beta1` and `/pipeline/apis/v2beta1`, authenticates, and puts the user into the
-scope. What this release does not have is refused by name (UNIMPLEMENTED), never ignored.
+The gateway mounts them below `/apis` and `/pipeline/apis`, authenticates, and puts the user into the scope. What this
+release does not have is refused by name (UNIMPLEMENTED), never ignored.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from headrace.components.pipelines.api.recurring import Recurring
 from headrace.components.pipelines.api.reports import Reports
 from headrace.components.pipelines.api.requests import answer, requester
 from headrace.components.pipelines.api.runs import Runs
+from headrace.components.pipelines.api.v1 import V1
 from headrace.components.pipelines.store.catalog import InUse, Taken
 from headrace.components.pipelines.store.listing import ListError
 from headrace.components.pipelines.types.rest import Code, RpcError, unimplemented
@@ -56,18 +57,26 @@ _CODES = {
 }
 
 
-def build_app(services: Services) -> Starlette:
-    """The application, with paths relative to where it is mounted."""
-    routes = [
-        Route("/healthz", _healthz, methods=["GET"]),
-        *Experiments(services).routes(),
-        *Pipelines(services).routes(),
+def build_apps(services: Services) -> tuple[Starlette, Starlette]:
+    """The applications of v2beta1 and of v1beta1, with paths relative to where they are mounted."""
+    experiments, pipelines = Experiments(services), Pipelines(services)
+    artifacts, runs, recurring = Artifacts(services), Runs(services), Recurring(services)
+    shared = [Route("/healthz", _healthz, methods=["GET"])]
+    old = V1(services, experiments, pipelines, runs, recurring)
+    v2 = [
+        *shared,
+        *experiments.routes(),
+        *pipelines.routes(),
         *Reports(services).routes(),
-        *Artifacts(services).routes(),
-        *Runs(services).routes(),
-        *Recurring(services).routes(),
+        *artifacts.routes(),
+        *runs.routes(),
+        *recurring.routes(),
         *(Route(path, _refuse(what), methods=_ALL) for path, what in _REFUSED.items()),
     ]
+    return _application(v2), _application([*shared, *artifacts.of_runs(), *old.routes()])
+
+
+def _application(routes: list[Route]) -> Starlette:
     handlers: dict[Any, Any] = {
         RpcError: _on_rpc_error,
         StatusError: _on_status_error,

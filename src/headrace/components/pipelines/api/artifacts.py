@@ -46,8 +46,12 @@ class Artifacts:
             Route("/artifacts", self.list, methods=["GET"]),
             Route("/artifacts/{id}:download", self.download, methods=["GET"]),
             Route("/artifacts/{id}", self.get, methods=["GET"]),
-            Route("/runs/{run}/nodes/{node}/artifacts/{artifact}:read", self.read, methods=["GET"]),
+            *self.of_runs(),
         ]
+
+    def of_runs(self) -> list[Route]:
+        """What both dialects have."""
+        return [Route("/runs/{run}/nodes/{node}/artifacts/{artifact}:read", self.read, methods=["GET"])]
 
     async def list(self, request: Request) -> Response:
         """GET /artifacts?namespace=&run_id=."""

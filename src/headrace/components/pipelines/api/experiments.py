@@ -57,7 +57,7 @@ class Experiments:
 
     async def get(self, request: Request) -> Response:
         """GET /experiments/{id}."""
-        return answer(views.experiment(await self._find(request, "get")))
+        return answer(views.experiment(await self.find(request, "get")))
 
     async def list(self, request: Request) -> Response:
         """GET /experiments."""
@@ -68,25 +68,26 @@ class Experiments:
 
     async def archive(self, request: Request) -> Response:
         """POST /experiments/{id}:archive."""
-        experiment = await self._find(request, "archive")
+        experiment = await self.find(request, "archive")
         await self._catalog.archive_experiment(experiment.id)
         return answer({})
 
     async def unarchive(self, request: Request) -> Response:
         """POST /experiments/{id}:unarchive."""
-        experiment = await self._find(request, "unarchive")
+        experiment = await self.find(request, "unarchive")
         await self._catalog.unarchive_experiment(experiment.id)
         return answer({})
 
     async def delete(self, request: Request) -> Response:
         """DELETE /experiments/{id}."""
-        experiment = await self._find(request, "delete")
+        experiment = await self.find(request, "delete")
         if experiment.display_name == DEFAULT_EXPERIMENT:
             raise RpcError(Code.ABORTED, "The default experiment cannot be deleted; archive it instead.")
         await self._catalog.delete_experiment(experiment.id)
         return answer({})
 
-    async def _find(self, request: Request, verb: str) -> Experiment:
+    async def find(self, request: Request, verb: str) -> Experiment:
+        """What the path names; the requester may do this with it. Raises RpcError."""
         ident: str = request.path_params["id"]
         experiment = await self._catalog.get_experiment(ident)
         if experiment is None:

@@ -55,7 +55,7 @@ class Launch:
         pipeline = await self._catalog.get_pipeline(version.pipeline_id)
         if pipeline is None or version.spec is None:
             raise not_found("Pipeline", version.pipeline_id)
-        await self._access.require(requester(request), "get", "pipelines", pipeline.namespace, pipeline.name)
+        await self._access.require_pipelines(requester(request), "get", pipeline.namespace, pipeline.name)
         return version, version.spec
 
     async def _version(self, reference: VersionReferenceBody) -> PipelineVersion:

@@ -69,10 +69,14 @@ class Pipelines:
 
     async def upload(self, request: Request) -> Response:
         """POST /pipelines/upload: a pipeline with its first version."""
-        params, namespace = request.query_params, namespace_of(request)
-        await self._access.require(requester(request), "create", "pipelines", namespace)
+        return answer(views.pipeline((await self.uploaded(request))[0]))
+
+    async def uploaded(self, request: Request) -> tuple[Pipeline, PipelineVersion]:
+        """What an upload makes."""
+        params, namespace = request.query_params, _namespace(request)
+        await self._access.require_pipelines(requester(request), "create", namespace)
         tags = _query_tags(params.get("tags"))
-        filename, spec = await _read_upload(request)
+        filename, spec = await read_upload(request)
         name = params.get("name") or params.get("display_name") or filename
         display_name = params.get("display_name") or name
         pipeline = _pipeline(namespace, name, display_name, params.get("description"))
@@ -86,7 +90,7 @@ class Pipelines:
             code_source_url=params.get("code_source_url") or "",
             spec=spec,
         )
-        return answer(views.pipeline(await self._catalog.create_pipeline(pipeline, version)))
+        return await self._catalog.create_pipeline(pipeline, version), version
 
     async def upload_version(self, request: Request) -> Response:
         """POST /pipelines/upload_version."""
@@ -94,9 +98,9 @@ class Pipelines:
         ident = params.get("pipelineid")
         if not ident:
             raise invalid("Uploading a version needs the query parameter pipelineid.")
-        pipeline = await self._find(request, "create", ident)
+        pipeline = await self.find(request, "create", ident)
         tags = _query_tags(params.get("tags"))
-        filename, spec = await _read_upload(request)
+        filename, spec = await read_upload(request)
         name = params.get("name") or params.get("display_name") or filename
         version = PipelineVersion(
             id="",
@@ -113,8 +117,8 @@ class Pipelines:
     async def create(self, request: Request) -> Response:
         """POST /pipelines: a pipeline without versions."""
         given = await body(request, PipelineBody)
-        namespace = namespace_of(request, given.namespace)
-        await self._access.require(requester(request), "create", "pipelines", namespace)
+        namespace = _namespace(request, given.namespace)
+        await self._access.require_pipelines(requester(request), "create", namespace)
         name = given.name or given.display_name
         if not name:
             raise invalid("A pipeline needs a name.")
@@ -124,7 +128,7 @@ class Pipelines:
 
     async def update(self, request: Request) -> Response:
         """PATCH /pipelines/{id}: display_name, description and (all) tags; what is not given stays."""
-        pipeline = await self._find(request, "update")
+        pipeline = await self.find(request, "update")
         given = await body(request, PipelineBody)
         if given.namespace and given.namespace != pipeline.namespace:
             raise invalid("A pipeline's namespace cannot be changed.")
@@ -136,7 +140,7 @@ class Pipelines:
 
     async def update_version(self, request: Request) -> Response:
         """PATCH /pipelines/{id}/versions/{version}: display_name, description and (all) tags."""
-        await self._find(request, "update")
+        await self.find(request, "update")
         version = await self._find_version(request)
         changes, tags = _changes(await body(request, PipelineVersionBody), version.name, "pipeline version")
         updated = await self._catalog.update_version(version.id, changes, tags)
@@ -146,12 +150,12 @@ class Pipelines:
 
     async def get(self, request: Request) -> Response:
         """GET /pipelines/{id}."""
-        return answer(views.pipeline(await self._find(request, "get")))
+        return answer(views.pipeline(await self.find(request, "get")))
 
     async def get_named(self, request: Request) -> Response:
         """GET /pipelines/names/{name}."""
-        name, namespace = request.path_params["name"], namespace_of(request)
-        await self._access.require(requester(request), "get", "pipelines", namespace, name)
+        name, namespace = request.path_params["name"], _namespace(request)
+        await self._access.require_pipelines(requester(request), "get", namespace, name)
         pipeline = await self._catalog.get_pipeline_named(namespace, name)
         if pipeline is None:
             raise not_found("Pipeline", f"{name!r} in namespace {namespace!r}")
@@ -159,32 +163,32 @@ class Pipelines:
 
     async def list(self, request: Request) -> Response:
         """GET /pipelines."""
-        namespace = namespace_of(request)
-        await self._access.require(requester(request), "list", "pipelines", namespace)
+        namespace = _namespace(request)
+        await self._access.require_pipelines(requester(request), "list", namespace)
         found = await self._catalog.list_pipelines(list_query(request), namespace)
         return page("pipelines", [views.pipeline(p) for p in found.items], found)
 
     async def delete(self, request: Request) -> Response:
         """DELETE /pipelines/{id}."""
-        pipeline = await self._find(request, "delete")
+        pipeline = await self.find(request, "delete")
         cascade = request.query_params.get("cascade", "").lower() in {"true", "1"}
         await self._catalog.delete_pipeline(pipeline.id, cascade=cascade)
         return answer({})
 
     async def list_versions(self, request: Request) -> Response:
         """GET /pipelines/{id}/versions."""
-        pipeline = await self._find(request, "list")
+        pipeline = await self.find(request, "list")
         found = await self._catalog.list_versions(list_query(request), pipeline.id)
         return page("pipeline_versions", [views.version(v) for v in found.items], found)
 
     async def get_version(self, request: Request) -> Response:
         """GET /pipelines/{id}/versions/{version}."""
-        await self._find(request, "get")
+        await self.find(request, "get")
         return answer(views.version(await self._find_version(request)))
 
     async def delete_version(self, request: Request) -> Response:
         """DELETE /pipelines/{id}/versions/{version}."""
-        await self._find(request, "delete")
+        await self.find(request, "delete")
         await self._catalog.delete_version((await self._find_version(request)).id)
         return answer({})
 
@@ -192,12 +196,13 @@ class Pipelines:
         """POST /pipelines/create and /pipelines/{id}/versions take the URL of a package."""
         raise unimplemented("Pipelines by package_url are")
 
-    async def _find(self, request: Request, verb: str, ident: str = "") -> Pipeline:
-        ident = ident or request.path_params["id"]
+    async def find(self, request: Request, verb: str, ident: str = "") -> Pipeline:
+        """The pipeline that is named, else the path's; the requester may do this with it. Raises RpcError."""
+        ident = ident or request.path_params.get("id", "")
         pipeline = await self._catalog.get_pipeline(ident)
         if pipeline is None:
             raise not_found("Pipeline", ident)
-        await self._access.require(requester(request), verb, "pipelines", pipeline.namespace, pipeline.name)
+        await self._access.require_pipelines(requester(request), verb, pipeline.namespace, pipeline.name)
         return pipeline
 
     async def _find_version(self, request: Request) -> PipelineVersion:
@@ -206,6 +211,13 @@ class Pipelines:
         if version is None or version.pipeline_id != request.path_params["id"]:
             raise not_found("Pipeline version", ident)
         return version
+
+
+def _namespace(request: Request, given: str | None = None) -> str:
+    """As for everything else; but named and empty means the pipelines that all namespaces share."""
+    if given == "" or (given is None and request.query_params.get("namespace") == ""):
+        return ""
+    return namespace_of(request, given)
 
 
 def _pipeline(namespace: str, name: str, display_name: str, description: str | None) -> Pipeline:
@@ -255,7 +267,7 @@ def _checked_tags(tags: dict[str, str]) -> dict[str, str]:
     return tags
 
 
-async def _read_upload(request: Request) -> tuple[str, Spec]:
+async def read_upload(request: Request) -> tuple[str, Spec]:
     """The file's name and the pipeline in it."""
     try:
         async with limited(request).form(max_files=1) as form:

@@ -80,14 +80,14 @@ class Recurring:
             experiment_id=experiment.id,
             display_name=check_length("A recurring run's display_name", given.display_name, MAX_DISPLAY_NAME),
             description=given.description or "",
-            trigger=_trigger(given.trigger),
+            trigger=trigger(given.trigger),
             status=Status.ENABLED if _enabled(given.mode) else Status.DISABLED,
             service_account=given.service_account or DEFAULT_SERVICE_ACCOUNT,
             pipeline_id=version.pipeline_id if version else "",
             pipeline_version_id=version.id if version and not latest else "",
             parameters=values,
             pipeline_root=config.pipeline_root or "",
-            max_concurrency=_concurrency(given.max_concurrency),
+            max_concurrency=concurrency(given.max_concurrency),
             no_catchup=int(given.no_catchup or False),
         )
         made = await self._recurring.create(recurring, None if latest else spec)
@@ -95,7 +95,7 @@ class Recurring:
 
     async def get(self, request: Request) -> Response:
         """GET /recurringruns/{id}."""
-        return answer(views.recurring_run(*await self._find(request, "get")))
+        return answer(views.recurring_run(*await self.find(request, "get")))
 
     async def list(self, request: Request) -> Response:
         """GET /recurringruns: of an experiment or a namespace."""
@@ -114,23 +114,24 @@ class Recurring:
 
     async def enable(self, request: Request) -> Response:
         """POST /recurringruns/{id}:enable."""
-        recurring, _ = await self._find(request, "enable")
+        recurring, _ = await self.find(request, "enable")
         await self._recurring.set_status(recurring.id, Status.ENABLED)
         return answer({})
 
     async def disable(self, request: Request) -> Response:
         """POST /recurringruns/{id}:disable."""
-        recurring, _ = await self._find(request, "disable")
+        recurring, _ = await self.find(request, "disable")
         await self._recurring.set_status(recurring.id, Status.DISABLED)
         return answer({})
 
     async def delete(self, request: Request) -> Response:
         """DELETE /recurringruns/{id}; its runs stay."""
-        recurring, _ = await self._find(request, "delete")
+        recurring, _ = await self.find(request, "delete")
         await self._recurring.delete(recurring.id)
         return answer({})
 
-    async def _find(self, request: Request, verb: str) -> tuple[RecurringRun, Spec | None]:
+    async def find(self, request: Request, verb: str) -> tuple[RecurringRun, Spec | None]:
+        """What the path names; the requester may do this with it. Raises RpcError."""
         ident: str = request.path_params["id"]
         found = await self._recurring.get(ident)
         if found is None:
@@ -139,7 +140,7 @@ class Recurring:
         return found
 
 
-def _trigger(given: TriggerBody | None) -> dict[str, Any]:
+def trigger(given: TriggerBody | None) -> dict[str, Any]:
     """The trigger as it is recorded and shown."""
     cron, periodic = (given.cron_schedule, given.periodic_schedule) if given else (None, None)
     if (cron is None) == (periodic is None):
@@ -150,10 +151,10 @@ def _trigger(given: TriggerBody | None) -> dict[str, Any]:
         interval = {"interval_second": str(periodic.interval_second or 0)}
         found = {"periodic_schedule": interval | _bounds(periodic.start_time, periodic.end_time)}
     try:
-        trigger = parse_trigger(found)
+        parsed = parse_trigger(found)
     except ValueError as error:
         raise invalid(f"The trigger is not a schedule: {error}.") from error
-    if trigger.start is not None and trigger.end is not None and trigger.end <= trigger.start:
+    if parsed.start is not None and parsed.end is not None and parsed.end <= parsed.start:
         raise invalid("The trigger's end_time must be after its start_time.")
     return found
 
@@ -169,7 +170,8 @@ def _enabled(mode: int | str | None) -> bool:
     return found
 
 
-def _concurrency(given: int | str | None) -> int:
+def concurrency(given: int | str | None) -> int:
+    """How many runs may go on at once. Raises RpcError."""
     try:
         value = int(given or 0)
     except ValueError:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.api.access import Access
     from headrace.components.pipelines.api.objects import Objects
     from headrace.components.pipelines.store.catalog import Catalog, Page
+    from headrace.components.pipelines.store.metrics import Metrics
     from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.store.repository import RunRepository
 
@@ -36,6 +37,7 @@ class Services:
     recurring: RecurringRuns
     access: Access
     objects: Objects
+    metrics: Metrics
 
 
 def answer(value: Any) -> Response:

@@ -90,7 +90,7 @@ class Runs:
 
     async def get(self, request: Request) -> Response:
         """GET /runs/{id}, with its tasks."""
-        run = await self._find(request, "get")
+        run = await self.find(request, "get")
         loaded = await self._runs.load_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
@@ -98,7 +98,7 @@ class Runs:
 
     async def tasks(self, request: Request) -> Response:
         """GET /runs/{id}/tasks: every task with its parameters and artifacts (upstream's native model)."""
-        run = await self._find(request, "get")
+        run = await self.find(request, "get")
         loaded = await self._runs.load_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
@@ -121,13 +121,13 @@ class Runs:
 
     async def archive(self, request: Request) -> Response:
         """POST /runs/{id}:archive."""
-        run = await self._find(request, "archive")
+        run = await self.find(request, "archive")
         await self._catalog.set_run_storage(run.id, StorageState.ARCHIVED)
         return answer({})
 
     async def unarchive(self, request: Request) -> Response:
         """POST /runs/{id}:unarchive. A run of an archived experiment comes back with the experiment only."""
-        run = await self._find(request, "unarchive")
+        run = await self.find(request, "unarchive")
         experiment = await self._catalog.get_experiment(run.experiment_id)
         if experiment is not None and experiment.storage_state is StorageState.ARCHIVED:
             raise RpcError(
@@ -139,13 +139,13 @@ class Runs:
 
     async def delete(self, request: Request) -> Response:
         """DELETE /runs/{id}."""
-        run = await self._find(request, "delete")
+        run = await self.find(request, "delete")
         await self._runs.delete_run(run.id)
         return answer({})
 
     async def terminate(self, request: Request) -> Response:
         """POST /runs/{id}:terminate."""
-        run = await self._find(request, "terminate")
+        run = await self.find(request, "terminate")
         if not await self._runs.request_termination(run.id):
             current = await self._runs.get_run(run.id)
             state = current.state if current else RuntimeState.CANCELED
@@ -154,7 +154,7 @@ class Runs:
 
     async def retry(self, request: Request) -> Response:
         """POST /runs/{id}:retry: go on from the steps that failed or were canceled."""
-        run = await self._find(request, "retry")
+        run = await self.find(request, "retry")
         loaded = await self._runs.load_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
@@ -172,7 +172,8 @@ class Runs:
             Code.FAILED_PRECONDITION, f"Run {run.id} is {state}: only a run that is FAILED or CANCELED can be retried."
         )
 
-    async def _find(self, request: Request, verb: str) -> Run:
+    async def find(self, request: Request, verb: str) -> Run:
+        """What the path names; the requester may do this with it. Raises RpcError."""
         ident: str = request.path_params["id"]
         run = await self._runs.get_run(ident)
         if run is None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from headrace.machinery.sql import Migrations
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in `versions/`; a test compares."""
 upgrade = Migrations("pipelines", __file__, HEAD).upgrade

@@ -24,6 +24,8 @@ from headrace.components.pipelines.store.repository import drop_unused_specs, ge
 from headrace.components.pipelines.store.rows import from_row, to_row
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
     from headrace.components.pipelines.store.listing import Listable, ListQuery
@@ -246,6 +248,15 @@ class Catalog:
 
         def work(connection: Connection) -> PipelineVersion | None:
             return _version(connection, t.versions.c.pipeline_id == pipeline_id)
+
+        return await self._database.run(work)
+
+    async def latest_versions(self, pipeline_ids: Sequence[str]) -> dict[str, PipelineVersion]:
+        """The newest version of each pipeline that has one, by the pipeline's id."""
+
+        def work(connection: Connection) -> dict[str, PipelineVersion]:
+            found = (_version(connection, t.versions.c.pipeline_id == ident) for ident in pipeline_ids)
+            return {version.pipeline_id: version for version in found if version is not None}
 
         return await self._database.run(work)
 

@@ -368,6 +368,17 @@ class RunRow:
     """By id: those that the tasks' inputs and outputs name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that a node of a run came to."""
+
+    name: str
+    node_id: str
+    number_value: float
+    format: str = ""
+    """RAW, PERCENTAGE or nothing."""
+
+
 class ChangeKind(enum.StrEnum):
     """Why the engine should look at a run, or the scheduler at its schedules (the last two)."""
 

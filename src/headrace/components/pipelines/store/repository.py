@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from headrace.api import _wire
+from headrace.components.pipelines.store import metrics
 from headrace.components.pipelines.store import schema as t
 from headrace.components.pipelines.store.followups import insert as insert_followups
 from headrace.components.pipelines.store.models import (
@@ -362,6 +363,7 @@ def delete_runs(connection: Connection, run_ids: Sequence[str]) -> int:
     candidates.update(connection.scalars(sa.select(made.id).where(made.run_id.in_(run_ids))))
     connection.execute(t.artifact_tasks.delete().where(links.run_id.in_(run_ids)))
     connection.execute(t.tasks.delete().where(t.tasks.c.run_id.in_(run_ids)))
+    connection.execute(t.run_metrics.delete().where(t.run_metrics.c.run_id.in_(run_ids)))
     # Its messages go out: they say what happened, not what there is.
     cleaning = t.followups.c.kind == FollowUpKind.CLEAN.value
     connection.execute(t.followups.delete().where(t.followups.c.run_id.in_(run_ids), cleaning))
@@ -515,6 +517,7 @@ def _record(connection: Connection, now: dt.datetime, task_id: str, report: Repo
             created_at=now,
         )
         connection.execute(t.artifacts.insert().values(to_row(artifact, "number")))
+        metrics.record(connection, task.run_id, task.id, new.type, new.metadata)
         task.outputs.artifacts.setdefault(new.output, []).append(artifact.id)
     task.report = {"attempt": report.attempt, "state": report.state.value}
     if report.exit_code is not None:

@@ -190,6 +190,21 @@ runs = sa.Table(
     sa.Index(None, "experiment_id", "created_at", "id"),
     sa.Index(None, "experiment_id", "storage_state", "created_at", "id"),
     sa.Index(None, "state"),
+    sa.Index(None, "namespace", "display_name", "id"),
+    sa.Index(None, "namespace", "state", "created_at", "id"),
+    sa.Index(None, "namespace", "finished_at", "id"),
+    sa.Index(None, "namespace", "scheduled_at", "id"),
+)
+
+run_metrics = sa.Table(
+    "run_metrics",
+    metadata,
+    sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("node_id", sa.String(191), primary_key=True),
+    sa.Column("name", sa.String(191), primary_key=True),
+    sa.Column("number_value", sa.Float, nullable=False),
+    _name("format"),
+    sa.Index(None, "run_id", "name"),
 )
 
 recurring_runs = sa.Table(

@@ -343,11 +343,18 @@ def decode_filter(text: str) -> list[tuple[str, str, Any]]:
         predicates = value.get("predicates") or []
         if not isinstance(predicates, list) or not all(isinstance(p, dict) for p in predicates):
             raise invalid("The filter's predicates must be a list of objects.")
-        shaped = {**value, "predicates": [_snake_keys(p) for p in predicates]}
+        shaped = {**value, "predicates": [_v2(_snake_keys(p)) for p in predicates]}
         parsed = _wire.convert(_FilterBody, shaped)
     except _wire.DecodeError as error:
         raise invalid(f"The filter does not parse: {error}.") from error
     return [_predicate(p) for p in parsed.predicates]
+
+
+def _v2(predicate: dict[str, Any]) -> dict[str, Any]:
+    """A predicate of v1beta1, which calls its operation `op`."""
+    if "op" not in predicate:
+        return predicate
+    return {"operation" if key == "op" else key: value for key, value in predicate.items()}
 
 
 def _predicate(body: _PredicateBody) -> tuple[str, str, Any]:
