@@ -182,7 +182,8 @@ class Registry(Protocol):
     """The API server's core, after parsing of the transport and before authorization and admission.
 
     Bodies are plain JSON values; results are JSON bytes that carry resourceVersion. Every method authorizes
-    `user` first and raises Forbidden. `subresource` is "", "status", "scale" …
+    `user` first and raises Forbidden. `subresource` is "", "status", "scale" … `field_manager` is who the fields that
+    a write changes belong to, "" for the user's own name.
     """
 
     async def get(self, user: User, info: KindInfo, name: str, namespace: str = "", *, subresource: str = "") -> bytes:
@@ -233,6 +234,7 @@ class Registry(Protocol):
         dry_run: bool = False,
         field_validation: str = "Ignore",
         warnings: Warnings | None = None,
+        field_manager: str = "",
     ) -> bytes:
         """Create. Warnings (fieldValidation=Warn) are appended to `warnings`."""
         ...
@@ -249,6 +251,7 @@ class Registry(Protocol):
         dry_run: bool = False,
         field_validation: str = "Ignore",
         warnings: Warnings | None = None,
+        field_manager: str = "",
     ) -> bytes:
         """Replace; checks metadata.resourceVersion when the body has one."""
         ...
@@ -266,6 +269,7 @@ class Registry(Protocol):
         dry_run: bool = False,
         field_validation: str = "Ignore",
         warnings: Warnings | None = None,
+        field_manager: str = "",
     ) -> bytes:
         """Patch; a metadata.resourceVersion inside the patch is a precondition."""
         ...

@@ -144,10 +144,50 @@ async def test_refusals_are_statuses_and_the_server_goes_on(  # noqa: PLR0917
     assert (await api.get("/readyz")).body == b"ok"
 
 
-async def test_server_side_apply_is_refused_in_a_sentence(api):
-    answer = await api("PATCH", f"{CMS}/a", b"{}", Content_Type="application/apply-patch+yaml")
+async def test_server_side_apply(api):
+    sent = b"data: {x: '1'}\n"
+    yaml = {"Content_Type": "application/apply-patch+yaml"}
+    answer = await api("PATCH", f"{CMS}/a", sent, **yaml)
+    assert (answer.status, answer.json["reason"]) == (422, "Invalid")
+    assert answer.json["message"].endswith("fieldManager: Required value: is required for apply patch")
+    answer = await api("PATCH", f"{CMS}/a?fieldManager=m", sent, **yaml)
+    assert (answer.status, answer.json["data"]) == (201, {"x": "1"})
+    answer = await api("PATCH", f"{CMS}/a?fieldManager=m", sent, **yaml)
+    assert answer.status == 200
+    answer = await api("PATCH", f"{CMS}/a?fieldManager=n", b'{"data": {"x": "2"}}', **yaml)
+    assert (answer.status, answer.json["reason"]) == (409, "Conflict")
+    assert answer.json["message"] == 'Apply failed with 1 conflict: conflict with "m": .data.x'
+    (cause,) = answer.json["details"]["causes"]
+    assert cause == {"reason": "FieldManagerConflict", "message": 'conflict with "m"', "field": ".data.x"}
+    answer = await api("PATCH", f"{CMS}/a?fieldManager=n&force=true", b'{"data": {"x": "2"}}', **yaml)
+    assert (answer.status, answer.json["data"]) == (200, {"x": "2"})
+    answer = await api("PATCH", f"{CMS}/a?fieldManager=n", b"{}", Content_Type="application/apply-patch+cbor")
     assert answer.status == 415
-    assert "server-side apply is not supported" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "content", "message"),
+    [
+        ("force=true", "application/merge-patch+json", "force: Forbidden: may not be specified for non-apply patch"),
+        (f"fieldManager={'x' * 129}", "application/merge-patch+json", "Too long: may not be more than 128 bytes"),
+        ("fieldManager=a%07", "application/apply-patch+yaml", "should only contain printable characters"),
+    ],
+)
+async def test_options_of_field_managers(api, query, content, message):
+    answer = await api("PATCH", f"{CMS}/a?{query}", b"{}", Content_Type=content)
+    assert (answer.status, answer.json["reason"]) == (422, "Invalid")
+    assert answer.json["message"].endswith(message)
+
+
+async def test_the_manager_of_a_request_is_its_user_agent(api):
+    await api("POST", CMS, cm("agent"), User_Agent="robot/1.2 (linux)")
+    found = (await api.get(f"{CMS}/agent")).json
+    assert [e["manager"] for e in found["metadata"]["managedFields"]] == ["robot"]
+    await api(
+        "PATCH", f"{CMS}/agent?fieldManager=me", b'{"data": {"x": "2"}}', Content_Type="application/merge-patch+json"
+    )
+    found = (await api.get(f"{CMS}/agent")).json
+    assert {e["manager"] for e in found["metadata"]["managedFields"]} == {"robot", "me"}
 
 
 async def test_a_body_that_is_too_large(api):

@@ -194,7 +194,6 @@ def test_apply_again_and_again(kubectl, namespace):
     assert {e["name"] for e in container["env"]} == {"A", "C"}  # lists merge by key, and what was removed goes
     assert found["metadata"]["labels"] == {"app": "web", "mine": "yes"}
     assert found["metadata"]["generation"] == 2
-    assert "server-side apply is not supported" in kubectl.fails(*apply, "--server-side", stdin=DEPLOYMENT)
 
 
 def test_diff_and_dry_run(kubectl, namespace):

@@ -50,11 +50,12 @@ class Admission:
     def decode(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:
         """The object as its kind's types would hold it, with defaults. Raises BadRequest."""
         info = served.info
+        whole, obj = obj, metadata.without_managers(obj)
         if served.custom:
-            return self._decode_custom(served, obj, field_validation, warnings)
+            return metadata.with_managers_of(self._decode_custom(served, obj, field_validation, warnings), whole)
         node = self._schemas.node(info)
         if node is None:
-            return obj
+            return whole
         if not self._schemas.flawless(info, obj):
             obj, report = decode(obj, node)
             _complain(info, report, field_validation, warnings)
@@ -63,7 +64,7 @@ class Admission:
         obj = _wire.clone(obj)
         if served.conversion is None:
             defaults.fill(info, obj)
-        return obj
+        return metadata.with_managers_of(obj, whole)
 
     def _decode_custom(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:
         info = served.info
@@ -160,6 +161,7 @@ class Admission:
         self, served: Served, obj: Json, found: list[Cause], *, subresource: str = "", old: Json | None = None
     ) -> None:
         info = served.info
+        obj = metadata.without_managers(obj)
         if served.custom:
             schema = self._schemas.custom(info)
             found = found + (schema.causes(obj, old) if schema is not None else [])

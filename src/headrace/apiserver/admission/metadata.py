@@ -65,6 +65,7 @@ _WITH_GENERATION = frozenset(
     }
 )
 _PATH_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
+MANAGED_FIELDS = "managedFields"
 SERVER_OWNED = (
     "uid",
     "creationTimestamp",
@@ -73,6 +74,28 @@ SERVER_OWNED = (
     "generation",
     "selfLink",
 )
+
+
+def without_managers(obj: Json) -> Json:
+    """The object as checks see it: managedFields, often half of an object, are the field manager's own.
+
+    Anything else than a list of objects stays, for the decoder to refuse.
+    """
+    meta = obj.get("metadata")
+    if not isinstance(meta, dict):
+        return obj
+    found = meta.get(MANAGED_FIELDS)
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        return obj
+    return {**obj, "metadata": {k: v for k, v in meta.items() if k != MANAGED_FIELDS}}
+
+
+def with_managers_of(obj: Json, whole: Json) -> Json:
+    """The object with the managedFields that were left out of `whole`."""
+    found = whole["metadata"].get(MANAGED_FIELDS)
+    if found is not None:
+        obj["metadata"].setdefault(MANAGED_FIELDS, found)
+    return obj
 
 
 def timestamp(moment: dt.datetime) -> str:

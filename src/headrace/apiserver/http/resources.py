@@ -5,12 +5,13 @@ One method a verb; what an object's parts (log, scale, token …) do differently
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.errors import BadRequest, Cause, Gone, Invalid, MethodNotAllowed, UnsupportedMediaType
-from headrace.apiserver.http.messages import Response, decode, media_type, success, warning_headers
+from headrace.apiserver.http.messages import Response, decode, decode_yaml, media_type, success, warning_headers
 from headrace.apiserver.http.negotiation import Shape, negotiate
 from headrace.apiserver.http.representation import listed
 from headrace.apiserver.http.streams import FailedWatch, WatchStream
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from headrace.client.base import Propagation, RawEvent
 
 FIELD_VALIDATION = frozenset({"Ignore", "Warn", "Strict"})
+MAX_MANAGER = 128
+"""Bytes in the name of a field manager."""
 DEFAULT_FIELD_VALIDATION = "Warn"
 WATCH_SECONDS = (1800, 3600)
 """A watch without timeoutSeconds ends somewhere between these, so that watchers do not all come back together."""
@@ -45,10 +48,6 @@ RETURNS_DELETED = frozenset(
     }
 )
 """Kinds whose delete answers with the object instead of a Status, as in Kubernetes: client libraries know which."""
-SERVER_SIDE_APPLY = (
-    "server-side apply is not supported: Headrace keeps no field managers. Use kubectl apply without --server-side, "
-    "or a merge patch"
-)
 
 
 class Resources:
@@ -150,6 +149,7 @@ class Resources:
             dry_run=dry_run(request),
             field_validation=field_validation(request),
             warnings=warnings,
+            field_manager=field_manager(request),
         )
         return self._shapes.one(info, raw, wanted, status=201, headers=warning_headers(warnings))
 
@@ -167,6 +167,7 @@ class Resources:
             dry_run=dry_run(request),
             field_validation=field_validation(request),
             warnings=warnings,
+            field_manager=field_manager(request),
         )
         return self._shapes.one(info, raw, wanted, headers=warning_headers(warnings))
 
@@ -174,6 +175,10 @@ class Resources:
         wanted = negotiate(request.header(b"accept"))
         patch_type, patch = await patch_of(request)
         warnings: list[str] = []
+        if patch_type is PatchType.APPLY:
+            return await self._apply(request, user, info, target, patch)
+        if "force" in request.query:
+            raise _bad_option("force", "Forbidden: may not be specified for non-apply patch", "FieldValueForbidden")
         raw = await self._registry.patch(
             user,
             info,
@@ -185,8 +190,29 @@ class Resources:
             dry_run=dry_run(request),
             field_validation=field_validation(request),
             warnings=warnings,
+            field_manager=field_manager(request),
         )
         return self._shapes.one(info, raw, wanted, headers=warning_headers(warnings))
+
+    async def _apply(self, request: Request, user: User, info: KindInfo, target: Target, config: Any) -> Sendable:
+        wanted = negotiate(request.header(b"accept"))
+        if not request.query.get("fieldManager"):
+            raise _bad_option("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
+        warnings: list[str] = []
+        raw, new = await self._registry.apply(
+            user,
+            info,
+            target.name,
+            as_object(config, info),
+            target.namespace,
+            field_manager=field_manager(request),
+            force=request.flag("force"),
+            subresource=target.subresource,
+            dry_run=dry_run(request),
+            field_validation=field_validation(request),
+            warnings=warnings,
+        )
+        return self._shapes.one(info, raw, wanted, status=201 if new else 200, headers=warning_headers(warnings))
 
     async def _delete(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
         wanted = negotiate(request.header(b"accept"))
@@ -262,6 +288,33 @@ def dry_run(request: Request) -> bool:
     return is_dry(request.query.get("dryRun", ""))
 
 
+def field_manager(request: Request) -> str:
+    """Who the fields that a request changes belong to: `fieldManager`, else the first word of the user agent.
+
+    Raises Invalid.
+    """
+    named = request.query.get("fieldManager", "")
+    if not named:
+        agent = request.header(b"user-agent").partition("/")[0]
+        return "".join(c for c in agent if c.isprintable())[:MAX_MANAGER] or "unknown"
+    if len(named.encode()) > MAX_MANAGER:
+        raise _bad_option("fieldManager", f"Too long: may not be more than {MAX_MANAGER} bytes", "FieldValueTooLong")
+    if not named.isprintable():
+        why = f"Invalid value: {json.dumps(named)}: should only contain printable characters"
+        raise _bad_option("fieldManager", why, "FieldValueInvalid")
+    return named
+
+
+def _bad_option(field: str, why: str, reason: str) -> Invalid:
+    cause = Cause(field, why, reason)
+    return Invalid(
+        f'PatchOptions.meta.k8s.io "" is invalid: {field}: {why}',
+        causes=[cause],
+        kind="PatchOptions",
+        group="meta.k8s.io",
+    )
+
+
 def field_validation(request: Request) -> str:
     """The parameter `fieldValidation`, Warn when absent. Raises Invalid."""
     value = request.query.get("fieldValidation", "") or DEFAULT_FIELD_VALIDATION
@@ -280,13 +333,14 @@ async def patch_of(request: Request) -> tuple[PatchType, Any]:
     try:
         patch_type = PatchType(sent)
     except ValueError as error:
-        accepted = ", ".join(t.value for t in PatchType if t is not PatchType.APPLY)
+        accepted = ", ".join(t.value for t in PatchType)
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         ) from error
-    if patch_type is PatchType.APPLY:
-        raise UnsupportedMediaType(SERVER_SIDE_APPLY)
-    return patch_type, decode(await request.body(), "application/json")
+    body = await request.body()
+    if patch_type is PatchType.APPLY and not body.lstrip().startswith(b"{"):
+        return patch_type, decode_yaml(body)
+    return patch_type, decode(body, "application/json")
 
 
 async def delete_options(request: Request) -> dict[str, Any]:

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_APPLY_LATER = (
-    "server-side apply (application/apply-patch+yaml) is not supported by this server yet; use kubectl apply without "
-    "--server-side, or send one of application/json-patch+json, application/merge-patch+json, "
-    "application/strategic-merge-patch+json"
-)
-
 
 def bind(patch_type: PatchType, patch: Any, node: Node | None) -> Callable[[Json], Json]:
     """What turns a document into the patched one. Raises BadRequest, UnsupportedMediaType.
@@ -35,7 +29,7 @@ def bind(patch_type: PatchType, patch: Any, node: Node | None) -> Callable[[Json
                 raise BadRequest("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
             return lambda document: apply_json(document, patch)
         case PatchType.APPLY:
-            raise UnsupportedMediaType(_APPLY_LATER)
+            raise UnsupportedMediaType("server-side apply is no patch of a document: it is a verb of its own here")
         case PatchType.STRATEGIC if node is None:
             raise UnsupportedMediaType(
                 "the body of the request was in an unknown format - accepted media types include: "

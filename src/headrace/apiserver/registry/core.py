@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.api.meta import KindInfo
     from headrace.apiserver.admission.chain import Admission
     from headrace.apiserver.authz.rbac import Authorizer
+    from headrace.apiserver.fieldmanager import FieldManagers
     from headrace.apiserver.registry.kinds import KindCatalog, Served
     from headrace.apiserver.schema.catalog import SchemaCatalog
     from headrace.client.base import Warnings
@@ -39,6 +40,7 @@ class Core:
     clock: Clock
     authorizer: Authorizer
     admission: Admission
+    fields: FieldManagers
 
     def authorize(
         self, user: User, verb: str, info: KindInfo, namespace: str, name: str = "", *, subresource: str = ""

@@ -31,6 +31,8 @@ from headrace.apiserver.admission.chain import Admission
 from headrace.apiserver.admission.lookup import StoreLookup
 from headrace.apiserver.authz.rbac import GROUP as RBAC_GROUP
 from headrace.apiserver.authz.rbac import Attributes, Authorizer
+from headrace.apiserver.fieldmanager import FieldManagers
+from headrace.apiserver.registry.applies import Applies
 from headrace.apiserver.registry.conversions import CONVERTED
 from headrace.apiserver.registry.core import Core
 from headrace.apiserver.registry.definitions import Definitions
@@ -75,8 +77,10 @@ class Registry:
         self.authorizer = Authorizer(self._stored)
         lookup = StoreLookup(store, self.kinds)
         admission = Admission(self.schemas, lookup, self.authorizer, clock, service_cidr=settings.service_cidr)
-        self.core = Core(store, self.kinds, self.schemas, clock, self.authorizer, admission)
+        fields = FieldManagers(self.schemas, self.kinds, clock)
+        self.core = Core(store, self.kinds, self.schemas, clock, self.authorizer, admission, fields)
         self._reads, self._writes, self._deletes = Reads(self.core), Writes(self.core), Deletes(self.core)
+        self._applies = Applies(self.core, self._writes)
         self._definitions = Definitions(self.core, self._writes, self._deletes)
         store.on_change(self._changed)
 
@@ -168,6 +172,7 @@ class Registry:
         dry_run: bool = False,
         field_validation: str = "Ignore",
         warnings: Warnings | None = None,
+        field_manager: str = "",
     ) -> bytes:
         """See the protocol."""
         self.core.authorize(user, "create", info, namespace)
@@ -179,6 +184,7 @@ class Registry:
             dry_run=dry_run,
             field_validation=field_validation,
             warnings=warnings,
+            field_manager=field_manager,
         )
 
     async def update(
@@ -193,6 +199,7 @@ class Registry:
         dry_run: bool = False,
         field_validation: str = "Ignore",
         warnings: Warnings | None = None,
+        field_manager: str = "",
     ) -> bytes:
         """See the protocol."""
         self.core.authorize(
@@ -208,6 +215,7 @@ class Registry:
             dry_run=dry_run,
             field_validation=field_validation,
             warnings=warnings,
+            field_manager=field_manager,
         )
 
     async def patch(
@@ -223,6 +231,7 @@ class Registry:
         dry_run: bool = False,
         field_validation: str = "Ignore",
         warnings: Warnings | None = None,
+        field_manager: str = "",
     ) -> bytes:
         """See the protocol."""
         self.core.authorize(
@@ -236,6 +245,40 @@ class Registry:
             name,
             namespace,
             change,
+            subresource=subresource,
+            dry_run=dry_run,
+            field_validation=field_validation,
+            warnings=warnings,
+            field_manager=field_manager,
+        )
+
+    async def apply(
+        self,
+        user: User,
+        info: KindInfo,
+        name: str,
+        config: dict[str, Any],
+        namespace: str = "",
+        *,
+        field_manager: str,
+        force: bool = False,
+        subresource: str = "",
+        dry_run: bool = False,
+        field_validation: str = "Ignore",
+        warnings: Warnings | None = None,
+    ) -> tuple[bytes, bool]:
+        """Server-side apply: the object as it now is, and whether it is new."""
+        self.core.authorize(
+            user, "patch", info, namespace or self._self_scope(info, name), name, subresource=subresource
+        )
+        return await self._applies.apply(
+            user,
+            self._served(info, subresource),
+            name,
+            config,
+            namespace,
+            field_manager=field_manager,
+            force=force,
             subresource=subresource,
             dry_run=dry_run,
             field_validation=field_validation,

@@ -13,6 +13,7 @@ from headrace.api import _wire
 from headrace.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
 from headrace.apiserver.admission import metadata
 from headrace.apiserver.admission.chain import check_serving
+from headrace.apiserver.fieldmanager.tracking import manager_of
 from headrace.apiserver.registry.scale import SCALE, ScalePaths, scale_of, with_replicas
 from headrace.store.base import RevisionMismatch
 
@@ -44,8 +45,10 @@ class Writes:
         dry_run: bool,
         field_validation: str,
         warnings: Warnings | None,
+        field_manager: str = "",
+        applied: bool = False,
     ) -> bytes:
-        """Create."""
+        """Create; what was `applied` has its managedFields already."""
         core, info = self._core, served.info
         check_serving(served)
         obj = metadata.normalise(body, info)
@@ -60,6 +63,8 @@ class Writes:
             now=core.clock.now(),
             generation=metadata.has_generation(info, custom=served.custom),
         )
+        if not applied:
+            core.fields.created(served, obj, field_manager or manager_of(user))
         meta = obj["metadata"]
         base = meta.get("generateName") if not meta.get("name") else None
         for attempt in range(GENERATE_ATTEMPTS):
@@ -97,10 +102,13 @@ class Writes:
         dry_run: bool,
         field_validation: str,
         warnings: Warnings | None,
+        field_manager: str = "",
     ) -> bytes:
         """Replace; with metadata.resourceVersion only if that is the current one."""
         if subresource == "scale":
-            return await self._scale(user, served, name, namespace, lambda _: _wire.clone(body), dry_run=dry_run)
+            return await self._scale(
+                user, served, name, namespace, lambda _: _wire.clone(body), dry_run=dry_run, field_manager=field_manager
+            )
         info = served.info
         sent = metadata.normalise(body, info)
         metadata.check_request_names(sent, name, namespace, info)
@@ -114,7 +122,9 @@ class Writes:
             return _wire.clone(sent)
 
         hub = self._core.hub(served)
-        raw = await self.modify(user, hub, name, namespace, change, subresource=subresource, dry_run=dry_run)
+        raw = await self.modify(
+            user, hub, name, namespace, change, subresource=subresource, dry_run=dry_run, field_manager=field_manager
+        )
         return raw if hub is served else self._core.present(served, raw)
 
     async def patch(
@@ -129,10 +139,13 @@ class Writes:
         dry_run: bool,
         field_validation: str,
         warnings: Warnings | None,
+        field_manager: str = "",
     ) -> bytes:
         """Apply `change` (a patch, bound to its document) to the current object."""
         if subresource == "scale":
-            return await self._scale(user, served, name, namespace, change, dry_run=dry_run)
+            return await self._scale(
+                user, served, name, namespace, change, dry_run=dry_run, field_manager=field_manager
+            )
         info = served.info
 
         def patched(old: Json) -> Json:
@@ -143,7 +156,9 @@ class Writes:
             return self._core.raised(served, new, field_validation, warnings)
 
         hub = self._core.hub(served)
-        raw = await self.modify(user, hub, name, namespace, patched, subresource=subresource, dry_run=dry_run)
+        raw = await self.modify(
+            user, hub, name, namespace, patched, subresource=subresource, dry_run=dry_run, field_manager=field_manager
+        )
         return raw if hub is served else self._core.present(served, raw)
 
     async def _scale(
@@ -155,6 +170,7 @@ class Writes:
         change: Callable[[Json], Json],
         *,
         dry_run: bool,
+        field_manager: str,
     ) -> bytes:
         """Change an object's Scale; the Scale as it now is comes back."""
         paths = served.scale or ScalePaths()
@@ -169,7 +185,9 @@ class Writes:
             del new["metadata"]["resourceVersion"]
             return new
 
-        raw = await self.modify(user, served, name, namespace, scaled, dry_run=dry_run)
+        raw = await self.modify(
+            user, served, name, namespace, scaled, dry_run=dry_run, field_manager=field_manager, part="scale"
+        )
         return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
     async def modify(
@@ -182,12 +200,18 @@ class Writes:
         *,
         subresource: str = "",
         dry_run: bool = False,
+        field_manager: str = "",
+        part: str = "",
+        applied: bool = False,
     ) -> bytes:
         """Change the current object, admit the result, write it; again when somebody else was faster.
 
-        `change` gets the current object, must leave it as it is, and returns a new one.
+        `change` gets the current object, must leave it as it is, and returns a new one. What changes belongs to the
+        manager (who wrote to `part`, where that is not the subresource), unless it was `applied`: then the new object
+        has its managedFields already.
         """
         core, info = self._core, served.info
+        manager = field_manager or manager_of(user)
         while True:
             record = core.record(served, namespace, name)
             old = core.load(served, record)
@@ -196,6 +220,10 @@ class Writes:
             new = merge_subresource(served, sent, old, subresource)
             metadata.prepare_update(new, old, info)
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            if applied:
+                keep_managers(new, sent)
+            else:
+                core.fields.updated(served, new, old, manager, part or subresource)
             new = core.admission.update(user, served, new, old, subresource=subresource)
             if new == old:
                 return core.present(served, record.value)
@@ -249,6 +277,14 @@ def merge_subresource(served: Served, sent: Json, old: Json, subresource: str) -
     if sent["metadata"].get("uid"):
         meta["uid"] = sent["metadata"]["uid"]
     return new
+
+
+def keep_managers(new: Json, sent: Json) -> None:
+    """The managedFields that were made for `sent`, also when only a part of it is written."""
+    if metadata.MANAGED_FIELDS in sent["metadata"]:
+        new["metadata"][metadata.MANAGED_FIELDS] = sent["metadata"][metadata.MANAGED_FIELDS]
+    else:
+        new["metadata"].pop(metadata.MANAGED_FIELDS, None)
 
 
 def wanted_differs(served: Served, new: Json, old: Json) -> bool:
