@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from headrace.machinery.settings import AUTO, GATEWAY_CERTIFICATE, GATEWAY_KEY, MODES, Ports, Settings
+from headrace.machinery.settings import AUTO, EVICTION_HARD, GATEWAY_CERTIFICATE, GATEWAY_KEY, MODES, Ports, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,9 @@ home_option = click.option(
     show_envvar=True,
     help="Where this platform keeps its state.  [default: ~/.headrace]",
 )
+
+
+EVICTION_VARIABLE = "HEADRACE_EVICTION_HARD"
 
 
 def port_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,7 +95,9 @@ def settings(
     chosen = {key: ports.get(key) or int(saved.get(key) or default) for key, default in defaults.items()}
     if len(set(chosen.values())) != len(chosen):
         raise click.UsageError(f"the three ports must differ, got {chosen}")
-    plain = Settings(home=folder, ports=Ports(**chosen), mode=mode or document.get("mode") or AUTO)
+    eviction = os.environ.get(EVICTION_VARIABLE) or EVICTION_HARD
+    mode = mode or document.get("mode") or AUTO
+    plain = Settings(home=folder, ports=Ports(**chosen), mode=mode, eviction_hard=eviction)
     return dataclasses.replace(
         plain, **_gateway(plain, {**document.get("gateway", {}), **_given(plain, gateway_options or {})})
     )

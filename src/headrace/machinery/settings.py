@@ -17,6 +17,9 @@ GATEWAY_CERTIFICATE, GATEWAY_KEY = "gateway.crt", "gateway.key"
 """Below `pki`: the gateway's own certificate, signed by the cluster's authority, where none is given."""
 
 
+EVICTION_HARD = "memory.available<100Mi,nodefs.available<1Gi,pid.available<5%"
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Ports on the host's loopback."""
@@ -36,6 +39,8 @@ class Settings:
     node_name: str = "headrace"
     pod_cidr: str = "10.199.0.0/17"
     service_cidr: str = "10.199.128.0/17"
+    eviction_hard: str = EVICTION_HARD
+    """What must be left of the machine: below it the node says so and ends pods. As the kubelet's --eviction-hard."""
     node_ip: str = "10.199.0.1"
     """The machine as pods see it; services that the platform itself offers have it as their endpoint."""
     mode: str = AUTO

@@ -12,6 +12,8 @@ from headrace.api.core import Node, NodeAddress, NodeCondition, NodeSpec, NodeSt
 from headrace.api.meta import ObjectMeta
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from headrace.api.meta import Quantity, Time
     from headrace.machinery.settings import Settings
     from headrace.node.runtime.base import Isolation
@@ -19,15 +21,42 @@ if TYPE_CHECKING:
 MAX_PODS = 250
 RESERVED_MEMORY = 256 << 20
 """Bytes that the platform's own processes need."""
-DISK_PRESSURE = 0.05
-"""Free share of the home's disk below which the node says so."""
+_PRESSURES = (
+    (
+        "MemoryPressure",
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ),
+    (
+        "DiskPressure",
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ),
+    (
+        "PIDPressure",
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ),
+)
+"""Condition, and reason and message when it is true and when it is not."""
 VERSION = "v1.32.4"
 """The Kubernetes version whose behaviour the agent follows."""
 _CPU_MAX, _MEMORY_MAX = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
+_MEMORY_NOW = Path("/sys/fs/cgroup/memory.current")
 
 
-def describe(settings: Settings, isolation: Isolation, now: Time, before: Node | None = None) -> Node:
-    """The Node object; conditions of `before` keep their transition times."""
+def describe(
+    settings: Settings,
+    isolation: Isolation,
+    now: Time,
+    before: Node | None = None,
+    *,
+    pressures: frozenset[str] = frozenset(),
+    devices: Mapping[str, int] | None = None,
+) -> Node:
+    """The Node object; conditions of `before` keep their transition times. `pressures` are the pressure conditions
+    that are true, `devices` the numbers of what else can be asked for, by resource name.
+    """
     name = settings.node_name
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     labels = {
@@ -36,7 +65,7 @@ def describe(settings: Settings, isolation: Isolation, now: Time, before: Node |
         "kubernetes.io/arch": architecture,
         "node-role.kubernetes.io/control-plane": "",
     }
-    capacity = _capacity(settings)
+    capacity = {**_capacity(settings), **{resource: str(count) for resource, count in (devices or {}).items()}}
     allocatable = {**capacity, "memory": f"{max(0, memory() - RESERVED_MEMORY) >> 10}Ki"}
     held = before.status.conditions if before is not None else []
     return Node(
@@ -45,15 +74,15 @@ def describe(settings: Settings, isolation: Isolation, now: Time, before: Node |
         status=NodeStatus(
             capacity=capacity,
             allocatable=allocatable,
-            conditions=_conditions(settings, isolation, held, now),
+            conditions=_conditions(isolation, held, now, pressures),
             addresses=[
                 NodeAddress(type="InternalIP", address=settings.node_ip),
                 NodeAddress(type="Hostname", address=name),
             ],
             node_info=NodeSystemInfo(
-                machine_id=_read("/etc/machine-id"),
-                system_uuid=_read("/etc/machine-id"),
-                boot_id=_read("/proc/sys/kernel/random/boot_id"),
+                machine_id=read("/etc/machine-id"),
+                system_uuid=read("/etc/machine-id"),
+                boot_id=read("/proc/sys/kernel/random/boot_id"),
                 kernel_version=platform.release(),
                 os_image=_os_image(),
                 container_runtime_version=f"headrace-{isolation.mode}://{VERSION.removeprefix('v')}",
@@ -69,7 +98,7 @@ def describe(settings: Settings, isolation: Isolation, now: Time, before: Node |
 def cpus() -> float:
     """Cores that this process may use: affinity and the cgroup's quota count."""
     count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota, _, period = _read(_CPU_MAX).partition(" ")
+    quota, _, period = read(_CPU_MAX).partition(" ")
     if quota.isdigit() and period.isdigit():
         count = min(count, int(quota) / int(period))
     return count
@@ -78,12 +107,20 @@ def cpus() -> float:
 def memory() -> int:
     """Bytes of memory that this process may use."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _read(_MEMORY_MAX)
+    limit = read(_MEMORY_MAX)
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def memory_available() -> int:
+    """Bytes of memory that this process may still get."""
+    lines = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines() if ":" in line)
+    left = int(lines["MemAvailable"].split()[0]) << 10 if "MemAvailable" in lines else memory()
+    limit, used = read(_MEMORY_MAX), read(_MEMORY_NOW)
+    return min(left, max(0, int(limit) - int(used))) if limit.isdigit() and used.isdigit() else left
+
+
 def _capacity(settings: Settings) -> dict[str, Quantity]:
-    disk = shutil.disk_usage(_existing(settings.home)).total
+    disk = shutil.disk_usage(existing(settings.home)).total
     return {
         "cpu": f"{round(cpus() * 1000)}m" if cpus() % 1 else str(int(cpus())),
         "memory": f"{memory() >> 10}Ki",
@@ -92,20 +129,16 @@ def _capacity(settings: Settings) -> dict[str, Quantity]:
     }
 
 
-def _conditions(settings: Settings, isolation: Isolation, held: list[NodeCondition], now: Time) -> list[NodeCondition]:
-    disk = shutil.disk_usage(_existing(settings.home))
-    full = disk.free < disk.total * DISK_PRESSURE
+def _conditions(
+    isolation: Isolation, held: list[NodeCondition], now: Time, pressures: frozenset[str]
+) -> list[NodeCondition]:
     how = "rootless" if isolation.rootless else "as root"
     notes = f"pods run {how} in mode {isolation.mode}; memory limits by {isolation.limits}"
     found = [
-        ("MemoryPressure", False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        (
-            "DiskPressure",
-            full,
-            "KubeletHasDiskPressure" if full else "KubeletHasNoDiskPressure",
-            f"{settings.home} has less than {DISK_PRESSURE:.0%} free" if full else "kubelet has no disk pressure",
+        *(
+            (name, True, *under) if name in pressures else (name, False, *without)
+            for name, under, without in _PRESSURES
         ),
-        ("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         (
             "NetworkUnavailable",
             not isolation.network,
@@ -139,14 +172,16 @@ def _os_image() -> str:
         return platform.system()
 
 
-def _read(path: str | Path) -> str:
+def read(path: str | Path) -> str:
+    """A small file's text; empty when it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
     while not path.exists():
         path = path.parent
     return path

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SCHEDULER = "default-scheduler"
 UNSCHEDULABLE = "Unschedulable"
+PREEMPTED = f"{DEFAULT_SCHEDULER}: preempting to accommodate a higher priority pod"
+RECHECK_SECONDS = 5.0
 
 
 class Refused(Exception):
@@ -38,6 +40,15 @@ async def admit(owner: Owner, facts: Facts) -> None:
                 raise Refused(f"Pod was rejected: node {pod.spec.node_name} does not support {', '.join(missing)}")
             break
         reason, message = await _obstacle(pod, host)
+        found = [] if reason else host.room.reasons(pod, host.node())
+        if found:
+            reason, message = UNSCHEDULABLE, scheduling.sentence(found)
+        if reason and not found:
+            host.room.give_up(pod)
+        elif host.room.wait(pod) and not reason and not host.room.is_next(pod, host.node()):
+            # A more important one comes first, which it tells; it may also think better of it.
+            await first(host.clock, RECHECK_SECONDS, touched, room)
+            continue
         if not reason:
             break
         facts.unscheduled_reason, facts.unscheduled_message = reason, message
@@ -45,12 +56,15 @@ async def admit(owner: Owner, facts: Facts) -> None:
         if message != said:
             said = message
             host.reporter.warning(pod, "FailedScheduling", message)
+        for uid in host.room.preempt(pod, host.node()) if found else ():
+            host.send_away(uid, "PreemptionByScheduler", PREEMPTED)
         await first(host.clock, None, touched, room)
     host.room.take(owner.pod)
+    host.room.arrived(owner.pod)
 
 
 async def _obstacle(pod: Pod, host: Host) -> tuple[str, str]:
-    """Reason and sentence of what keeps the pod from running; empty when nothing does."""
+    """Reason and sentence of what keeps the pod from running whatever room there is; empty when nothing does."""
     spec = pod.spec
     if spec.scheduling_gates:
         return "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"
@@ -60,8 +74,7 @@ async def _obstacle(pod: Pod, host: Host) -> tuple[str, str]:
     problem = await _claim_problem(pod, host)
     if problem:
         return UNSCHEDULABLE, f"0/1 nodes are available: {problem}."
-    found = host.room.reasons(pod, host.node())
-    return (UNSCHEDULABLE, scheduling.sentence(found)) if found else ("", "")
+    return "", ""
 
 
 async def _claim_problem(pod: Pod, host: Host) -> str:

@@ -18,6 +18,8 @@ from headrace.machinery.controller import Controller, Result
 from headrace.node import machine
 from headrace.node.agent import status
 from headrace.node.agent.addresses import AddressPool
+from headrace.node.agent.departures import Departures
+from headrace.node.agent.evictor import Evictor
 from headrace.node.agent.heartbeat import Heartbeat
 from headrace.node.agent.host import CACHED, Caches, Host, Room
 from headrace.node.agent.hostports import HostPorts
@@ -60,13 +62,19 @@ class NodeController(Controller[Node]):
         self._settings, self._clock, self._runtime = settings, clock, runtime
         self.caches_filled = asyncio.Event()
         """Set by the first reconcile: the manager runs, and every cache that this controller names is filled."""
+        self.pressures: Callable[[], frozenset[str]] = frozenset
+
+    def describe(self, before: Node | None) -> Node:
+        """The machine as it is now."""
+        now, isolation = self._clock.now(), self._runtime.isolation
+        return machine.describe(self._settings, isolation, now, before, pressures=self.pressures())
 
     async def reconcile(self, obj: Node) -> Result:
         """See Controller."""
         self.caches_filled.set()
         if obj.metadata.name != self._settings.node_name:
             return Result()
-        obj.status = machine.describe(self._settings, self._runtime.isolation, self._clock.now(), obj).status
+        obj.status = self.describe(obj).status
         return Result(after=STATUS_SECONDS)
 
 
@@ -104,8 +112,13 @@ class NodeAgent:
             addresses=self._addresses,
             folders=self._folders,
             ports=self._ports,
+            send_away=self._send_away,
             node=self._current_node,
         )
+        self._departures = Departures(clock)
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.evictor = Evictor(self._host, lambda: list(self._workers.values()))
+        self._controller.pressures = lambda: self.evictor.pressures
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._found: dict[str, dict[str, ContainerState]] = {}
@@ -131,12 +144,14 @@ class NodeAgent:
         self._background = [
             asyncio.create_task(self._heartbeat.run(), name="node lease"),
             asyncio.create_task(self._begin(), name="node agent"),
+            asyncio.create_task(self._watch_machine(), name="node pressure"),
         ]
 
     async def stop(self) -> None:
         """Let go of everything; what runs goes on running."""
         self._running = False
         await _cancel(self._background)
+        await self._departures.stop()
         await _cancel(list(self._tasks.values()))
         self._tasks.clear()
         self._workers.clear()
@@ -146,7 +161,7 @@ class NodeAgent:
         self._folders.close()
 
     async def _announce(self) -> None:
-        self._node = machine.describe(self._settings, self._runtime.isolation, self._clock.now())
+        self._node = self._controller.describe(None)
         wanted = Node(metadata=self._node.metadata, spec=self._node.spec)
         await self._client.apply(wanted)
 
@@ -155,7 +170,7 @@ class NodeAgent:
         self._hold_addresses()
         self._cache(Pod).on_change(self._pod_changed)
         self._begun = True
-        self._cache(Node).on_change(lambda _old, _new: self._room.changed.beat())
+        self._cache(Node).on_change(self._node_changed)
         for kind in (ConfigMap, Secret, PersistentVolumeClaim):
             self._cache(kind).on_change(self._referenced(kind))
         self._cache(PersistentVolume).on_change(self._volume_changed)
@@ -190,6 +205,7 @@ class NodeAgent:
         worker = self._workers.get(new.metadata.uid)
         if worker is not None:
             worker.observe(new)
+            self._departures.look(worker, self._taints())
         elif self._needs_worker(new):
             self._employ(new)
 
@@ -207,6 +223,7 @@ class NodeAgent:
     def _retire(self, uid: str, key: str, task: asyncio.Task[None]) -> None:
         self._workers.pop(uid, None)
         self._tasks.pop(uid, None)
+        self._departures.forget(uid)
         if task.cancelled():
             return
         if task.exception() is None:
@@ -220,6 +237,27 @@ class NodeAgent:
         found = self._cached_pod(key)
         if self._running and found is not None and found.metadata.uid == uid and self._needs_worker(found):
             self._employ(found)
+
+    def _node_changed(self, _old: Node | None, _new: Node | None) -> None:
+        self._room.changed.beat()
+        for worker in self._workers.values():
+            self._departures.look(worker, self._taints())
+
+    def _taints(self) -> list[dict[str, Any]]:
+        return self._current_node().spec.taints
+
+    def _send_away(self, uid: str, reason: str, message: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is None:
+            return
+        self._reporter.normal(worker.pod, "Preempted", message)
+        task = asyncio.create_task(worker.send_away(reason, message))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _watch_machine(self) -> None:
+        await self._controller.caches_filled.wait()
+        await self.evictor.run()
 
     def _referenced(self, kind: type[Object]) -> Callable[[Object | None, Object | None], None]:
         def changed(old: Object | None, new: Object | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import headrace
 from headrace.api.core import ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret, Service
-from headrace.node.agent import scheduling, variables
+from headrace.node.agent import preemption, scheduling, variables
 from headrace.node.agent.waiting import Pulse
 from headrace.node.images.catalogue import PROGRAMS
 from headrace.node.runtime.base import Mount
@@ -85,18 +85,56 @@ class Room:
 
     def __init__(self) -> None:
         self._pods: dict[str, Pod] = {}
+        self._waiting: dict[str, Pod] = {}
+        self._leaving: set[str] = set()
         self.changed = Pulse()
 
     def reasons(self, pod: Pod, node: Node) -> list[str]:
         """Why the pod does not fit now; empty when it does."""
-        return scheduling.reasons(pod, node, [p for uid, p in self._pods.items() if uid != pod.metadata.uid])
+        return scheduling.reasons(pod, node, self.others(pod))
+
+    def others(self, pod: Pod) -> list[Pod]:
+        """The pods that are here beside this one."""
+        return [p for uid, p in self._pods.items() if uid != pod.metadata.uid]
+
+    def wait(self, pod: Pod) -> bool:
+        """The pod wants to come, and nothing but room may keep it away; whether others wait too."""
+        self._waiting[pod.metadata.uid] = pod
+        return len(self._waiting) > 1
+
+    def give_up(self, pod: Pod) -> None:
+        """The pod cannot come now, whatever room there is."""
+        self._waiting.pop(pod.metadata.uid, None)
+
+    def is_next(self, pod: Pod, node: Node) -> bool:
+        """Whether no more important pod that waits could come now in its place."""
+        mine = pod.spec.priority or 0
+        ahead = [p for p in self._waiting.values() if (p.spec.priority or 0) > mine and not p.spec.scheduling_gates]
+        return not any(not self.reasons(other, node) for other in ahead)
+
+    def preempt(self, pod: Pod, node: Node) -> list[str]:
+        """The pods that are to leave for this one; none when some leave already, or when it would not help."""
+        others = self.others(pod)
+        if any(preemption.priority(p) < preemption.priority(pod) and p.metadata.uid in self._leaving for p in others):
+            return []
+        found = [p.metadata.uid for p in preemption.victims(pod, node, others)]
+        self._leaving.update(found)
+        return found
 
     def take(self, pod: Pod) -> None:
         """The pod has its requests."""
+        self._waiting.pop(pod.metadata.uid, None)
         self._pods[pod.metadata.uid] = pod
+
+    def arrived(self, pod: Pod) -> None:
+        """Less important pods that had to let this one go first may look again."""
+        if any((p.spec.priority or 0) < (pod.spec.priority or 0) for p in self._waiting.values()):
+            self.changed.beat()
 
     def give_back(self, uid: str) -> None:
         """The pod has ended."""
+        self._waiting.pop(uid, None)
+        self._leaving.discard(uid)
         if self._pods.pop(uid, None) is not None:
             self.changed.beat()
 
@@ -116,6 +154,8 @@ class Host:
     addresses: AddressPool
     folders: PodFolders
     ports: HostPorts
+    send_away: Callable[[str, str, str], None]
+    """Have a pod (uid) of this node deleted, for a reason and with a message."""
     node: Callable[[], Node]
     """The Node as the agent describes it."""
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import quantity
 from headrace.api.meta import LabelSelectorRequirement
-from headrace.node.agent import affinity, hostports, names, security
+from headrace.node.agent import affinity, hostports, names, security, status
+from headrace.node.agent.pressure import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,16 +102,20 @@ def _of(container: Container) -> Amounts:
 
 
 def _tolerated(pod: Pod, taint: Mapping[str, Any]) -> bool:
-    """Whether one of the pod's tolerations is for this taint; an empty key, with Exists, is for every taint."""
-    for one in pod.spec.tolerations:
-        if one.get("effect") not in {None, "", taint["effect"]}:
-            continue
-        key, exists = one.get("key") or "", one.get("operator") == "Exists"
-        if key == taint["key"] and (exists or (one.get("value") or "") == (taint.get("value") or "")):
-            return True
-        if not key and exists:
-            return True
-    return False
+    """Whether one of the pod's tolerations is for this taint; what asks for memory may come under memory pressure."""
+    if taint["key"] == MEMORY.taint and status.qos(pod.spec) != "BestEffort":
+        return True
+    return any(tolerates(one, taint) for one in pod.spec.tolerations)
+
+
+def tolerates(one: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Whether a toleration is for this taint; an empty key, with Exists, is for every taint."""
+    if one.get("effect") not in {None, "", taint["effect"]}:
+        return False
+    key, exists = one.get("key") or "", one.get("operator") == "Exists"
+    if not key:
+        return exists
+    return bool(key == taint["key"] and (exists or (one.get("value") or "") == (taint.get("value") or "")))
 
 
 def _labels_match(pod: Pod, node: Node) -> bool:

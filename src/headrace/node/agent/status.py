@@ -30,6 +30,7 @@ CREATING = "ContainerCreating"
 INITIALIZING = "PodInitializing"
 LOST_REASON = "ContainerStatusUnknown"
 LOST_MESSAGE = "The container could not be located when the pod was terminated"
+DISRUPTED = "DisruptionTarget"
 KILLED = 137
 """128 + SIGKILL."""
 _OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -63,6 +64,8 @@ class Facts:
     ended: bool = False
     """The pod is being taken down: no container starts again, whatever its restart policy."""
     verdict: Verdict | None = None
+    disruption: tuple[str, str] | None = None
+    """Reason and message, when the pod was ended for the sake of others."""
 
 
 def is_sidecar(container: Container) -> bool:
@@ -140,6 +143,10 @@ def pod_status(pod: Pod, facts: Facts, now: Time) -> PodStatus:
         result.reason, result.message = facts.verdict.reason, facts.verdict.message
     found = {c.type: c for c in pod.status.conditions}
     others = [c for c in pod.status.conditions if c.type not in _OWN_CONDITIONS]
+    if facts.disruption is not None and DISRUPTED not in found:
+        reason, message = facts.disruption
+        condition = PodCondition(type=DISRUPTED, status="True", reason=reason, message=message)
+        others.append(_moved(None, condition, now))
     result.conditions = [
         *others,
         *(_moved(found.get(c.type), c, now) for c in _conditions(pod, facts, result.phase)),

@@ -78,6 +78,8 @@ class PodWorker:
         self._deadline = 0.0
         if held.phase not in status.FINISHED:
             self._adopt()
+        self.over = asyncio.Event()
+        """Set when nothing of the pod runs any more."""
         self.finished = False
         """The pod has run to its end and nothing of it is left but its object and logs."""
 
@@ -308,6 +310,27 @@ class PodWorker:
         self._deadline = clock.monotonic() + (DEFAULT_GRACE_SECONDS if grace is None else grace)
         self._must_end.set()
 
+    def end(self, reason: str, message: str, grace: float, *, disruption: str) -> None:
+        """The node ends the pod: it has failed."""
+        self.facts.verdict = Verdict("Failed", reason, message)
+        self.facts.disruption = (disruption, message)
+        if not self._must_end.is_set():
+            self._deadline = self.host.clock.monotonic() + grace
+            self._must_end.set()
+
+    async def send_away(self, reason: str, message: str) -> None:
+        """Have the pod deleted for the sake of others, which its status says."""
+        meta = self.pod.metadata
+        self.facts.disruption = (reason, message)
+        self.changed(soon=True)
+        await self._writer.settled()
+        try:
+            await self.host.client.delete(type(self.pod), meta.name, meta.namespace, uid=self.uid)
+        except (NotFound, Conflict):
+            return
+        except StatusError as error:
+            log.warning("pod %s was not sent away: %s", self._key, error)
+
     # The end.
 
     def _delete(self, pod: Pod) -> None:
@@ -328,6 +351,7 @@ class PodWorker:
             await self._stop_containers()
             if facts.scheduled:
                 self._settle_statuses()
+        self.over.set()
         host.room.give_back(self.uid)
         facts.sandboxed = False
         self.changed(soon=True)
