@@ -20,6 +20,7 @@ from pathlib import Path
 VERSION = "v0.32.4"
 TARGET = Path(__file__).parent.parent / "src/headrace/apiserver/http/protobuf_fields.json.gz"
 GROUPS = (
+    "admissionregistration",
     "core",
     "apps",
     "batch",

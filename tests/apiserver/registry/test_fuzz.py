@@ -34,6 +34,20 @@ TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": POD}
 RULES = [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]
 REF = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}
 SCHEMA = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}}}
+RULE = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["nodes"]}
+WEBHOOKS = {
+    "webhooks": [
+        {
+            "name": "a.b.c",
+            "clientConfig": {"service": {"name": "x", "namespace": "y"}},
+            "rules": [RULE],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "failurePolicy": "Ignore",
+            "matchConditions": [{"name": "c", "expression": "object.metadata.name == 'x'"}],
+        }
+    ]
+}
 GOOD = {
     "Pod": {"spec": POD},
     "Service": {"spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}},
@@ -112,6 +126,15 @@ GOOD = {
     },
     "PriorityClass": {"value": 5, "globalDefault": False},
     "RuntimeClass": {"handler": "runc", "overhead": {"podFixed": {"cpu": "1m"}}},
+    **dict.fromkeys(("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"), WEBHOOKS),
+    "ValidatingAdmissionPolicy": {
+        "spec": {
+            "matchConstraints": {"resourceRules": [RULE]},
+            "validations": [{"expression": "object.metadata.name != 'x'", "reason": "Forbidden"}],
+            "variables": [{"name": "a", "expression": "1"}],
+        }
+    },
+    "ValidatingAdmissionPolicyBinding": {"spec": {"policyName": "a", "validationActions": ["Audit"]}},
     "HorizontalPodAutoscaler": {
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"},

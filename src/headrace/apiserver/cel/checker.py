@@ -75,9 +75,13 @@ class _Checker:
         return self._problem(node.at, f"undeclared reference to '{node.name}' (in container '')")
 
     def _select(self, node: s.Select) -> t.Type:
-        dotted = _dotted(node)
+        dotted = dotted_name(node)
         if dotted in _TYPE_NAMES and dotted.partition(".")[0] not in self._scope:
             return t.Type("type")
+        if dotted in self._scope:
+            # A variable whose name has a point in it: authorizer.requestResource.
+            self.used.add(dotted)
+            return self._scope[dotted]
         operand = self.visit(node.operand)
         through = operand.name == "optional"
         inner = operand.params[0] if through else operand
@@ -104,7 +108,7 @@ class _Checker:
     def _call(self, node: s.Call) -> t.Type:
         functions = table()
         if node.target is not None:
-            dotted = _dotted(node.target)
+            dotted = dotted_name(node.target)
             if dotted and dotted.partition(".")[0] not in self._scope and (f"{dotted}.{node.name}", False) in functions:
                 node.target, node.name = None, f"{dotted}.{node.name}"
         method = node.target is not None
@@ -230,16 +234,17 @@ class _Checker:
         return t.BOOL
 
 
-def _dotted(node: s.Node) -> str:
+def dotted_name(node: s.Node) -> str:
+    """`a.b.c`, when the part is nothing but names; else nothing."""
     if isinstance(node, s.Ident):
         return node.name
     if isinstance(node, s.Select) and not node.test and not node.optional:
-        prefix = _dotted(node.operand)
+        prefix = dotted_name(node.operand)
         return f"{prefix}.{node.name}" if prefix else ""
     return ""
 
 
 def type_value(node: s.Node) -> TypeValue | None:
     """The type that a name stands for, when no variable has the name."""
-    dotted = _dotted(node)
+    dotted = dotted_name(node)
     return TypeValue(_TYPE_NAMES[dotted]) if dotted in _TYPE_NAMES else None

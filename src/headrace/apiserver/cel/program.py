@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.apiserver.cel import syntax as s
-from headrace.apiserver.cel.checker import check, type_value
+from headrace.apiserver.cel.checker import check, dotted_name, type_value
 from headrace.apiserver.cel.functions import Function, table
 from headrace.apiserver.cel.parser import parse
 from headrace.apiserver.cel.values import NOTHING, CostExceeded, EvalError, Optional, kind
@@ -105,6 +105,8 @@ def _select(node: s.Select, names: frozenset[str]) -> Code:
     value = type_value(node)
     if value is not None:
         return lambda _: value
+    if "." in (dotted := dotted_name(node)) and dotted in names:
+        return _ident(s.Ident(node.at, 1, dotted), names)
     operand, name, test, optional = _code(node.operand, names), node.name, node.test, node.optional
 
     def select(run: Run) -> Any:

@@ -72,6 +72,7 @@ class ApiApp:
         self.repeats = Repeats(registry, self._who, self._metrics)
         self._resources = Resources(registry, self._shapes, self.stopping, self.repeats)
         self._proxy = Proxy(dialer, self.stopping) if dialer else None
+        registry.gate.dialer = dialer
         self._sessions = Sessions(registry, self.stopping, streams=streams, dialer=dialer)
         self._parts = Subresources(
             registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy, opened=self._sessions

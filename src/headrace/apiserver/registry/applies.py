@@ -63,7 +63,15 @@ class Applies:
             if subresource or core.store.get(served.key(namespace, name)) is not None:
                 try:
                     raw = await self._writes.modify(
-                        user, served, name, namespace, merged, subresource=subresource, dry_run=dry_run, applied=True
+                        user,
+                        served,
+                        name,
+                        namespace,
+                        merged,
+                        subresource=subresource,
+                        dry_run=dry_run,
+                        applied=True,
+                        warnings=warnings,
                     )
                 except NotFound as gone:
                     if subresource or gone.name != name:
@@ -123,7 +131,9 @@ class Applies:
             new = self._core.fields.applied(served, old, part, manager=field_manager, force=force, subresource="scale")
             return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "resourceVersion"}}
 
-        raw = await self._writes.modify(user, served, name, namespace, merged, dry_run=dry_run, applied=True)
+        raw = await self._writes.modify(
+            user, served, name, namespace, merged, dry_run=dry_run, applied=True, scale=paths
+        )
         return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
 

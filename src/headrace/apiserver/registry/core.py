@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.api.meta import KindInfo
     from headrace.apiserver.admission.chain import Admission
+    from headrace.apiserver.admission.dynamic.gate import Gate
     from headrace.apiserver.authz.rbac import Authorizer
     from headrace.apiserver.fieldmanager import FieldManagers
     from headrace.apiserver.registry.kinds import KindCatalog, Served
@@ -41,6 +42,7 @@ class Core:
     authorizer: Authorizer
     admission: Admission
     fields: FieldManagers
+    gate: Gate
 
     def authorize(
         self, user: User, verb: str, info: KindInfo, namespace: str, name: str = "", *, subresource: str = ""

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from headrace.api import _wire
 from headrace.api.errors import NotFound
+from headrace.api.identity import ADMIN
 from headrace.apiserver.admission import metadata
+from headrace.apiserver.admission.dynamic.gate import admit_delete
 from headrace.apiserver.registry.writes import finished
 from headrace.store.base import RevisionMismatch
 
 if TYPE_CHECKING:
+    from headrace.api.identity import User
     from headrace.apiserver.registry.core import Core, Json
     from headrace.apiserver.registry.kinds import Served
     from headrace.client.base import Propagation
@@ -36,6 +39,7 @@ class Deletes:
         name: str,
         namespace: str,
         *,
+        user: User = ADMIN,
         uid: str,
         resource_version: str,
         propagation: Propagation | None,
@@ -49,6 +53,8 @@ class Deletes:
             record = core.record(served, namespace, name)
             old = core.load(served, record)
             _check_preconditions(served, old, uid, resource_version)
+            if core.gate.active:
+                await admit_delete(core, user, served, old, dry_run=dry_run)
             new = begin_deletion(
                 served, old, propagation=propagation, grace_period_seconds=grace_period_seconds, now=core.clock.now()
             )

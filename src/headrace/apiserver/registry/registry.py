@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import (
     _wire,
+    admissionregistration,
     apiextensions,
     apps,
     autoscaling,
@@ -28,6 +29,8 @@ from headrace.api.errors import MethodNotAllowed, NotFound
 from headrace.api.rbac import ClusterRole
 from headrace.apiserver import patch as patches
 from headrace.apiserver.admission.chain import Admission
+from headrace.apiserver.admission.dynamic.gate import PREFIX as ADMISSION_PREFIX
+from headrace.apiserver.admission.dynamic.gate import Gate
 from headrace.apiserver.admission.lookup import StoreLookup
 from headrace.apiserver.authz.rbac import GROUP as RBAC_GROUP
 from headrace.apiserver.authz.rbac import Attributes, Authorizer
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
 
 _GROUPS = (
     *(core, limits, apps, batch, rbac, storage, networking, policy, scheduling, autoscaling, coordination),
-    *(discovery, apiextensions),
+    *(discovery, apiextensions, admissionregistration),
 )
 BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
 _WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers"})
@@ -78,7 +81,8 @@ class Registry:
         lookup = StoreLookup(store, self.kinds)
         admission = Admission(self.schemas, lookup, self.authorizer, clock, service_cidr=settings.service_cidr)
         fields = FieldManagers(self.schemas, self.kinds, clock)
-        self.core = Core(store, self.kinds, self.schemas, clock, self.authorizer, admission, fields)
+        self.gate = Gate(lookup, self.authorizer, self.kinds)
+        self.core = Core(store, self.kinds, self.schemas, clock, self.authorizer, admission, fields, self.gate)
         self._reads, self._writes, self._deletes = Reads(self.core), Writes(self.core), Deletes(self.core)
         self._applies = Applies(self.core, self._writes)
         self._definitions = Definitions(self.core, self._writes, self._deletes)
@@ -87,10 +91,12 @@ class Registry:
     async def start(self) -> None:
         """Serve what the store's custom resource definitions name; the store is open."""
         self._definitions.start()
+        self.gate.changed()
 
     async def stop(self) -> None:
         """Interrupt what runs in the background; it goes on at the next start."""
         await self._definitions.stop()
+        await self.gate.close()
 
     async def get(self, user: User, info: KindInfo, name: str, namespace: str = "", *, subresource: str = "") -> bytes:
         """See the protocol."""
@@ -304,6 +310,7 @@ class Registry:
             self.core.served(info),
             name,
             namespace,
+            user=user,
             uid=uid,
             resource_version=resource_version,
             propagation=propagation,
@@ -345,6 +352,7 @@ class Registry:
                         served,
                         meta["name"],
                         meta.get("namespace", ""),
+                        user=user,
                         uid=meta["uid"],
                         resource_version="",
                         propagation=propagation,
@@ -390,6 +398,8 @@ class Registry:
         key = change.record.key
         if key.startswith(_RBAC_PREFIX):
             self.authorizer.changed()
+        elif key.startswith(ADMISSION_PREFIX):
+            self.gate.changed()
         elif key.startswith(_DEFINITIONS_PREFIX):
             self._definitions.written(_wire.decode_any(change.record.value), deleted=change.deleted)
 

@@ -13,6 +13,8 @@ from headrace.api import _wire
 from headrace.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
 from headrace.apiserver.admission import metadata
 from headrace.apiserver.admission.chain import check_serving
+from headrace.apiserver.admission.dynamic.attempt import CREATE, UPDATE, Attempt
+from headrace.apiserver.admission.dynamic.gate import admit_create, admit_update
 from headrace.apiserver.fieldmanager.tracking import manager_of
 from headrace.apiserver.registry.scale import SCALE, ScalePaths, scale_of, with_replicas
 from headrace.store.base import RevisionMismatch
@@ -63,15 +65,25 @@ class Writes:
             now=core.clock.now(),
             generation=metadata.has_generation(info, custom=served.custom),
         )
-        if not applied:
-            core.fields.created(served, obj, field_manager or manager_of(user))
+
+        def own(new: Json) -> None:
+            if applied:
+                keep_managers(new, obj)
+            else:
+                core.fields.created(served, new, field_manager or manager_of(user))
+
+        own(obj)
         meta = obj["metadata"]
         base = meta.get("generateName") if not meta.get("name") else None
         for attempt in range(GENERATE_ATTEMPTS):
             candidate = _wire.clone(obj) if base else obj
             if base:
                 candidate["metadata"]["name"] = metadata.generate_name(base)
-            candidate = core.admission.create(user, served, candidate)
+            if core.gate.active:
+                request = Attempt(user, CREATE, served, candidate, dry_run=dry_run, warnings=warnings)
+                candidate = await admit_create(core, request, own)
+            else:
+                candidate = core.admission.create(user, served, candidate)
             name = candidate["metadata"]["name"]
             try:
                 if dry_run:
@@ -123,7 +135,15 @@ class Writes:
 
         hub = self._core.hub(served)
         raw = await self.modify(
-            user, hub, name, namespace, change, subresource=subresource, dry_run=dry_run, field_manager=field_manager
+            user,
+            hub,
+            name,
+            namespace,
+            change,
+            subresource=subresource,
+            dry_run=dry_run,
+            field_manager=field_manager,
+            warnings=warnings,
         )
         return raw if hub is served else self._core.present(served, raw)
 
@@ -157,7 +177,15 @@ class Writes:
 
         hub = self._core.hub(served)
         raw = await self.modify(
-            user, hub, name, namespace, patched, subresource=subresource, dry_run=dry_run, field_manager=field_manager
+            user,
+            hub,
+            name,
+            namespace,
+            patched,
+            subresource=subresource,
+            dry_run=dry_run,
+            field_manager=field_manager,
+            warnings=warnings,
         )
         return raw if hub is served else self._core.present(served, raw)
 
@@ -186,7 +214,7 @@ class Writes:
             return new
 
         raw = await self.modify(
-            user, served, name, namespace, scaled, dry_run=dry_run, field_manager=field_manager, part="scale"
+            user, served, name, namespace, scaled, dry_run=dry_run, field_manager=field_manager, scale=paths
         )
         return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
@@ -201,14 +229,15 @@ class Writes:
         subresource: str = "",
         dry_run: bool = False,
         field_manager: str = "",
-        part: str = "",
         applied: bool = False,
+        warnings: Warnings | None = None,
+        scale: ScalePaths | None = None,
     ) -> bytes:
         """Change the current object, admit the result, write it; again when somebody else was faster.
 
         `change` gets the current object, must leave it as it is, and returns a new one. What changes belongs to the
-        manager (who wrote to `part`, where that is not the subresource), unless it was `applied`: then the new object
-        has its managedFields already.
+        manager, unless it was `applied`: then the new object has its managedFields already. `scale` says where replicas
+        are when it is they that are written.
         """
         core, info = self._core, served.info
         manager = field_manager or manager_of(user)
@@ -220,11 +249,23 @@ class Writes:
             new = merge_subresource(served, sent, old, subresource)
             metadata.prepare_update(new, old, info)
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-            if applied:
-                keep_managers(new, sent)
+
+            def own(new: Json, sent: Json = sent, old: Json = old) -> None:
+                if applied:
+                    keep_managers(new, sent)
+                else:
+                    core.fields.updated(served, new, old, manager, "scale" if scale else subresource)
+
+            own(new)
+            if core.gate.active:
+                new = await admit_update(
+                    core,
+                    Attempt(user, UPDATE, served, new, old, subresource, dry_run=dry_run, warnings=warnings),
+                    own,
+                    scale,
+                )
             else:
-                core.fields.updated(served, new, old, manager, part or subresource)
-            new = core.admission.update(user, served, new, old, subresource=subresource)
+                new = core.admission.update(user, served, new, old, subresource=subresource)
             if new == old:
                 return core.present(served, record.value)
             if metadata.has_generation(info, custom=served.custom) and wanted_differs(served, new, old):

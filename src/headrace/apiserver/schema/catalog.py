@@ -29,6 +29,7 @@ META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _PACKAGES = {
     "": "io.k8s.api.core",
     "rbac.authorization.k8s.io": "io.k8s.api.rbac",
+    "admissionregistration.k8s.io": "io.k8s.api.admissionregistration",
     "authentication.k8s.io": "io.k8s.api.authentication",
     "authorization.k8s.io": "io.k8s.api.authorization",
     "storage.k8s.io": "io.k8s.api.storage",

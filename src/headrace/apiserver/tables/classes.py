@@ -133,3 +133,34 @@ AUTOSCALER = Printer(
     ),
     _autoscaler,
 )
+
+
+def _webhooks(obj: JSON, now: dt.datetime) -> list[Any]:
+    return [name(obj), len(obj.get("webhooks") or ()), age(obj, now)]
+
+
+WEBHOOKS = Printer((NAME, Column("Webhooks", "integer"), AGE), _webhooks)
+
+
+def _admission_policy(obj: JSON, now: dt.datetime) -> list[Any]:
+    wanted = spec(obj)
+    kind = wanted.get("paramKind")
+    shown = f"{kind.get('apiVersion')}/{kind.get('kind')}" if kind else "<unset>"
+    return [name(obj), len(wanted.get("validations") or ()), shown, age(obj, now)]
+
+
+ADMISSION_POLICY = Printer((NAME, Column("Validations", "integer"), Column("ParamKind"), AGE), _admission_policy)
+
+
+def _admission_binding(obj: JSON, now: dt.datetime) -> list[Any]:
+    wanted = spec(obj)
+    reference = wanted.get("paramRef")
+    shown = "<unset>"
+    if reference:
+        where = reference.get("namespace") or ""
+        chosen = reference.get("name") or selector_text(reference.get("selector"))
+        shown = f"{where}/{chosen}" if where else str(chosen)
+    return [name(obj), wanted.get("policyName", ""), shown, age(obj, now)]
+
+
+ADMISSION_BINDING = Printer((NAME, Column("PolicyName"), Column("ParamRef"), AGE), _admission_binding)

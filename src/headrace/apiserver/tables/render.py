@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.tables.base import JSON, Printer
 
 RBAC = "rbac.authorization.k8s.io"
+ADMISSION = "admissionregistration.k8s.io"
 
 PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "pods"): pods.POD,
@@ -53,6 +54,10 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("policy", "poddisruptionbudgets"): classes.DISRUPTION_BUDGET,
     ("autoscaling", "horizontalpodautoscalers"): classes.AUTOSCALER,
     ("apiextensions.k8s.io", "customresourcedefinitions"): core.ROLE,
+    (ADMISSION, "mutatingwebhookconfigurations"): classes.WEBHOOKS,
+    (ADMISSION, "validatingwebhookconfigurations"): classes.WEBHOOKS,
+    (ADMISSION, "validatingadmissionpolicies"): classes.ADMISSION_POLICY,
+    (ADMISSION, "validatingadmissionpolicybindings"): classes.ADMISSION_BINDING,
     (RBAC, "roles"): core.ROLE,
     (RBAC, "clusterroles"): core.ROLE,
     (RBAC, "rolebindings"): core.BINDING,

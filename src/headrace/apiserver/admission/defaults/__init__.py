@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.apiserver.admission.defaults import classes, others, pods, workloads
+from headrace.apiserver.admission.defaults import classes, configured, others, pods, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,10 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("storage.k8s.io", "StorageClass"): others.storage_class,
     ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): others.binding,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): configured.mutating,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): configured.validating,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): configured.policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): configured.binding,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): others.definition,
 }
 

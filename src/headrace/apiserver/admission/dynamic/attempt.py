@@ -30,6 +30,8 @@ class Attempt:
     subresource: str = ""
     dry_run: bool = False
     warnings: Warnings | None = None
+    kind: KindInfo | None = None
+    """What the objects are, when they are not of the resource's kind: a Scale."""
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -69,10 +71,10 @@ class Attempt:
         user["groups"] = list(self.user.groups)
         if self.user.extra:
             user["extra"] = {k: list(v) for k, v in self.user.extra.items()}
-        out: Json = {"uid": self.uid, "kind": _kind(seen), "resource": _resource(seen)}
+        out: Json = {"uid": self.uid, "kind": _kind(self.kind or seen), "resource": _resource(seen)}
         if self.subresource:
             out["subResource"] = self.subresource
-        out |= {"requestKind": _kind(self.info), "requestResource": _resource(self.info)}
+        out |= {"requestKind": _kind(self.kind or self.info), "requestResource": _resource(self.info)}
         if self.subresource:
             out["requestSubResource"] = self.subresource
         if self.name:

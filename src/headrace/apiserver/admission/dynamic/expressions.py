@@ -35,8 +35,8 @@ class Fields(dict[str, tuple[str, t.Type]]):
         return cls({name: (name, kind) for name, kind in types.items()})
 
 
-def _object(name: str, **types: t.Type) -> t.Type:
-    return t.Type(name, fields=Fields.of(**types))
+def _object(title: str, /, **types: t.Type) -> t.Type:
+    return t.Type(title, fields=Fields.of(**types))
 
 
 _KIND = _object("kind", group=t.STRING, version=t.STRING, kind=t.STRING)

@@ -14,17 +14,22 @@ from headrace.api.admissionregistration import (
     ValidatingAdmissionPolicyBinding,
     ValidatingWebhookConfiguration,
 )
+from headrace.apiserver.admission import metadata
+from headrace.apiserver.admission.dynamic.attempt import DELETE, Attempt
+from headrace.apiserver.registry.scale import SCALE, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.api.identity import User
     from headrace.api.meta import KindInfo
-    from headrace.apiserver.admission.dynamic.attempt import Attempt
     from headrace.apiserver.admission.dynamic.policies import Policies, Policy
     from headrace.apiserver.admission.dynamic.webhooks import Webhook, Webhooks
     from headrace.apiserver.admission.lookup import Lookup
     from headrace.apiserver.authz.rbac import Authorizer
-    from headrace.apiserver.registry.kinds import KindCatalog
+    from headrace.apiserver.registry.core import Core
+    from headrace.apiserver.registry.kinds import KindCatalog, Served
+    from headrace.apiserver.registry.scale import ScalePaths
     from headrace.machinery.component import Dialer
 
 Json = dict[str, Any]
@@ -61,7 +66,7 @@ class Gate:
         from headrace.apiserver.admission.dynamic.matching import exempt  # noqa: PLC0415 - only when configured
 
         self._read()
-        if self._mutating and not exempt(attempt) and attempt.obj is not None:
+        if self._mutating and not exempt(attempt):
             await self._asking().mutate(attempt, self._mutating, decode)
         return attempt.obj
 
@@ -87,9 +92,7 @@ class Gate:
             from headrace.apiserver.admission.dynamic.caller import Caller  # noqa: PLC0415 - brings aiohttp
             from headrace.apiserver.admission.dynamic.webhooks import Webhooks  # noqa: PLC0415
 
-            self._webhooks = Webhooks(
-                Caller(lambda: self.dialer), self._lookup, self._authorizer, self._versions
-            )
+            self._webhooks = Webhooks(Caller(lambda: self.dialer), self._lookup, self._authorizer, self._versions)
         return self._webhooks
 
     def _judging(self) -> Policies:
@@ -109,7 +112,9 @@ class Gate:
         from headrace.apiserver.admission.dynamic.webhooks import Webhook  # noqa: PLC0415 - brings CEL
 
         self._changed = False
-        self._mutating = [Webhook(w) for c in self._all(MutatingWebhookConfiguration.INFO) for w in c.get("webhooks") or ()]
+        self._mutating = [
+            Webhook(w) for c in self._all(MutatingWebhookConfiguration.INFO) for w in c.get("webhooks") or ()
+        ]
         self._validating = [
             Webhook(w) for c in self._all(ValidatingWebhookConfiguration.INFO) for w in c.get("webhooks") or ()
         ]
@@ -123,3 +128,68 @@ class Gate:
 
     def _all(self, info: KindInfo) -> list[Json]:
         return sorted(self._lookup.all(info), key=lambda o: str(o["metadata"]["name"]))
+
+
+async def admit_create(core: Core, attempt: Attempt, own: Callable[[Json], None]) -> Json:
+    """Admission of a new object where something is configured: webhooks, the server's own, then who may refuse.
+
+    `own` says who owns the fields of an object that a webhook has changed.
+    """
+    admission, served, obj = core.admission, attempt.served, attempt.obj or {}
+
+    def decode(patched: Json) -> Json:
+        whole = admission.decode(served, metadata.normalise(patched, served.info), "Ignore", None)
+        for key in metadata.SERVER_OWNED:
+            if key in obj["metadata"]:
+                whole["metadata"][key] = obj["metadata"][key]
+        own(whole)
+        return whole
+
+    changed = await core.gate.mutate(attempt, decode)
+    candidate = admission.create(attempt.user, served, changed or obj)
+    attempt.obj = candidate
+    try:
+        await core.gate.validate(attempt)
+    except BaseException:
+        admission.written(served.info, candidate)
+        raise
+    return candidate
+
+
+async def admit_update(
+    core: Core, attempt: Attempt, own: Callable[[Json], None], scale: ScalePaths | None = None
+) -> Json:
+    """The same for a change."""
+    from headrace.apiserver.registry.writes import merge_subresource  # noqa: PLC0415 - writes come here
+
+    admission, served, part = core.admission, attempt.served, attempt.subresource
+    old, new = attempt.old or {}, attempt.obj or {}
+
+    def decode(patched: Json) -> Json:
+        whole = admission.decode(served, metadata.normalise(patched, served.info), "Ignore", None)
+        kept = merge_subresource(served, whole, old, part)
+        metadata.prepare_update(kept, old, served.info)
+        kept["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        own(kept)
+        return kept
+
+    if scale is None:
+        new = await core.gate.mutate(attempt, decode) or new
+    new = admission.update(attempt.user, served, new, old, subresource=part)
+    attempt.obj = new
+    if scale is not None:
+        attempt.subresource, attempt.kind = "scale", SCALE
+        attempt.obj, attempt.old = scale_of(new, scale), scale_of(old, scale)
+    try:
+        await core.gate.validate(attempt)
+    except BaseException:
+        admission.written(served.info, new)
+        raise
+    return new
+
+
+async def admit_delete(core: Core, user: User, served: Served, old: Json, *, dry_run: bool) -> None:
+    """Whoever is asked about deletions may refuse this one."""
+    attempt = Attempt(user, DELETE, served, None, old, dry_run=dry_run)
+    await core.gate.mutate(attempt, lambda patched: patched)
+    await core.gate.validate(attempt)

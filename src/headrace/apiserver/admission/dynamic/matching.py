@@ -106,7 +106,7 @@ def labels_match(selector: Json, labels: Json) -> bool:
 
 
 def _holds(requirement: Json, labels: Json) -> bool:
-    key, values = requirement.get("key"), requirement.get("values") or ()
+    key, values = str(requirement.get("key")), requirement.get("values") or ()
     match requirement.get("operator"):
         case "In":
             return labels.get(key) in values

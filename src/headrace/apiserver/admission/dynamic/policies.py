@@ -140,12 +140,16 @@ class Policies:
         group, _, version = str(kind.get("apiVersion") or "").rpartition("/")
         info = self._kinds.by_kind(group, version, str(kind.get("kind")))
         if info is None:
-            raise PolicyFailed(f"failed to find resource referenced by paramKind: '{kind.get('apiVersion')}, Kind={kind.get('kind')}'")
+            raise PolicyFailed(
+                f"failed to find resource referenced by paramKind: '{kind.get('apiVersion')}, Kind={kind.get('kind')}'"
+            )
         namespace = ""
         if info.namespaced:
             namespace = str(reference.get("namespace") or attempt.namespace)
             if not namespace:
-                raise PolicyFailed("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")
+                raise PolicyFailed(
+                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
+                )
         elif reference.get("namespace"):
             raise PolicyFailed("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
         if reference.get("name"):
@@ -165,7 +169,7 @@ def _finder(variable: Json, seen: Json, budget: Budget) -> Callable[[], Any]:
         try:
             return budget.run(compiled(variable["expression"], *_MORE), seen)
         except CompileError as error:
-            raise EvalError(f"composited variable \"{variable['name']}\" fails to compile: {error}") from error
+            raise EvalError(f'composited variable "{variable["name"]}" fails to compile: {error}') from error
         except EvalError as error:
             raise EvalError(f'composited variable "{variable["name"]}" fails to evaluate: {error}') from error
 

@@ -142,11 +142,7 @@ class Webhooks:
         if not patch or attempt.obj is None:
             return False
         try:
-            if response.get("patchType") != "JSONPatch":
-                raise CallFailed(f"patchType must be JSONPatch, got {response.get('patchType')!r}")
-            steps = _wire.decode_any(base64.b64decode(patch, validate=True))
-            if not isinstance(steps, list):
-                raise CallFailed("the patch is no list of operations")
+            steps = _steps(patch, response.get("patchType"))
             new = apply_json(_seen(attempt.obj, call.info), steps)
             new = decode({**new, "apiVersion": attempt.info.api_version, "kind": attempt.info.kind})
         except (CallFailed, StatusError, binascii.Error, ValueError, TypeError, KeyError) as error:
@@ -162,7 +158,7 @@ class Webhooks:
         webhook = call.webhook
         request = attempt.request(call.info)
         for key, obj in (("object", attempt.obj), ("oldObject", attempt.old)):
-            request[key] = _seen(obj, call.info) if obj is not None else None
+            request[key] = _seen(obj, attempt.kind or call.info) if obj is not None else None
         body = {"kind": "AdmissionReview", "apiVersion": _API, "request": request}
         seconds = webhook.text.get("timeoutSeconds") or _DEFAULT_SECONDS
         try:
@@ -180,6 +176,15 @@ class Webhooks:
         return response
 
 
+def _steps(patch: str, kind: Any) -> list[Any]:
+    if kind != "JSONPatch":
+        raise CallFailed(f"patchType must be JSONPatch, got {kind!r}")
+    steps = _wire.decode_any(base64.b64decode(patch, validate=True))
+    if not isinstance(steps, list):
+        raise CallFailed("the patch is no list of operations")
+    return steps
+
+
 def _seen(obj: Json, info: KindInfo) -> Json:
     return {**obj, "apiVersion": info.api_version, "kind": info.kind}
 
@@ -192,7 +197,9 @@ def _response(answer: Json, uid: str) -> Json:
     if not isinstance(response, dict):
         raise CallFailed("received invalid webhook response: webhook response was absent")
     if response.get("uid") != uid:
-        raise CallFailed(f'received invalid webhook response: expected response.uid="{uid}", got "{response.get("uid")}"')
+        raise CallFailed(
+            f'received invalid webhook response: expected response.uid="{uid}", got "{response.get("uid")}"'
+        )
     return response
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.apiserver.admission.rules import classes, jobs, limits, others, pods, workloads
+from headrace.apiserver.admission.rules import classes, configured, jobs, limits, others, pods, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,10 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("autoscaling", "HorizontalPodAutoscaler"): classes.autoscaler,
     ("discovery.k8s.io", "EndpointSlice"): classes.endpoint_slice,
     ("storage.k8s.io", "StorageClass"): others.storage_class,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): configured.mutating,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): configured.validating,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): configured.policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): configured.binding,
     ("rbac.authorization.k8s.io", "Role"): others.role,
     ("rbac.authorization.k8s.io", "ClusterRole"): others.cluster_role,
     ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,
