@@ -152,9 +152,6 @@ BY_PARAMS = {
     "expression": "object.data.size() <= int(params.data.most)",
     "messageExpression": "'most ' + params.data.most",
 }
-    "expression": "object.data.size() <= int(params.data.most)",
-    "messageExpression": "'most ' + params.data.most",
-}
 
 
 async def test_parameters_by_name(registry):
