@@ -34,8 +34,8 @@ FAIR_SHARE = 64
 class Informer(Generic[T]):
     """The cache of one kind, or of its objects that a label selector chooses."""
 
-    def __init__(self, client: Client, clock: Clock, kind: type[T], *, labels: str = "") -> None:
-        self._client, self._clock, self.kind, self._labels = client, clock, kind, labels
+    def __init__(self, client: Client, clock: Clock, kind: type[T], *, labels: str = "", fields: str = "") -> None:
+        self._client, self._clock, self.kind, self._labels, self._fields = client, clock, kind, labels, fields
         self._objects: dict[str, T] = {}
         self._by_owner: dict[str, dict[str, T]] = {}
         self._handlers: list[Callable[[T | None, T | None], None]] = []
@@ -90,7 +90,7 @@ class Informer(Generic[T]):
                 await self._clock.sleep(min(RELIST_DELAY * 2.0**doublings, MAX_RELIST_DELAY))
 
     async def _list_and_watch(self) -> None:
-        listed = await self._client.list(self.kind, labels=self._labels)
+        listed = await self._client.list(self.kind, labels=self._labels, fields=self._fields)
         present = {o.key for o in listed.items}
         for key in [k for k in self._objects if k not in present]:
             self._store(key, None)
@@ -101,7 +101,10 @@ class Informer(Generic[T]):
             if number % FAIR_SHARE == 0:
                 await asyncio.sleep(0)
         self.synced.set()
-        async for event in self._client.watch(self.kind, resource_version=listed.resource_version, labels=self._labels):
+        changes = self._client.watch(
+            self.kind, resource_version=listed.resource_version, labels=self._labels, fields=self._fields
+        )
+        async for event in changes:
             self._events += 1
             if event.type is not EventType.BOOKMARK:
                 self._store(event.object.key, None if event.type is EventType.DELETED else event.object)

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from headrace.components.pipelines.controller import claims
+from headrace.components.pipelines.controller.gate import Gate
 from headrace.components.pipelines.controller.pods import FINISHED, StepPods
 from headrace.components.pipelines.controller.worker import RunWorker
 from headrace.components.pipelines.render.step import RUN_LABEL
@@ -46,6 +47,7 @@ class Engine:
         self._afterwards = afterwards
         self._client, self._clock, self._repository = client, clock, repository
         self._pods = pods or StepPods(client, clock)
+        self._gate = Gate(client, clock)
         self._workers: dict[str, RunWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -56,7 +58,13 @@ class Engine:
         """See what there is, then continue every unfinished run."""
         self._unsubscribe = self._repository.subscribe(self._on_change)
         await self._pods.start()
+        await self._gate.start()
         unfinished = await self._repository.unfinished_runs()
+        known = set(unfinished)
+        for pod in self._pods.all():
+            run_id = pod.metadata.labels.get(RUN_LABEL, "")
+            if run_id in known and pod.status.phase not in FINISHED:
+                self._gate.hold_pod(run_id, pod)
         for run_id in unfinished:
             self._ensure(run_id)
         for pod in self._pods.all():
@@ -70,6 +78,7 @@ class Engine:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+        self._gate.close()
         tasks = [*self._tasks.values(), *self._background]
         for task in tasks:
             task.cancel()
@@ -78,6 +87,7 @@ class Engine:
             worker.close()
         self._workers.clear()
         self._tasks.clear()
+        await self._gate.stop()
         await self._pods.stop()
 
     @property
@@ -91,6 +101,7 @@ class Engine:
         if change.kind is ChangeKind.DELETED:
             self._forget(change.run_id)
         elif change.kind is ChangeKind.REPORTED and change.task is not None:
+            self._gate.steps.leave(change.task.pod_name)
             self._ensure(change.run_id).reported(change.task)
         else:
             self._ensure(change.run_id).run_changed()
@@ -99,6 +110,8 @@ class Engine:
         pod = new or old
         if pod is None:
             return
+        if new is None or new.status.phase in FINISHED:
+            self._gate.steps.leave(pod.metadata.name)
         worker = self._workers.get(pod.metadata.labels.get(RUN_LABEL, ""))
         if worker is not None:
             worker.pod_changed(pod, gone=new is None)
@@ -120,9 +133,8 @@ class Engine:
     def _ensure(self, run_id: str) -> RunWorker:
         worker = self._workers.get(run_id)
         if worker is None:
-            worker = RunWorker(
-                run_id, self._repository, self._pods, self._client, self._clock, afterwards=self._afterwards
-            )
+            given = (self._repository, self._pods, self._client, self._clock)
+            worker = RunWorker(run_id, *given, gate=self._gate, afterwards=self._afterwards)
             self._workers[run_id] = worker
             self._tasks[run_id] = asyncio.create_task(self._work(worker), name=f"run {run_id}")
         return worker
@@ -134,11 +146,13 @@ class Engine:
             if self._workers.get(worker.run_id) is worker:
                 del self._workers[worker.run_id]
                 self._tasks.pop(worker.run_id, None)
+                self._gate.leave_run(worker.run_id)
         if worker.wanted:
             self._ensure(worker.run_id)
 
     def _forget(self, run_id: str) -> None:
         """The run's record is gone: its pods go too."""
+        self._gate.leave_run(run_id)
         worker = self._workers.pop(run_id, None)
         task = self._tasks.pop(run_id, None)
         if worker is not None and task is not None:

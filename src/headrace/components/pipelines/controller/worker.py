@@ -20,18 +20,20 @@ from headrace.components.pipelines.policy.configuration import configuration
 from headrace.components.pipelines.policy.plan import (
     FAILED_PRECONDITION,
     INTERNAL,
+    ROOT,
     UNAVAILABLE,
     CacheHit,
     Finish,
     Plan,
     RunView,
     find_task,
+    task_id,
 )
 from headrace.components.pipelines.policy.podstatus import Phase, observe
 from headrace.components.pipelines.policy.values import ResolveError
 from headrace.components.pipelines.policy.view import build_view
-from headrace.components.pipelines.render.step import ATTEMPT_LABEL, TASK_LABEL, step_pod
-from headrace.components.pipelines.store.models import Report, RuntimeState, TaskUpdate
+from headrace.components.pipelines.render.step import ATTEMPT_LABEL, TASK_LABEL, requested, step_pod
+from headrace.components.pipelines.store.models import Report, RuntimeState, TaskRow, TaskType, TaskUpdate
 from headrace.components.pipelines.types.ir import SpecError
 
 if TYPE_CHECKING:
@@ -41,16 +43,18 @@ if TYPE_CHECKING:
     from headrace.api.core import Pod
     from headrace.client.base import Client
     from headrace.components.pipelines.controller.afterwards import Afterwards
+    from headrace.components.pipelines.controller.gate import Gate
     from headrace.components.pipelines.controller.pods import StepPods
-    from headrace.components.pipelines.store.models import Run, TaskRow
+    from headrace.components.pipelines.store.models import Run
     from headrace.components.pipelines.store.repository import RunRepository
-    from headrace.components.pipelines.types.ir import PipelineSpec
+    from headrace.components.pipelines.types.ir import ComponentSpec, ContainerSpec, PipelineSpec
     from headrace.machinery.clock import Clock
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 2
 AGAIN_SECONDS, AGAIN_LONGEST = 0.5, 30.0
+SAY_AFTER_SECONDS = 1.0
 _TRANSIENT = (TooManyRequests, InternalError, ServiceUnavailable, Timeout)
 
 
@@ -65,9 +69,10 @@ class RunWorker:
         client: Client,
         clock: Clock,
         *,
+        gate: Gate,
         afterwards: Afterwards | None = None,
     ) -> None:
-        self.run_id, self._afterwards = run_id, afterwards
+        self.run_id, self._gate, self._afterwards = run_id, gate, afterwards
         self._repository, self._pods, self._client, self._clock = repository, pods, client, clock
         self._view: RunView | None = None
         self._by_id: dict[str, str] = {}
@@ -82,6 +87,8 @@ class RunWorker:
         self._background: set[asyncio.Task[Any]] = set()
         self._finished = False
         self._has_workspace = False
+        self._may_go_on = False
+        self._says_soon = False
 
     # What happens to the run
 
@@ -177,6 +184,8 @@ class RunWorker:
         self._wake.clear()
         if self._view is None or self._finished:
             return
+        if not self._may_go_on and not await self._enter(self._view):
+            return
         await self._take_in_reports(self._view)
         await self._take_in_pods(self._view)
         touched, self._touched = self._touched, frozenset()
@@ -190,6 +199,23 @@ class RunWorker:
             found = await asyncio.gather(*(self._look_up(self._view, key) for key in plan.lookups.values()))
             hits |= dict(zip(plan.lookups, found, strict=True))
         await self._carry_out(self._view, plan)
+
+    async def _enter(self, view: RunView) -> bool:
+        """Whether the run may go on, or waits because others do."""
+        if view.run.state is not RuntimeState.PENDING:
+            self._gate.hold_run(self.run_id, view.run.namespace)
+        elif not self._gate.enter_run(self.run_id, view.run.namespace, self._let_in):
+            if ROOT not in view.tasks:
+                said = self._gate.run_reason(view.run.namespace)
+                root = TaskRow(task_id(self.run_id, ROOT), self.run_id, ROOT, ROOT, TaskType.ROOT, error_message=said)
+                [view.tasks[ROOT]] = await self._repository.create_tasks(self.run_id, [root])
+            return self._may_go_on
+        self._may_go_on = True
+        return True
+
+    def _let_in(self) -> None:
+        self._may_go_on, self._touched = True, None
+        self._wake.set()
 
     async def _take_in_reports(self, view: RunView) -> None:
         missing: set[str] = set()
@@ -268,22 +294,50 @@ class RunWorker:
     # Pods
 
     async def _start(self, view: RunView, row: TaskRow) -> None:
-        """Create the pod of a row's attempt, or do what its image stands for; a failure becomes the step's."""
+        """Create the pod of a row's attempt when it may begin, or do what its image stands for."""
         component, _ = find_task(view.spec, row.path)
         container = view.spec.executor_of(component).container
         if container is None:
             self._spawn(self._record_failure(row, f"Task {row.name!r} has no container.", FAILED_PRECONDITION))
             return
+        if container.image in claims.OPERATIONS:
+            report = await claims.OPERATIONS[container.image](self._client, view.run.namespace, row)
+            self._spawn(self._repository.record_outputs(row.id, report))
+            return
         try:
-            if container.image in claims.OPERATIONS:
-                report = await claims.OPERATIONS[container.image](self._client, view.run.namespace, row)
-                self._spawn(self._repository.record_outputs(row.id, report))
-            else:
-                rendered = step_pod(view, row, component, container)
-                if view.constants.workspace and not self._has_workspace:
-                    await claims.ensure_workspace(self._client, view)
-                    self._has_workspace = True
-                await self._pods.create(rendered)
+            requests = requested(row, component, container)
+        except ResolveError as error:
+            self._spawn(self._record_failure(row, str(error), FAILED_PRECONDITION))
+            return
+        ask = self._gate.ask(
+            row.pod_name, self.run_id, view.run.namespace, requests, lambda: self._spawn(self._begin(view, row))
+        )
+        if self._gate.steps.enter(ask):
+            await self._create_pod(view, row, component, container)
+        elif not self._says_soon:
+            self._says_soon = True
+            self._spawn(self._say_waiting(view))
+
+    async def _begin(self, view: RunView, row: TaskRow) -> None:
+        """The turn of a step that waited has come."""
+        current = view.tasks.get(row.path)
+        component, _ = find_task(view.spec, row.path)
+        container = view.spec.executor_of(component).container
+        if current is None or current.state.final or current.pod_name != row.pod_name or container is None:
+            self._gate.steps.leave(row.pod_name)
+            return
+        await self._create_pod(view, current, component, container)
+
+    async def _create_pod(
+        self, view: RunView, row: TaskRow, component: ComponentSpec, container: ContainerSpec
+    ) -> None:
+        """A failure becomes the step's."""
+        try:
+            rendered = step_pod(view, row, component, container)
+            if view.constants.workspace and not self._has_workspace:
+                await claims.ensure_workspace(self._client, view)
+                self._has_workspace = True
+            await self._pods.create(rendered)
         except ResolveError as error:
             self._spawn(self._record_failure(row, str(error), FAILED_PRECONDITION))
         except _TRANSIENT as error:
@@ -292,6 +346,16 @@ class RunWorker:
         except StatusError as error:
             message = f"The step's pod could not be created: {error}"
             self._spawn(self._record_failure(row, message, FAILED_PRECONDITION))
+
+    async def _say_waiting(self, view: RunView) -> None:
+        """Tell of the steps that still wait after a moment; most do not."""
+        await self._clock.sleep(SAY_AFTER_SECONDS)
+        self._says_soon = False
+        for ask in self._gate.steps.waiting(self.run_id):
+            row = next((r for r in view.tasks.values() if r.pod_name == ask.key), None)
+            if row is not None and row.state is RuntimeState.PENDING:
+                row.error_message = self._gate.steps.reason(ask)
+                self._note(row, {"error_message": row.error_message})
 
     async def _start_later(self, view: RunView, row: TaskRow) -> None:
         await self._clock.sleep(AGAIN_SECONDS)

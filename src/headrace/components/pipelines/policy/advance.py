@@ -197,7 +197,7 @@ class _Planner:
         except ResolveError as error:
             self._fail(row, FAILED_PRECONDITION, str(error))
         else:
-            row.state = RuntimeState.RUNNING
+            row.state, row.error_message = RuntimeState.RUNNING, ""
 
     def _dag(self, row: TaskRow, component: ComponentSpec, inherited: RetryPolicy | None) -> None:
         if component.dag is None:

@@ -10,7 +10,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace.api import _wire
+from headrace.api import _wire, quantity
 from headrace.api.core import (
     ConfigMap,
     ConfigMapVolumeSource,
@@ -160,6 +160,20 @@ def _share(pod: Pod, volume: Volume, mount: VolumeMount) -> None:
         raise ResolveError(conflict)
     pod.spec.volumes.append(volume)
     main.volume_mounts.append(mount)
+
+
+def requested(row: TaskRow, component: ComponentSpec, container: ContainerSpec) -> tuple[float, float]:
+    """The CPUs and the bytes of memory that a step's pod will request. Raises ResolveError."""
+    asked = ResourceRequirements()
+    if container.resources is not None and Passthrough(component).on_pod(task_config.RESOURCES):
+        _put_resources(asked, container.resources, _defaults(component) | row.inputs.parameters)
+    amounts = _at_least(asked)
+    given = {**amounts.limits, **amounts.requests}
+    try:
+        cpu, memory = (float(quantity.parse(given.get(name, "0"))) for name in ("cpu", "memory"))
+    except ValueError as error:
+        raise ResolveError(f"The task's resources cannot be read: {error}.") from error
+    return cpu, memory
 
 
 def output_root(view: RunView, row: TaskRow) -> str:
