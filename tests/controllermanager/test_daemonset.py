@@ -14,6 +14,9 @@ from headrace.controllermanager.types import PodManifest
 from .conftest import NS, TEMPLATE
 
 
+GPU = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+
+
 def daemon_set(**spec):
     template = copy.deepcopy(TEMPLATE)
     template["spec"].update(spec.pop("pod", {}))
@@ -122,6 +125,44 @@ async def test_a_failed_pod_is_replaced_after_a_while(world, node):
     world.clock.step(11)
     (second,) = await pods(world)
     assert second.metadata.uid != first.metadata.uid
+
+
+async def taint(world, *taints):
+    await world.client.patch(Node, "here", {"spec": {"taints": list(taints)}})
+    await world.quiet()
+
+
+async def test_taints_keep_pods_away_and_send_them_away(world, node):
+    await taint(world, GPU)
+    await world.client.create(daemon_set())
+    assert await pods(world) == []
+    assert (await get(world)).status.desired_number_scheduled == 0
+    await taint(world)
+    (pod,) = await pods(world)
+    await taint(world, GPU)
+    assert [p.metadata.uid for p in await pods(world)] == [pod.metadata.uid]
+    assert (await get(world)).status.number_misscheduled == 1
+    await taint(world, {**GPU, "effect": "NoExecute"})
+    assert await pods(world) == []
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "taint", "fits", "stays"),
+    [
+        ([], GPU, False, True),
+        ([], {**GPU, "effect": "PreferNoSchedule"}, True, True),
+        ([], {**GPU, "effect": "NoExecute"}, False, False),
+        ([{"key": "gpu", "operator": "Exists"}], {**GPU, "effect": "NoExecute"}, True, True),
+        ([{"key": "gpu", "value": "other"}], GPU, False, True),
+        ([], {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}, True, True),
+        ([], {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}, True, True),
+    ],
+)
+def test_tolerations(tolerations, taint, fits, stays):
+    node = Node(metadata=ObjectMeta(name="here"))
+    node.spec.taints = [taint]
+    made = daemon_set(pod={"tolerations": tolerations})
+    assert (policy.fits(made, node), policy.stays(made, node)) == (fits, stays)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from headrace.controllermanager.namespace import NamespaceController, NamespaceD
 from headrace.controllermanager.quota import QuotaController
 from headrace.controllermanager.replicaset import ReplicaSetController
 from headrace.controllermanager.statefulset import StatefulSetController
+from headrace.controllermanager.taint_eviction import TaintEvictionController
 from headrace.controllermanager.volumes import ClaimController, VolumeController
 from headrace.machinery.events import EventRecorder
 
@@ -60,6 +61,7 @@ def controllers(
         EndpointSliceController(client),
         QuotaController(client, kinds),
         AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds, usages),
+        TaintEvictionController(client, clock, events("taint-eviction-controller")),
         DisruptionController(client, clock, events("controllermanager"), kinds),
         ClaimController(settings, client, binder),
         VolumeController(settings, client, binder),

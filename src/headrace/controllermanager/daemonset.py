@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.api import core
 from headrace.api.apps import ControllerRevision, DaemonSet
@@ -30,7 +30,7 @@ class DaemonSetController(Controller[DaemonSet]):
     def __init__(self, client: Client, clock: Clock, events: EventRecorder) -> None:
         self._client, self._clock, self._events = client, clock, events
         self._history = History(client)
-        self._labels: dict[str, dict[str, str]] = {}
+        self._seen: dict[str, tuple[dict[str, str], list[dict[str, Any]]]] = {}
         self.watches = (Watch(core.Pod, self._adopters), Watch(core.Node, self._of_node))
 
     def _adopters(self, pod: core.Pod) -> Iterable[str]:
@@ -41,15 +41,15 @@ class DaemonSetController(Controller[DaemonSet]):
                     yield found.key
 
     def _of_node(self, node: core.Node) -> Iterable[str]:
-        """All, when a node came, went or has other labels; heartbeats concern nobody."""
-        name, labels = node.metadata.name, node.metadata.labels
+        """All, when a node came, went or has other labels or taints; heartbeats concern nobody."""
+        name, now = node.metadata.name, (node.metadata.labels, node.spec.taints)
         there = self.cache(core.Node).get(name) is not None
-        if there and self._labels.get(name) == labels:
+        if there and self._seen.get(name) == now:
             return []
         if there:
-            self._labels[name] = labels
+            self._seen[name] = now
         else:
-            self._labels.pop(name, None)
+            self._seen.pop(name, None)
         return [found.key for found in self.cache(DaemonSet).all()]
 
     async def reconcile(self, obj: DaemonSet) -> Result:

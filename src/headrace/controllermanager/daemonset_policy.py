@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import _wire
 from headrace.api.meta import LabelSelector
 from headrace.controllermanager import job_policy, pods
+from headrace.controllermanager import taints_policy as taints
 from headrace.controllermanager.revisions import POD_LABEL
 
 if TYPE_CHECKING:
@@ -33,6 +34,30 @@ _TOLERATED = (
 
 
 def fits(daemon_set: DaemonSet, node: Node) -> bool:
+    """Whether a pod is to run on the node: its selector and affinity accept it, and it tolerates its taints."""
+    return _accepts(daemon_set, node) and not _untolerated(daemon_set, node, "NoSchedule", "NoExecute")
+
+
+def stays(daemon_set: DaemonSet, node: Node) -> bool:
+    """Whether a pod that is on the node may stay."""
+    return _accepts(daemon_set, node) and not _untolerated(daemon_set, node, "NoExecute")
+
+
+def _untolerated(daemon_set: DaemonSet, node: Node, *effects: str) -> bool:
+    held = (daemon_set.spec.template.get("spec") or {}).get("tolerations") or ()
+    return bool(taints.untolerated(tolerations(held), node.spec.taints, effects))
+
+
+def tolerations(given: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the template, and those that every daemon's pod has."""
+    out = list(given)
+    known = {(t.get("key"), t.get("effect")) for t in out}
+    return out + [
+        {"key": key, "operator": "Exists", "effect": effect} for key, effect in _TOLERATED if (key, effect) not in known
+    ]
+
+
+def _accepts(daemon_set: DaemonSet, node: Node) -> bool:
     """Whether the template's node selector and required node affinity accept the node."""
     spec = daemon_set.spec.template.get("spec") or {}
     labels = node.metadata.labels
@@ -88,12 +113,7 @@ def manifest(daemon_set: DaemonSet, node: str, digest: str) -> PodManifest:
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]},
     }
     spec["affinity"] = affinity
-    tolerations = list(spec.get("tolerations") or ())
-    known = {(t.get("key"), t.get("effect")) for t in tolerations}
-    tolerations += [
-        {"key": key, "operator": "Exists", "effect": effect} for key, effect in _TOLERATED if (key, effect) not in known
-    ]
-    spec["tolerations"] = tolerations
+    spec["tolerations"] = tolerations(spec.get("tolerations") or ())
     return made
 
 
@@ -129,9 +149,11 @@ def plan(daemon_set: DaemonSet, nodes: Iterable[Node], found: Iterable[Pod], dig
     """What to do now: one pod a node, two for a while where an update adds before it takes away."""
     out = Plan()
     placed = by_node(found)
-    wanted = [node.metadata.name for node in nodes if fits(daemon_set, node)]
+    known = list(nodes)
+    wanted = [node.metadata.name for node in known if fits(daemon_set, node)]
+    kept = {node.metadata.name for node in known if stays(daemon_set, node)}
     for name, there in placed.items():
-        if name not in wanted:
+        if name not in kept:
             out.delete += [p for p in there if p.metadata.deletion_timestamp is None]
     surge, unavailable = bounds(daemon_set, len(wanted))
     serving = {n: any(available(daemon_set, p, now) for p in placed.get(n, ())) for n in wanted}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ COUNTED = frozenset(
 )
 """Kinds that a quota may count by their bare name."""
 COMPUTE = frozenset({"cpu", "memory", "ephemeral-storage"})
-SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass")
+SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity")
 _CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 
 
@@ -184,6 +184,8 @@ def _in_scope(term: Json, pod: Json) -> bool:
             return effort
         case "NotBestEffort":
             return not effort
+        case "CrossNamespacePodAffinity":
+            return any(_crosses(term) for term in _affinity_terms(spec.get("affinity") or {}))
         case "PriorityClass":
             name, values = spec.get("priorityClassName") or "", term.get("values") or []
             match term.get("operator"):
@@ -196,6 +198,19 @@ def _in_scope(term: Json, pod: Json) -> bool:
                 case _:
                     return bool(name)
     return False
+
+
+def _affinity_terms(affinity: Json) -> Iterator[Json]:
+    for kind in ("podAffinity", "podAntiAffinity"):
+        rules = affinity.get(kind) or {}
+        yield from rules.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+        for weighted in rules.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
+            yield weighted.get("podAffinityTerm") or {}
+
+
+def _crosses(term: Json) -> bool:
+    """Whether a term looks at pods of other namespaces."""
+    return bool(term.get("namespaces")) or term.get("namespaceSelector") is not None
 
 
 def used(quota: Json, kind: str, objects: Iterable[Json]) -> Amounts:

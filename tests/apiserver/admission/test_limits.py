@@ -144,6 +144,12 @@ async def test_services_and_any_kind(create, quota, cluster):
         await create(ConfigMap, None, "d")
 
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+TERM = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}
+ANYWHERE = {**TERM, "namespaceSelector": {}}
+
+
 @pytest.mark.parametrize(
     ("scope", "spec", "counts"),
     [
@@ -154,6 +160,14 @@ async def test_services_and_any_kind(create, quota, cluster):
         ("Terminating", pod(), False),
         ("NotTerminating", pod(), True),
         ("PriorityClass", pod(), False),
+        ("CrossNamespacePodAffinity", pod(), False),
+        ("CrossNamespacePodAffinity", pod(affinity={"podAffinity": {REQUIRED: [TERM]}}), False),
+        ("CrossNamespacePodAffinity", pod(affinity={"podAffinity": {REQUIRED: [{**TERM, "namespaces": ["a"]}]}}), True),
+        (
+            "CrossNamespacePodAffinity",
+            pod(affinity={"podAntiAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": ANYWHERE}]}}),
+            True,
+        ),
     ],
 )
 async def test_scopes(create, quota, scope, spec, counts):

@@ -6,6 +6,8 @@ import json
 import pytest
 import yaml
 
+from headrace.api.meta import ObjectMeta
+from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject
 from headrace.apiserver.http.messages import MAX_BODY
 
 CMS = "/api/v1/namespaces/default/configmaps"
@@ -230,6 +232,50 @@ async def test_watch(api):
         events = await _events(response, 3)
     assert [e["type"] for e in events] == ["ADDED", "MODIFIED", "DELETED"]
     assert {e["object"]["metadata"]["name"] for e in events} == {"a"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{CMS}/one?watch=true",
+        CMS.replace("/api/v1/", "/api/v1/watch/") + "/one",
+        f"{CMS}?watch=1&fieldSelector=metadata.name%3Done",
+    ],
+)
+async def test_watch_of_one_object(api, path):
+    for name in ("other", "one"):
+        assert (await api("POST", CMS, {"metadata": {"name": name}})).status == 201
+    async with api.open("GET", path) as response:
+        event = json.loads(await response.content.readline())
+        assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "one")
+        await api("DELETE", f"{CMS}/other")
+        await api("DELETE", f"{CMS}/one")
+        event = json.loads(await response.content.readline())
+        assert (event["type"], event["object"]["metadata"]["name"]) == ("DELETED", "one")
+
+
+async def test_paths_for_watching_are_for_watching(api):
+    old = CMS.replace("/api/v1/", "/api/v1/watch/")
+    assert (await api("POST", old, {"metadata": {"name": "one"}})).status == 405
+    assert (await api.get("/api/v1/watch")).status == 404
+    assert (await api.get("/api/v1/namespaces/default/pods/p/log?watch=1")).status == 404
+
+
+async def test_who_may_see_one_object_may_list_and_watch_it_alone(api, http):
+    rule = PolicyRule(verbs=["list", "watch"], api_groups=[""], resources=["configmaps"], resource_names=["one"])
+    client = http.cluster.client
+    await client.create(ClusterRole(metadata=ObjectMeta(name="one"), rules=[rule]))
+    subject = Subject(kind="User", name="somebody", api_group="rbac.authorization.k8s.io")
+    ref = RoleRef(api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="one")
+    await client.create(ClusterRoleBinding(metadata=ObjectMeta(name="one"), role_ref=ref, subjects=[subject]))
+    await api("POST", CMS, {"metadata": {"name": "one"}})
+    mine = f"{CMS}?fieldSelector=metadata.name%3Done"
+    found = await api.get(mine, Impersonate_User="somebody")
+    assert [i["metadata"]["name"] for i in found.json["items"]] == ["one"]
+    async with api.open("GET", f"{mine}&watch=1", Impersonate_User="somebody") as response:
+        assert response.status == 200
+    for query in ("", "?fieldSelector=metadata.name%3Dother", "?fieldSelector=metadata.name!%3Done", "?watch=1"):
+        assert (await api.get(f"{CMS}{query}", Impersonate_User="somebody")).status == 403
 
 
 async def test_watch_as_table_has_headers_once(api):

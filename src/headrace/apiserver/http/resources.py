@@ -59,10 +59,14 @@ class Resources:
     async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
         """Answer a request for a kind's objects, or their status, scale or finalizers."""
         method = request.method
+        if method in {"GET", "HEAD"} and (target.watch or (request.query and request.flag("watch"))):
+            if target.subresource:
+                raise not_allowed()
+            return self._watch(request, user, info, target)
+        if target.watch:
+            raise not_allowed()
         if not target.name:
             match method:
-                case "GET" | "HEAD" if request.query and request.flag("watch"):
-                    return self._watch(request, user, info, target)
                 case "GET" | "HEAD":
                     return await self._list(request, user, info, target)
                 case "POST":
@@ -122,7 +126,7 @@ class Resources:
                 target.namespace,
                 resource_version=query.get("resourceVersion", ""),
                 labels=query.get("labelSelector", ""),
-                fields=query.get("fieldSelector", ""),
+                fields=_of_one(target.name, query.get("fieldSelector", "")),
                 bookmarks=request.flag("allowWatchBookmarks"),
                 send_initial_events=initial,
             )
@@ -248,6 +252,11 @@ class Resources:
             dry_run=is_dry(options.get("dryRun") or []),
         )
         return Response(listed(info, deleted, {}))
+
+
+def _of_one(name: str, fields: str) -> str:
+    """A field selector that takes this object alone, when there is a name."""
+    return ",".join(part for part in (fields, f"metadata.name={name}" if name else "") if part)
 
 
 def not_allowed() -> MethodNotAllowed:

@@ -3,13 +3,14 @@
     /api/v1/namespaces/NS/pods/NAME/log          core group
     /apis/apps/v1/namespaces/NS/deployments      named groups
     /api/v1/namespaces/NS[/status|/finalize]     namespaces are objects too
+    /api/v1/watch/…                              the old way to ask for changes of what follows
 
 Pure: nothing here knows which kinds are served.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NAMESPACE_PARTS = frozenset({"status", "finalize"})
 
@@ -26,6 +27,8 @@ class Target:
     subresource: str = ""
     rest: tuple[str, ...] = ()
     """Segments behind the subresource: the path that a proxy request is for."""
+    watch: bool = False
+    """Whether the path itself asks for changes."""
 
 
 def parse(path: str) -> Target | None:
@@ -45,13 +48,18 @@ def parse(path: str) -> Target | None:
         return None
     if not rest:
         return Target(group, version)
+    if rest[0] == "watch" and len(rest) > 1:
+        return replace(_resource(group, version, rest[1:]), watch=True)
+    return _resource(group, version, rest)
+
+
+def _resource(group: str, version: str, rest: list[str]) -> Target:
+    """What the segments behind the group and version name."""
     if rest[0] == "namespaces" and not group and (len(rest) < 3 or (len(rest) == 3 and rest[2] in NAMESPACE_PARTS)):
         name = rest[1] if len(rest) > 1 else ""
         return Target(group, version, "namespaces", "", name, rest[2] if len(rest) > 2 else "")
     namespace = ""
-    if rest[0] == "namespaces":
-        if len(rest) < 3:
-            return None
+    if rest[0] == "namespaces" and len(rest) >= len(("namespaces", "NS", "PLURAL")):
         namespace, rest = rest[1], rest[2:]
     name = rest[1] if len(rest) > 1 else ""
     part = rest[2] if len(rest) > 2 else ""

@@ -43,6 +43,7 @@ from headrace.apiserver.registry.deletes import Deletes
 from headrace.apiserver.registry.kinds import KindCatalog, builtin, converted
 from headrace.apiserver.registry.reads import Reads
 from headrace.apiserver.registry.scale import ScalePaths, scale_of
+from headrace.apiserver.registry.selectors import selected_name
 from headrace.apiserver.registry.writes import Writes
 from headrace.apiserver.schema import SchemaCatalog
 from headrace.client.base import PatchType
@@ -132,7 +133,7 @@ class Registry:
         match: str = "",
     ) -> Page:
         """See the protocol. `match` is resourceVersionMatch: "", Exact or NotOlderThan."""
-        self.core.authorize(user, "list", info, namespace)
+        self.core.authorize(user, "list", info, namespace, selected_name(fields))
         return self._reads.list(
             self.core.served(info),
             namespace,
@@ -157,7 +158,7 @@ class Registry:
         send_initial_events: bool = False,
     ) -> AsyncIterator[RawEvent]:
         """See the protocol. Raises at once; the subscription begins with the call."""
-        self.core.authorize(user, "watch", info, namespace)
+        self.core.authorize(user, "watch", info, namespace, selected_name(fields))
         return self._reads.watch(
             self.core.served(info),
             namespace,

@@ -16,6 +16,13 @@ _COMPARE = re.compile(r"\s*([^\s!=<>,()]+)\s*(==|!=|=|<|>)\s*([^\s,!=<>()]*)\s*"
 _EXISTS = re.compile(r"\s*(!?)\s*([^\s!=<>,()]+)\s*")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_ONE_NAME = re.compile(r"(?:^|,)\s*metadata\.name\s*==?\s*([^\s,=!]+)\s*(?:,|$)")
+
+
+def selected_name(fields: str) -> str:
+    """The one name that a field selector takes: who may see only that object may list and watch it so."""
+    match = _ONE_NAME.search(fields) if fields else None
+    return match[1] if match else ""
 
 
 @dataclass(frozen=True, slots=True)
