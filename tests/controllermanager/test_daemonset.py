@@ -13,7 +13,6 @@ from headrace.controllermanager.types import PodManifest
 
 from .conftest import NS, TEMPLATE
 
-
 GPU = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
 
 
