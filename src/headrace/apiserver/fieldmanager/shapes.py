@@ -60,9 +60,15 @@ class Shape:
     """Values of fields that are keys when the entry leaves them out."""
     never_null: frozenset[str] = frozenset()
     """Named fields that even a new, empty object has."""
+    leaf: bool = True
+    """Whether nothing below is ever owned by itself: scalars, and what is atomic."""
+
+    def sealed(self) -> None:
+        """Note what follows from the rest."""
+        self.leaf = not ((self.is_map and not self.atomic_map) or (self.is_list and not self.atomic_list))
 
 
-ANY = Shape("untyped", is_map=True, is_list=True)
+ANY = Shape("untyped", is_map=True, is_list=True, leaf=False)
 """What has no schema."""
 ANY.other = ANY.item = ANY
 
@@ -94,7 +100,7 @@ class Shapes:
     def custom(self, schema: Json | None, meta: Shape) -> Shape:
         """The shape of a custom kind's object; `meta` is that of its metadata."""
         if schema is None:
-            root = Shape(is_map=True, other=ANY)
+            root = Shape(is_map=True, other=ANY, leaf=False)
         else:
             root = Shape()
             self._fill(root, {**schema, "type": "object"}, preserve=False)
@@ -121,7 +127,7 @@ class Shapes:
         override = schema.get("x-kubernetes-map-type")
         if override is None:
             return target
-        return Shape(
+        made = Shape(
             target.scalar,
             target.is_map,
             override == "atomic",
@@ -132,6 +138,8 @@ class Shapes:
             target.keys,
             target.item,
         )
+        made.sealed()
+        return made
 
     def _fill(self, shape: Shape, schema: Json, *, preserve: bool) -> None:
         preserve = preserve or schema.get(PRESERVE) is True
@@ -148,6 +156,7 @@ class Shapes:
             shape.scalar = "untyped"
             self._map(shape, schema, preserve=preserve)
             self._list(shape, schema, preserve=preserve)
+        shape.sealed()
 
     def _map(self, shape: Shape, schema: Json, *, preserve: bool) -> None:
         shape.is_map = True

@@ -62,7 +62,7 @@ class FieldManagers:
         return found
 
     def created(self, served: Served, obj: Json, manager: str) -> None:
-        """A new object: all of it belongs to who creates it."""
+        """A new object, its creationTimestamp set: all of it belongs to who creates it."""
         meta = obj["metadata"]
         meta.pop(FIELD, None)
         seen = obj
@@ -73,7 +73,16 @@ class FieldManagers:
         except values.Unlike:  # admission says what is wrong with it
             return
         if fields:
-            meta[FIELD] = [managers.encode_one(self._entry(served, manager, UPDATE, "", fields))]
+            meta[FIELD] = [
+                {
+                    "manager": manager,
+                    "operation": UPDATE,
+                    "apiVersion": served.info.api_version,
+                    "time": meta["creationTimestamp"],
+                    "fieldsType": "FieldsV1",
+                    "fieldsV1": fields,
+                }
+            ]
 
     def updated(self, served: Served, new: Json, old: Json, manager: str, subresource: str) -> None:
         """A changed object: what changed belongs to who changed it."""

@@ -6,7 +6,7 @@ their schema wants (an entry without its key, a null in a set) raises `Unlike`.
 
 from __future__ import annotations
 
-import re
+import functools
 from typing import TYPE_CHECKING, Any
 
 from headrace.apiserver.fieldmanager.fieldsets import (
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
-"""Texts that JSON writes as they are."""
 _GONE = object()
 """No value, where None is one."""
 
@@ -39,40 +37,51 @@ class Unlike(ValueError):
 
 def element_of(entry: Any, shape: Shape) -> str:
     """The path element of a list's entry; `shape` is the list's. Raises Unlike."""
-    if not shape.keys:
-        if isinstance(entry, dict):
-            raise Unlike("", "associative list without keys has an element that's a map type")
-        if isinstance(entry, list):
-            raise Unlike("", "not supported: associative list with lists as elements")
-        if entry is None:
-            raise Unlike("", "associative list without keys has an element that's an explicit null")
-        if isinstance(entry, str) and _PLAIN.fullmatch(entry):
-            return f'v:"{entry}"'
-        return value_element(entry)
-    if entry is None:
-        raise Unlike("", "associative list with keys may not have a null element")
+    keys = shape.keys
+    if not keys:
+        return _value_element(entry) if isinstance(entry, str) else _set_element(entry)
     if not isinstance(entry, dict):
-        raise Unlike("", "associative list with keys may not have non-map elements")
-    if len(shape.keys) == 1:
-        name = shape.keys[0]
-        value = entry.get(name)
-        if isinstance(value, str) and _PLAIN.fullmatch(value):
-            return f'k:{{"{name}":"{value}"}}'
+        what = "a null element" if entry is None else "non-map elements"
+        raise Unlike("", f"associative list with keys may not have {what}")
+    if len(keys) == 1:
+        value = entry.get(keys[0])
+        if isinstance(value, str):
+            return _key_element(keys[0], value)
     defaults = shape.item.defaults if shape.item is not None else {}
     found: Json = {}
-    for name in shape.keys:
+    for name in keys:
         if name in entry:
             found[name] = entry[name]
         elif name in defaults:
             found[name] = defaults[name]
     if not found:
-        wanted = " ".join(f'"{k}"' for k in shape.keys)
+        wanted = " ".join(f'"{k}"' for k in keys)
         raise Unlike(
             "",
             f"associative list with keys has an element that omits all key fields [{wanted}] (and doesn't have default "
             "values for any key fields)",
         )
     return key_element(found)
+
+
+def _set_element(entry: Any) -> str:
+    if isinstance(entry, dict):
+        raise Unlike("", "associative list without keys has an element that's a map type")
+    if isinstance(entry, list):
+        raise Unlike("", "not supported: associative list with lists as elements")
+    if entry is None:
+        raise Unlike("", "associative list without keys has an element that's an explicit null")
+    return value_element(entry)
+
+
+@functools.lru_cache(maxsize=2048)
+def _value_element(value: str) -> str:
+    return value_element(value)
+
+
+@functools.lru_cache(maxsize=2048)
+def _key_element(name: str, value: str) -> str:
+    return key_element({name: value})
 
 
 def _as_map(value: Any, shape: Shape) -> bool:
@@ -144,25 +153,29 @@ def _indexed(value: Iterable[Any], shape: Shape) -> dict[str, list[Any]]:
 
 def everything(value: Any, shape: Shape) -> FieldSet:
     """The node of a value that was not there before (or is not any more): every path in it, its own included."""
+    if shape.leaf or not value:
+        return LEAF
     if isinstance(value, dict):
-        if not value or shape.atomic_map or not shape.is_map:
+        if shape.atomic_map or not shape.is_map:
             return LEAF
         out: FieldSet = {SELF: LEAF}
         fields, other = shape.fields, shape.other or ANY
         for name, inner in value.items():
             known = fields.get(name)
-            if known is not None:
-                out[known[0]] = everything(inner, known[1]) if isinstance(inner, dict | list) else LEAF
+            if known is None:
+                out["f:" + name] = everything(inner, other)
             else:
-                out["f:" + name] = everything(inner, other) if isinstance(inner, dict | list) else LEAF
+                element, below = known
+                out[element] = LEAF if below.leaf or not inner else everything(inner, below)
         return out
     if isinstance(value, list):
-        if not value or shape.atomic_list or not shape.is_list:
+        if shape.atomic_list or not shape.is_list:
             return LEAF
         out = {SELF: LEAF}
         item = shape.item or ANY
-        for element, entries in _indexed(value, shape).items():
-            out[element] = everything(entries[0], item) if len(entries) == 1 else LEAF
+        for entry in value:
+            element = element_of(entry, shape)
+            out[element] = LEAF if element in out else everything(entry, item)
         return out
     return LEAF
 
