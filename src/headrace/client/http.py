@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 import aiohttp
 import msgspec
 
+from headrace import __version__
 from headrace.api import _wire, errors
 from headrace.api.errors import AlreadyExists, Gone, InternalError, NotFound, ServiceUnavailable, StatusError
 from headrace.api.identity import User
@@ -33,6 +34,8 @@ RECONNECT_SECONDS = 0.2
 STREAMED_BYTES = 1 << 20
 """Bodies beyond this are sent in pieces, so that one write does not hold up the loop."""
 JSON = "application/json"
+USER_AGENT = f"headrace/{__version__}"
+"""Its first word is the field manager of everything that this client writes."""
 
 _BY_CODE: dict[int, type[StatusError]] = {
     cls.code: cls
@@ -318,7 +321,9 @@ class HttpClient:
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self._cluster.tls or True, limit=0)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": USER_AGENT}
+            )
         return self._session
 
     def _unreachable(self, error: Exception) -> ServiceUnavailable:

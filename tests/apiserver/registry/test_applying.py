@@ -420,3 +420,15 @@ async def test_a_built_in_kind_in_an_older_version(api):
     assert (await api.apply(old, config))["spec"]["maxReplicas"] == 4
     with pytest.raises(BadRequest, match="field not declared"):
         await api.apply(old, {**config, "spec": {"metrics": []}})
+
+
+async def test_names_that_contradict_each_other(api):
+    await api.registry.create(ADMIN, CustomResourceDefinition.INFO, widgets(SIZED))
+    await api.apply(WIDGET, widget(size=2))
+    scale = {"metadata": {"name": "other"}, "spec": {"replicas": 5}}
+    for config, part in ((scale, "scale"), (widget(size=3) | {"metadata": {"name": "other"}}, "")):
+        with pytest.raises(BadRequest, match="does not match the name on the URL"):
+            await api.registry.apply(ADMIN, WIDGET, "w", config, NS, field_manager="app", subresource=part)
+    missing = KindInfo("example.com", "v1", "Widget", "widgets", subresources=frozenset({"status"}))
+    with pytest.raises(NotFound, match='namespaces "nowhere" not found'):
+        await api.registry.apply(ADMIN, missing, "w", widget(size=3), "nowhere", field_manager="app")

@@ -227,10 +227,8 @@ def _compare(old: Any, new: Any, shape: Shape, element: str, into: tuple[FieldSe
     """Two unequal values at the same place; `into` is (changed, removed)."""
     changed, removed = into
     old_kind, new_kind = _kind(old, shape), _kind(new, shape)
-    if old is None:
-        old_kind = new_kind
-    elif new is None:
-        new_kind = old_kind
+    if (old is None or new is None) and not (shape.is_map and "list" in {old_kind, new_kind}):
+        old_kind = new_kind = new_kind if old is None else old_kind  # null is whatever the other one is
     if old_kind == new_kind and old_kind != "leaf" and (old or new):
         added: FieldSet = {}
         lost: FieldSet = {}

@@ -45,7 +45,15 @@ class Applies:
         core = self._core
         if subresource == "scale":
             raw = await self._scale(
-                user, served, name, config, namespace, field_manager=field_manager, force=force, dry_run=dry_run
+                user,
+                served,
+                name,
+                config,
+                namespace,
+                field_manager=field_manager,
+                force=force,
+                dry_run=dry_run,
+                warnings=warnings,
             )
             return raw, False
         sent = metadata.normalise(config, served.info)
@@ -73,10 +81,10 @@ class Applies:
                         applied=True,
                         warnings=warnings,
                     )
-                except NotFound as gone:
-                    if subresource or gone.name != name:
+                except NotFound:
+                    if subresource or core.store.get(served.key(namespace, name)) is not None:
                         raise
-                    continue
+                    continue  # it was deleted meanwhile: make it anew
                 return core.present(shown, raw) if shown is not served else raw, False
             core.authorize(user, "create", info, namespace, name)
             _check_uid(served, name, sent)
@@ -116,10 +124,12 @@ class Applies:
         field_manager: str,
         force: bool,
         dry_run: bool,
+        warnings: Warnings | None,
     ) -> bytes:
         """Apply a Scale: what it owns of the object are the replicas."""
         paths = served.scale or ScalePaths()
         wanted = metadata.normalise(config, SCALE)
+        metadata.check_request_names(wanted, name, namespace, served.info)
 
         def merged(old: Json) -> Json:
             version = wanted["metadata"].get("resourceVersion", "")
@@ -132,7 +142,15 @@ class Applies:
             return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "resourceVersion"}}
 
         raw = await self._writes.modify(
-            user, served, name, namespace, merged, dry_run=dry_run, applied=True, scale=paths
+            user,
+            served,
+            name,
+            namespace,
+            merged,
+            dry_run=dry_run,
+            applied=True,
+            warnings=warnings,
+            scale=paths,
         )
         return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
