@@ -2,14 +2,13 @@
 
 A token is a JWT (RS256) with the claims of Kubernetes' bound tokens. Its signature is checked once and remembered;
 whether its service account (and pod, when it is bound to one) still exists is asked on every use, so that deletion
-revokes at once.
+revokes at once. Signing keys change once a year (`pki.signing`); the token names the one that signed it.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
-import hashlib
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import msgspec
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headrace.api import _wire
 from headrace.api.core import Pod, ServiceAccount
@@ -26,12 +23,15 @@ from headrace.api.errors import Conflict
 from headrace.api.identity import AUTHENTICATED, MASTERS, User, service_account
 from headrace.api.meta import ObjectMeta, Struct
 from headrace.apiserver.authz.rbac import Attributes
+from headrace.apiserver.pki import signing
 from headrace.apiserver.registry.core import forbidden
 from headrace.machinery.settings import CLUSTER_DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
     from headrace.api.meta import KindInfo
     from headrace.apiserver.registry import Registry
@@ -59,19 +59,19 @@ class TokenIssuer:
     """Signs and checks tokens; the only holder of the signing key."""
 
     def __init__(self, key: Path, registry: Registry, clock: Clock) -> None:
-        loaded = serialization.load_pem_private_key(
-            key.read_bytes(),
-            password=None,
-            unsafe_skip_rsa_key_validation=True,  # it is our own; checking takes 50 ms
-        )
-        if not isinstance(loaded, rsa.RSAPrivateKey):
-            raise TypeError(f"{key} is not an RSA key: remove it and start again to have a new one")
-        self._key, self._public = loaded, loaded.public_key()
+        self._path = key
         self._registry, self._clock = registry, clock
-        der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
+        self._publics: dict[str, rsa.RSAPublicKey] = {}
+        self.reload()
         self._verified: OrderedDict[str, Claims] = OrderedDict()
         self._users: dict[str, _Seen] = {}
+
+    def reload(self) -> None:
+        """Read the keys again: a new one signs, those that signed before verify."""
+        self._key = signing.load(self._path)
+        public = self._key.public_key()
+        self.key_id = signing.key_id(public)
+        self._publics = {self.key_id: public} | {signing.key_id(k): k for k in signing.retired(self._path)}
 
     async def issue(
         self,
@@ -193,13 +193,13 @@ class TokenIssuer:
         try:
             claims: Claims = jwt.decode(
                 token,
-                self._public,
+                self._publics[str(jwt.get_unverified_header(token).get("kid"))],
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
                 # times are checked with the injected clock, audiences against those of each request
                 options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False},
             )
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, KeyError):
             return None
         if not _well_formed(claims):
             return None
@@ -239,20 +239,8 @@ class TokenIssuer:
         return meta.uid == reference["uid"] and (deleted is None or deleted + LEEWAY > now)
 
     def jwks(self) -> dict[str, Any]:
-        """The public key as a JSON Web Key Set."""
-        numbers = self._public.public_numbers()
-        return {
-            "keys": [
-                {
-                    "use": "sig",
-                    "kty": "RSA",
-                    "kid": self.key_id,
-                    "alg": ALGORITHM,
-                    "n": _base64_number(numbers.n),
-                    "e": _base64_number(numbers.e),
-                }
-            ]
-        }
+        """The public keys as a JSON Web Key Set."""
+        return {"keys": [_web_key(known, public) for known, public in self._publics.items()]}
 
     def discovery(self, server: str) -> dict[str, Any]:
         """The OpenID configuration; `server` is where clients reach the key set."""
@@ -277,6 +265,18 @@ class _Bound(Struct):
     """Any object, of which only metadata is wanted."""
 
     metadata: ObjectMeta
+
+
+def _web_key(known: str, public: rsa.RSAPublicKey) -> dict[str, Any]:
+    numbers = public.public_numbers()
+    return {
+        "use": "sig",
+        "kty": "RSA",
+        "kid": known,
+        "alg": ALGORITHM,
+        "n": _base64_number(numbers.n),
+        "e": _base64_number(numbers.e),
+    }
 
 
 def _base64_number(number: int) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import functools
+import logging
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +15,12 @@ from headrace.apiserver.authn.requests import certificate_user
 from headrace.apiserver.http.app import ApiApp
 from headrace.apiserver.http.messages import NO_CONNECTION, Connection
 from headrace.apiserver.http.repeats import is_whole
-from headrace.apiserver.pki.authority import ensure
+from headrace.apiserver.pki.authority import ensure, renew
+from headrace.apiserver.pki.kubeconfig import write_kubeconfig
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from headrace.apiserver.authn.tokens import TokenIssuer
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Dialer, PodLogs, PodStreams, Usages
     from headrace.machinery.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RENEW_SECONDS = 12 * 3600
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -119,7 +126,9 @@ class ApiServer:
             usages=usages,
             ready=ready,
         )
+        self._tokens, self._clock = tokens, clock or SystemClock()
         self._server: Server | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -128,11 +137,13 @@ class ApiServer:
 
     async def start(self) -> None:
         """Bind and serve. Raises ConfigurationError when the port is taken."""
+        files = self._pki or ensure(self._settings)
+        context = tls_context(files)
         self._server = Server(
             self.app,
             self._settings.host,
             self._settings.ports.api,
-            tls=tls_context(self._pki or ensure(self._settings)),
+            tls=context,
             protocol=functools.partial(PeerProtocol, repeats=self.app.repeats),
             date_header=False,
             ws_ping_interval=None,  # clients that read rarely would be cut off; kubectl pings by itself
@@ -141,9 +152,29 @@ class ApiServer:
         await self._server.start()
         self.port = self._server.address[1]
         self.app.address = self.url
+        self._renewing = asyncio.create_task(self._renew(files, context), name="renew certificates")
+
+    async def _renew(self, pki: Pki, context: ssl.SSLContext) -> None:
+        """Twice a day: replace what would soon end. Connections that are open keep what they began with."""
+        while True:
+            await self._clock.sleep(RENEW_SECONDS)
+            try:
+                if not await asyncio.to_thread(renew, self._settings, pki, self._clock.now()):
+                    continue
+                context.load_cert_chain(pki.server, pki.server_key)
+                self._tokens.reload()
+                ports = dataclasses.replace(self._settings.ports, api=self.port)
+                write_kubeconfig(dataclasses.replace(self._settings, ports=ports), pki)
+            except (OSError, ValueError, TypeError) as error:
+                log.warning("certificates were not renewed, again in %d h: %s", RENEW_SECONDS // 3600, error)
+            else:
+                log.info("certificates or signing keys that were near their end have been renewed")
 
     async def stop(self) -> None:
         """End watches and logs, stop accepting, let requests that run finish for a moment."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
         await self.app.close()
         if self._server is not None:
             await self._server.stop()

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from headrace.api.identity import ADMIN, MASTERS
 from headrace.apiserver.pki.files import write_secret
+from headrace.apiserver.pki.signing import ensure_signing_key
 from headrace.machinery.settings import CLUSTER_DOMAIN
 
 if TYPE_CHECKING:
@@ -125,11 +126,28 @@ def ensure(settings: Settings, now: dt.datetime | None = None) -> Pki:
     moment = now or dt.datetime.now(dt.UTC)
     pki = Pki(settings.pki)
     pki.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority = _authority(pki, moment)
+    _leaves(settings, pki, _authority(pki, moment), moment)
+    ensure_signing_key(pki.service_account_key, moment)
+    return pki
+
+
+def renew(settings: Settings, pki: Pki, now: dt.datetime) -> bool:
+    """What a server that runs does from time to time: certificates near their end and an old signing key are replaced;
+    whether anything was. The authority stays: pods and people trust it, and a new one waits for the next start.
+    """
+    authority = _load(pki.ca)
+    renewed = authority is not None and _leaves(settings, pki, authority, now)
+    return ensure_signing_key(pki.service_account_key, now) or renewed
+
+
+def _leaves(settings: Settings, pki: Pki, authority: x509.Certificate, moment: dt.datetime) -> bool:
+    """The server's and the administrator's certificates in place; whether one of them is new."""
+    signed = False
     names, addresses = server_names(settings), server_addresses(settings)
     if not _usable(pki.server, pki.server_key, authority, moment, names=names, addresses=addresses):
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
         _leaf(pki, authority, (pki.server, pki.server_key), subject, moment, names=names, addresses=addresses)
+        signed = True
     if not _usable(pki.admin, pki.admin_key, authority, moment):
         subject = x509.Name(
             [
@@ -138,9 +156,8 @@ def ensure(settings: Settings, now: dt.datetime | None = None) -> Pki:
             ]
         )
         _leaf(pki, authority, (pki.admin, pki.admin_key), subject, moment)
-    if not pki.service_account_key.exists():
-        write_secret(pki.service_account_key, _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
-    return pki
+        signed = True
+    return signed
 
 
 def ensure_gateway(settings: Settings, hosts: Sequence[str], now: dt.datetime | None = None) -> tuple[Path, Path]:
@@ -162,7 +179,7 @@ def ensure_gateway(settings: Settings, hosts: Sequence[str], now: dt.datetime | 
     return paths
 
 
-def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
