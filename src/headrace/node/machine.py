@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.api.core import Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo
 from headrace.api.meta import ObjectMeta
+from headrace.node.devices import RESOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from headrace.api.meta import Quantity, Time
     from headrace.machinery.settings import Settings
+    from headrace.node.devices import Gpu
     from headrace.node.runtime.base import Isolation
 
 MAX_PODS = 250
@@ -41,6 +44,7 @@ _PRESSURES = (
 """Condition, and reason and message when it is true and when it is not."""
 VERSION = "v1.32.4"
 """The Kubernetes version whose behaviour the agent follows."""
+_LABEL_PARTS = re.compile(r"[^A-Za-z0-9_.]+")
 _CPU_MAX, _MEMORY_MAX = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
 _MEMORY_NOW = Path("/sys/fs/cgroup/memory.current")
 
@@ -52,10 +56,10 @@ def describe(
     before: Node | None = None,
     *,
     pressures: frozenset[str] = frozenset(),
-    devices: Mapping[str, int] | None = None,
+    gpus: Sequence[Gpu] = (),
 ) -> Node:
     """The Node object; conditions of `before` keep their transition times. `pressures` are the pressure conditions
-    that are true, `devices` the numbers of what else can be asked for, by resource name.
+    that are true.
     """
     name = settings.node_name
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -65,7 +69,12 @@ def describe(
         "kubernetes.io/arch": architecture,
         "node-role.kubernetes.io/control-plane": "",
     }
-    capacity = {**_capacity(settings), **{resource: str(count) for resource, count in (devices or {}).items()}}
+    capacity = _capacity(settings)
+    if gpus:
+        capacity[RESOURCE] = str(len(gpus))
+        labels |= {f"{RESOURCE}.present": "true", f"{RESOURCE}.count": str(len(gpus))}
+        product = _LABEL_PARTS.sub("-", gpus[0].model).strip("-_.")[:63]
+        labels |= {f"{RESOURCE}.product": product} if product else {}
     allocatable = {**capacity, "memory": f"{max(0, memory() - RESERVED_MEMORY) >> 10}Ki"}
     held = before.status.conditions if before is not None else []
     return Node(

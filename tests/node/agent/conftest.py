@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,6 @@ from headrace.testing import embedded_cluster, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from headrace.testing import EmbeddedCluster
 
@@ -38,6 +38,7 @@ class Node:
         self.cluster, self.settings, self.client = cluster, settings, cluster.client
         self._environ = images
         self.clock = SystemClock()
+        self.root = Path("/")
         self._stack = contextlib.AsyncExitStack()
 
     async def up(self) -> None:
@@ -46,7 +47,8 @@ class Node:
         await self.runtime.start()
         recorder = EventRecorder(self.client, self.clock, "kubelet")
         images = Images(self.settings, self.clock, environ=self._environ)
-        self.agent = NodeAgent(self.settings, self.client, self.clock, self.runtime, images, recorder)
+        parts = (self.settings, self.client, self.clock, self.runtime, images, recorder)
+        self.agent = NodeAgent(*parts, root=self.root)
         self.manager = Manager(self.client, self.clock)
         await self.agent.start()
         for controller in self.agent.controllers():

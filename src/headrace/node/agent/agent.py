@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from headrace.api.core import ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret
@@ -25,6 +26,7 @@ from headrace.node.agent.host import CACHED, Caches, Host, Room
 from headrace.node.agent.hostports import HostPorts
 from headrace.node.agent.reporter import Reporter
 from headrace.node.agent.worker import PodWorker
+from headrace.node.devices import Devices
 from headrace.node.folders import PodFolders
 from headrace.node.logs import NodeLogs
 from headrace.node.streaming import NodeStreams
@@ -58,8 +60,8 @@ class NodeController(Controller[Node]):
     reads = (Pod, *CACHED)
     workers = 1
 
-    def __init__(self, settings: Settings, clock: Clock, runtime: Runtime) -> None:
-        self._settings, self._clock, self._runtime = settings, clock, runtime
+    def __init__(self, settings: Settings, clock: Clock, runtime: Runtime, devices: Devices) -> None:
+        self._settings, self._clock, self._runtime, self._devices = settings, clock, runtime, devices
         self.caches_filled = asyncio.Event()
         """Set by the first reconcile: the manager runs, and every cache that this controller names is filled."""
         self.pressures: Callable[[], frozenset[str]] = frozenset
@@ -67,7 +69,8 @@ class NodeController(Controller[Node]):
     def describe(self, before: Node | None) -> Node:
         """The machine as it is now."""
         now, isolation = self._clock.now(), self._runtime.isolation
-        return machine.describe(self._settings, isolation, now, before, pressures=self.pressures())
+        gpus = self._devices.refresh()
+        return machine.describe(self._settings, isolation, now, before, pressures=self.pressures(), gpus=gpus)
 
     async def reconcile(self, obj: Node) -> Result:
         """See Controller."""
@@ -89,14 +92,18 @@ class NodeAgent:
         runtime: Runtime,
         images: Images,
         recorder: Recorder,
+        *,
+        root: Path = Path("/"),
     ) -> None:
+        """`root` is where the machine's device files are looked for."""
         self._settings, self._client, self._clock = settings, client, clock
         self._runtime, self._images = runtime, images
         self._reporter = Reporter(recorder)
-        self._controller = NodeController(settings, clock, runtime)
+        self._folders = PodFolders(settings)
+        self._devices = Devices(self._folders, root)
+        self._controller = NodeController(settings, clock, runtime, self._devices)
         self._caches = Caches(self._controller.cache)
         self._room, self._addresses = Room(), AddressPool(settings.pod_cidr)
-        self._folders = PodFolders(settings)
         self._ports = HostPorts(settings.host, runtime)
         self._heartbeat = Heartbeat(client, clock, settings.node_name)
         self._node = Node()
@@ -112,6 +119,7 @@ class NodeAgent:
             addresses=self._addresses,
             folders=self._folders,
             ports=self._ports,
+            devices=self._devices,
             send_away=self._send_away,
             node=self._current_node,
         )
@@ -179,6 +187,7 @@ class NodeAgent:
     def _hold_addresses(self) -> None:
         """Before the first new pod gets one: addresses of pods that may still run."""
         for uid in self._folders.all():
+            self._devices.hold(uid)
             with contextlib.suppress(OSError, ValueError):
                 self._addresses.hold((self._folders.small(uid) / "ip").read_text())
 

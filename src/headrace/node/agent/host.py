@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headrace.node.agent.addresses import AddressPool
     from headrace.node.agent.hostports import HostPorts
     from headrace.node.agent.reporter import Reporter
+    from headrace.node.devices import Devices
     from headrace.node.folders import PodFolders
     from headrace.node.images.service import Images
     from headrace.node.runtime.base import Runtime
@@ -154,6 +155,7 @@ class Host:
     addresses: AddressPool
     folders: PodFolders
     ports: HostPorts
+    devices: Devices
     send_away: Callable[[str, str, str], None]
     """Have a pod (uid) of this node deleted, for a reason and with a message."""
     node: Callable[[], Node]

@@ -15,6 +15,7 @@ from headrace.node.agent.host import programs
 from headrace.node.agent.restarts import Backoff
 from headrace.node.agent.termination import TerminationMessage
 from headrace.node.agent.waiting import first
+from headrace.node.devices import NoDevice
 from headrace.node.expansion import expand
 from headrace.node.images.requirements import ANNOTATION
 from headrace.node.images.service import ImageError
@@ -80,7 +81,7 @@ class Launcher:
             touched = self._owner.touched
             try:
                 return self._build(environment, attempt)
-            except (variables.ConfigError, VolumeError) as error:
+            except (variables.ConfigError, VolumeError, NoDevice) as error:
                 reason, message = "CreateContainerConfigError", str(error)
             except command.NoCommand as error:
                 reason, message = "CreateContainerError", str(error)
@@ -117,7 +118,8 @@ class Launcher:
         pod, container = self._owner.pod, self._container
         identity = f"{container.name}-{attempt}"
         uid, gid = security.user(pod, container)
-        found = self._variables(environment, uid)
+        device_files, device_variables = self._host.devices.give(pod, container)
+        found = self._variables(environment, uid, device_variables)
         words = command.argv(container, environment, found)
         sub_paths = {m.mount_path: expand(m.sub_path_expr, found) for m in container.volume_mounts if m.sub_path_expr}
         own = container.security_context
@@ -133,6 +135,7 @@ class Launcher:
                 programs(),
                 *self._owner.volumes.mounts(container, sub_paths),
                 self.message(identity).mount(),
+                *device_files,
             ),
             uid=uid,
             gid=gid,
@@ -159,13 +162,14 @@ class Launcher:
             raise variables.ConfigError(f'unable to find target container "{name}": it does not run')
         return target
 
-    def _variables(self, environment: Environment, uid: int | None) -> dict[str, str]:
+    def _variables(self, environment: Environment, uid: int | None, devices: dict[str, str]) -> dict[str, str]:
         host, pod, container = self._host, self._owner.pod, self._container
         base = {
             "PATH": ":".join(environment.path),
             "HOSTNAME": names.kernel_hostname(pod),
             "HOME": "/home/user" if uid else "/root",
             **environment.env,
+            **devices,
         }
         if not pod.spec.host_network and not variables.sets_proxy(container):
             base |= host.proxy_variables(pod)

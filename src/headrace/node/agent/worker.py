@@ -360,6 +360,7 @@ class PodWorker:
         await self._remove_from_runtime()
         await asyncio.to_thread(host.folders.remove, self.uid)
         await host.ports.close(self.uid)
+        host.devices.release(self.uid)
         if facts.ip and not self.pod.spec.host_network:
             host.addresses.release(facts.ip)
         self.finished = True
