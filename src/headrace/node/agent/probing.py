@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from headrace.node.agent import grpc_health
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from headrace.api.core import Container, ExecAction, HTTPGetAction, Probe, TCPSocketAction
+    from headrace.api.core import Container, ExecAction, GRPCAction, HTTPGetAction, Probe, TCPSocketAction
     from headrace.api.meta import IntOrString
     from headrace.node.runtime.base import Runtime
 
@@ -62,7 +64,11 @@ async def ask(probe: Probe, target: Target) -> Answer:
         return await _in_time(http_get(probe.http_get, target), seconds, _slow_http(probe.http_get, target))
     if probe.tcp_socket is not None:
         return await _in_time(_tcp(probe.tcp_socket, target), seconds, "i/o timeout")
-    return Answer(ok=False, message="gRPC probes are not supported yet: use httpGet, tcpSocket or exec")
+    if probe.grpc is not None:
+        where = f"{target.ip}:{probe.grpc.port}"
+        slow = f'timeout: failed to connect service "{where}" within {int(seconds)}s: context deadline exceeded'
+        return await _in_time(_grpc(probe.grpc, target), seconds, slow)
+    return Answer(ok=False, message="the probe has no handler")
 
 
 async def run_command(action: ExecAction, target: Target, seconds: float | None) -> Answer:
@@ -124,6 +130,18 @@ async def _tcp(action: TCPSocketAction, target: Target) -> Answer:
     except OSError as error:
         return Answer(ok=False, message=f"dial tcp {host}:{port}: {_connect_error(error)}")
     sock.close()
+    return Answer(ok=True)
+
+
+async def _grpc(action: GRPCAction, target: Target) -> Answer:
+    where = f"{target.ip}:{action.port}"
+    try:
+        sock = await target.connect(target.ip, action.port)
+        await grpc_health.check(sock, where, action.service)
+    except OSError as error:
+        return Answer(ok=False, message=f'error: failed to connect service "{where}": {_connect_error(error)}')
+    except grpc_health.Unhealthy as error:
+        return Answer(ok=False, message=str(error))
     return Answer(ok=True)
 
 
