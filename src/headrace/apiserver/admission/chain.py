@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.api import _wire
+from headrace.api import _wire, networking
 from headrace.api.apiextensions import CustomResourceDefinition
-from headrace.api.core import Namespace
+from headrace.api.core import Namespace, Pod
 from headrace.api.errors import BadRequest, Cause, Forbidden, MethodNotAllowed, NotFound
 from headrace.api.rbac import GROUP as RBAC_GROUP
-from headrace.apiserver.admission import creation, defaults, definitions, limit_ranges, metadata, rules
+from headrace.apiserver.admission import (
+    creation,
+    defaults,
+    definitions,
+    limit_ranges,
+    metadata,
+    pod_security,
+    rules,
+)
 from headrace.apiserver.admission.advice import advice
 from headrace.apiserver.admission.quotas import Quotas
 from headrace.apiserver.authz import escalation
@@ -82,7 +90,7 @@ class Admission:
     def create(self, user: User, served: Served, obj: Json) -> Json:
         """A new object, named, ready to be stored. Raises Invalid, Forbidden, NotFound."""
         info, core = served.info, not served.info.group
-        self._check_namespace(info, obj)
+        namespace = self._check_namespace(info, obj)
         match info.kind:
             case "Pod" if core:
                 limit_ranges.admit(info, obj, self._lookup)
@@ -94,6 +102,9 @@ class Admission:
             case "PersistentVolumeClaim" if core:
                 creation.claim(obj, self._lookup)
                 limit_ranges.admit(info, obj, self._lookup)
+            case "Ingress" if info.group == networking.GROUP:
+                obj["status"] = {}
+                creation.ingress(obj, self._lookup)
             case "PersistentVolume" if core:
                 obj["status"] = {"phase": "Pending"}
             case "Service" if core:
@@ -113,6 +124,8 @@ class Admission:
                     if not served.custom:
                         obj["status"] = {}
         self._check(served, obj, [])
+        if info.kind == "Pod" and core and namespace is not None:
+            pod_security.enforce(namespace, obj)
         self._check_grants(user, info, obj)
         if info.kind == "Service" and core:
             self._addresses.assign(obj, info)
@@ -136,6 +149,8 @@ class Admission:
         if new == old:
             return new
         self._check(served, new, changes, subresource=subresource, old=old)
+        if info == Pod.INFO and subresource in ("", "ephemeralcontainers") and pod_security.is_significant(new, old):
+            pod_security.enforce(self._lookup.get(Namespace.INFO, "", new["metadata"]["namespace"]) or {}, new)
         if not subresource and _grants(new) != _grants(old):
             self._check_grants(user, info, new)
         if not subresource and info == CustomResourceDefinition.INFO:
@@ -143,6 +158,11 @@ class Admission:
         if not subresource:
             self._quotas.admit(info, new, old)
         return new
+
+    def advise(self, info: KindInfo, new: Json, old: Json | None, warnings: Warnings) -> None:
+        """Warn of what is admitted, but against what a namespace recommends."""
+        if pod_security.concerns(info):
+            warnings += [w for w in pod_security.advice(info, new, old, self._lookup) if w not in warnings]
 
     def delete(self, served: Served, name: str) -> None:
         """Raises Forbidden when the object must stay."""
@@ -174,9 +194,10 @@ class Admission:
                 found = found + list(definitions.causes(obj))
         metadata.check(obj, info, list(dict.fromkeys(found)))
 
-    def _check_namespace(self, info: KindInfo, obj: Json) -> None:
+    def _check_namespace(self, info: KindInfo, obj: Json) -> Json | None:
+        """The namespace of a new object."""
         if not info.namespaced:
-            return
+            return None
         name = obj["metadata"]["namespace"]
         found = self._lookup.get(Namespace.INFO, "", name)
         if found is None:
@@ -190,6 +211,7 @@ class Admission:
                 group=info.group,
                 name=obj["metadata"].get("name", ""),
             )
+        return found
 
     def _check_grants(self, user: User, info: KindInfo, obj: Json) -> None:
         if info.group == RBAC_GROUP:

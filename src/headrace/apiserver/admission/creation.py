@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import _wire
 from headrace.api.core import Service, ServiceAccount
 from headrace.api.errors import Cause, Forbidden, InternalError, Invalid
+from headrace.api.networking import IngressClass
 from headrace.api.scheduling import PriorityClass, RuntimeClass
 from headrace.api.storage import StorageClass
 from headrace.apiserver.admission.defaults.pods import containers, qos_class
@@ -24,6 +25,9 @@ Json = dict[str, Any]
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
+INGRESS_CLASS = "kubernetes.io/ingress.class"
+"""The annotation that named a class before there was a field for it."""
 TOLERATION_SECONDS = 300
 TOKEN_SECONDS = 3607
 NODE_PORTS = range(30000, 32768)
@@ -174,6 +178,21 @@ def claim(obj: Json, lookup: Lookup) -> None:
     if defaults:
         newest = max(defaults, key=lambda c: (c["metadata"]["creationTimestamp"], c["metadata"]["name"]))
         spec["storageClassName"] = newest["metadata"]["name"]
+
+
+def ingress(obj: Json, lookup: Lookup) -> None:
+    """The default IngressClass, the newest where there are several, when the Ingress names none in either way."""
+    spec = obj.get("spec")
+    if spec is None or "ingressClassName" in spec or INGRESS_CLASS in (obj["metadata"].get("annotations") or {}):
+        return
+    defaults = [
+        c
+        for c in lookup.all(IngressClass.INFO)
+        if (c["metadata"].get("annotations") or {}).get(DEFAULT_INGRESS_CLASS) == "true"
+    ]
+    if defaults:
+        newest = max(defaults, key=lambda c: (c["metadata"]["creationTimestamp"], c["metadata"]["name"]))
+        spec["ingressClassName"] = newest["metadata"]["name"]
 
 
 class Addresses:

@@ -254,9 +254,7 @@ def _dropped_capabilities(_: Json, spec: Json) -> Finding | None:
     if _windows(spec):
         return None
     kept = [
-        c["name"]
-        for c in _containers(spec)
-        if "ALL" not in ((_context(c).get("capabilities") or {}).get("drop") or ())
+        c["name"] for c in _containers(spec) if "ALL" not in ((_context(c).get("capabilities") or {}).get("drop") or ())
     ]
     found = [f'{_named(kept)} must set securityContext.capabilities.drop=["ALL"]'] if kept else []
     added = _added(spec, {"NET_BIND_SERVICE"})

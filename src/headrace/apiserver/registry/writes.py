@@ -84,6 +84,8 @@ class Writes:
                 candidate = await admit_create(core, request, own)
             else:
                 candidate = core.admission.create(user, served, candidate)
+            if warnings is not None:
+                core.admission.advise(info, candidate, None, warnings)
             name = candidate["metadata"]["name"]
             try:
                 if dry_run:
@@ -266,6 +268,8 @@ class Writes:
                 )
             else:
                 new = core.admission.update(user, served, new, old, subresource=subresource)
+            if warnings is not None and subresource in {"", "ephemeralcontainers"}:
+                core.admission.advise(info, new, old, warnings)
             if new == old:
                 return core.present(served, record.value)
             if metadata.has_generation(info, custom=served.custom) and wanted_differs(served, new, old):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.apiserver.admission import pod_security
 from headrace.apiserver.admission.rules import classes, configured, jobs, limits, others, pods, workloads
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ Json = dict[str, Any]
 
 _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("", "Pod"): pods.pod,
+    ("", "Namespace"): pod_security.labels,
     ("", "Service"): others.service,
     ("", "ConfigMap"): others.config_map,
     ("", "Secret"): others.secret,
