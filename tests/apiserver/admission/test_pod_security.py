@@ -106,8 +106,8 @@ def test_baseline(found, meta, pod):
         ),
         (
             (
-                'unrestricted capabilities (container "a" must set securityContext.capabilities.drop=["ALL"]; container '
-                '"a" must not include "CHOWN" in securityContext.capabilities.add)'
+                'unrestricted capabilities (container "a" must set securityContext.capabilities.drop=["ALL"]; '
+                'container "a" must not include "CHOWN" in securityContext.capabilities.add)'
             ),
             spec({"capabilities": {"add": ["CHOWN", "NET_BIND_SERVICE"]}}),
         ),
@@ -136,8 +136,8 @@ def test_baseline(found, meta, pod):
         ),
         (
             (
-                'seccompProfile (pod or container "a" must set securityContext.seccompProfile.type to "RuntimeDefault" or '
-                '"Localhost")'
+                'seccompProfile (pod or container "a" must set securityContext.seccompProfile.type to "RuntimeDefault" '
+                'or "Localhost")'
             ),
             spec({"seccompProfile": None}),
         ),
@@ -159,8 +159,8 @@ VIOLATIONS = (
     'allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false), '
     'unrestricted capabilities (container "c" must set securityContext.capabilities.drop=["ALL"]), '
     'runAsNonRoot != true (pod or container "c" must set securityContext.runAsNonRoot=true), '
-    'seccompProfile (pod or container "c" must set securityContext.seccompProfile.type to "RuntimeDefault" or '
-    '"Localhost")'
+    'seccompProfile (pod or container "c" must set securityContext.seccompProfile.type to "RuntimeDefault" '
+    'or "Localhost")'
 )
 
 
