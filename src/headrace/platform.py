@@ -261,6 +261,7 @@ class Platform:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.host_services(settings, parts.services))
             mounts += parts.mounts
             people = parts.people or people
+            registry.core.admission.mutators += parts.mutators
             mark(part.name)
 
         gateway = Gateway(

@@ -20,6 +20,7 @@ from headrace.api.meta import ObjectMeta
 from headrace.apiserver.authn.tokens import TokenIssuer
 from headrace.client.embedded import EmbeddedClient
 from headrace.components.profiles.component import COMPONENT as PROFILES
+from headrace.components.profiles.render import profile_objects
 from headrace.components.serving.component import COMPONENT as SERVING
 from headrace.components.serving.types import InferenceService
 from headrace.gateway import Gateway
@@ -186,7 +187,8 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
         client = EmbeddedClient(
             cluster.registry, cluster.client.user, TokenIssuer(signing_key, cluster.registry, cluster.clock)
         )
-        for body in (*PROFILES.objects(settings), *SERVING.objects(settings)):
+        home = profile_objects(NS, rbac.Subject(kind="User", name="user@example.com"))
+        for body in (*PROFILES.objects(settings), *SERVING.objects(settings), *home):
             await client.apply(_wire.convert(KINDS[body["kind"]], body))
         await client.create(Namespace(metadata=ObjectMeta(name="other")))
         await client.create(ServiceAccount(metadata=ObjectMeta(name="default-editor", namespace="other")))

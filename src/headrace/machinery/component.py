@@ -7,8 +7,9 @@ is registered by import. A component's `build` receives everything that it may u
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
+from headrace.client.base import T
 from headrace.machinery.audit import NoAudit
 from headrace.machinery.pages import Site
 
@@ -202,6 +203,20 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Mutator(Generic[T]):
+    """Changes objects of core kinds as they are created, before they are checked: an admission plugin.
+
+    On a real cluster the same function stands behind a mutating webhook. It is called only where there are objects
+    of the kind that it `reads` in the namespace, so that it costs nothing otherwise.
+    """
+
+    resource: str
+    reads: type[T]
+    mutate: Callable[[dict[str, Any], list[T]], None]
+    """The object's JSON, changed in place, and the others. Raises a StatusError to refuse it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What `build` brings."""
 
@@ -212,6 +227,7 @@ class Parts:
     start: Callable[[], Awaitable[None]] | None = None
     """Run before anything of this component serves: migrations, recovery."""
     stop: Callable[[], Awaitable[None]] | None = None
+    mutators: tuple[Mutator[Any], ...] = ()
     people: People | None = None
     """Whose sessions and tokens the gateway lets in; of one component at most."""
     pages: tuple[Page, ...] = ()

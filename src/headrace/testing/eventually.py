@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-async def eventually(predicate: Callable[[], R | Awaitable[R]], *, timeout: float = 5.0, interval: float = 0.005) -> R:
+async def eventually(predicate: Callable[[], R | Awaitable[R]], *, timeout: float = 30.0, interval: float = 0.005) -> R:
     """Wait until `predicate` (a function or coroutine function) returns something true, and return that.
 
     AssertionError and NotFound count as "not yet"; the last of them explains a timeout.

@@ -19,6 +19,7 @@ from headrace.api import _wire
 from headrace.api.core import Event, Namespace, Node, Pod, ServiceAccount
 from headrace.api.identity import ADMIN, component
 from headrace.api.meta import ObjectMeta
+from headrace.api.rbac import Subject
 from headrace.apiserver.authn.tokens import TokenIssuer
 from headrace.client.embedded import EmbeddedClient
 from headrace.components.dashboard.component import COMPONENT as DASHBOARD
@@ -32,6 +33,7 @@ from headrace.components.pipelines.store.models import Run, Spec
 from headrace.components.pipelines.store.repository import RunRepository
 from headrace.components.profiles import render as profiles
 from headrace.components.profiles.component import COMPONENT as PROFILES
+from headrace.components.profiles.component import FIRST_PROFILE_MADE
 from headrace.components.serving.component import COMPONENT as SERVING
 from headrace.components.serving.types import InferenceService
 from headrace.gateway import Gateway
@@ -220,7 +222,11 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
         await bootstrap.ensure(cluster.registry, ADMIN, bootstrap.cluster_objects(settings, components))
         for part in components:
             await bootstrap.ensure(cluster.registry, ADMIN, part.objects(settings))
-        await bootstrap.ensure(cluster.registry, ADMIN, profiles.profile_objects(OTHER, STRANGER))
+        for name, owner in ((HOME, OWNER), (OTHER, STRANGER)):
+            owned = profiles.profile_objects(name, Subject(kind="User", name=owner))
+            await bootstrap.ensure(cluster.registry, ADMIN, owned)
+        first = {"metadata": {"annotations": {FIRST_PROFILE_MADE: "by the test"}}}
+        await client.patch(Namespace, "kubeflow", first)
         await bootstrap.ensure(cluster.registry, ADMIN, [VIEWER_BINDING])
         mark = {"metadata": {"annotations": {FIRST_USER_MADE: "by the test"}}}
         await client.patch(Namespace, "auth", mark)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.schema.catalog import SchemaCatalog
     from headrace.client.base import Warnings
     from headrace.machinery.clock import Clock
+    from headrace.machinery.component import Mutator
 
 Json = dict[str, Any]
 
@@ -54,6 +55,8 @@ class Admission:
         self._schemas, self._lookup, self._authorizer, self._clock = schemas, lookup, authorizer, clock
         self._addresses = creation.Addresses(service_cidr, lookup)
         self._quotas = Quotas(lookup)
+        self.mutators: list[Mutator[Any]] = []
+        """Of core kinds, by the platform's components."""
 
     def decode(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:
         """The object as its kind's types would hold it, with defaults. Raises BadRequest."""
@@ -91,6 +94,8 @@ class Admission:
         """A new object, named, ready to be stored. Raises Invalid, Forbidden, NotFound."""
         info, core = served.info, not served.info.group
         namespace = self._check_namespace(info, obj)
+        if core and self.mutators:
+            self._mutate(info, obj)
         match info.kind:
             case "Pod" if core:
                 limit_ranges.admit(info, obj, self._lookup)
@@ -133,6 +138,14 @@ class Admission:
             obj["status"] = definitions.status(obj, self._taken(obj), self._clock.now())
         self._quotas.admit(info, obj)
         return obj
+
+    def _mutate(self, info: KindInfo, obj: Json) -> None:
+        namespace = obj["metadata"].get("namespace", "")
+        for mutator in self.mutators:
+            if mutator.resource == info.plural:
+                found = self._lookup.within(mutator.reads.INFO, namespace)
+                if found:
+                    mutator.mutate(obj, [_wire.convert(mutator.reads, each) for each in found])
 
     def update(self, user: User, served: Served, new: Json, old: Json, *, subresource: str) -> Json:
         """A changed object, ready to be stored. Raises Invalid, Forbidden."""

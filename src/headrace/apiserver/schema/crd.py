@@ -35,7 +35,9 @@ _WITHOUT_FIELD_DOCS = ("builtins", "msgspec", "headrace.api.")
 
 
 def crd_for(kind: type[Object], *, columns: Sequence[Json | PrinterColumn] = (), served: bool = True) -> Json:
-    """The definition of a kind in its one version. A type may set `COLUMNS` (additionalPrinterColumns)."""
+    """The definition of a kind. A type may set `COLUMNS` (additionalPrinterColumns) and `ALSO_SERVED` (other versions
+    with the same schema, of which its own is the one that is stored).
+    """
     info = kind.INFO
     names: Json = {
         "plural": info.plural,
@@ -63,6 +65,7 @@ def crd_for(kind: type[Object], *, columns: Sequence[Json | PrinterColumn] = (),
     shown = [_wire.to_builtins(c) for c in columns or getattr(kind, "COLUMNS", ())]
     if shown:
         version["additionalPrinterColumns"] = shown
+    others: tuple[str, ...] = getattr(kind, "ALSO_SERVED", ())
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -71,7 +74,7 @@ def crd_for(kind: type[Object], *, columns: Sequence[Json | PrinterColumn] = (),
             "group": info.group,
             "names": names,
             "scope": "Namespaced" if info.namespaced else "Cluster",
-            "versions": [version],
+            "versions": [version, *({**version, "name": name, "storage": False} for name in others)],
         },
     }
 

@@ -7,7 +7,18 @@ After kubeflow's profile-controller and the kubeflow-roles of its distribution: 
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from headrace.api import _wire
+from headrace.api.meta import ObjectMeta
+from headrace.api.rbac import Subject
+from headrace.components.profiles.policy import ROLES
+from headrace.components.profiles.types import GROUP, Profile, ProfileSpec
+from headrace.machinery.settings import SYSTEM_NAMESPACE
+
+if TYPE_CHECKING:
+    from headrace.api.meta import OwnerReference
+    from headrace.components.profiles.types import QuotaSpec
 
 RBAC = "rbac.authorization.k8s.io"
 AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
@@ -15,6 +26,8 @@ PART_OF = {"app.kubernetes.io/part-of": "kubeflow-profile"}
 PIPELINES_ENABLED = "pipelines.kubeflow.org/enabled"
 KEYS_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 (a Secret's name)
 KEYS_LABEL = "headrace.dev/objectstore-access"
+QUOTA = "kf-resource-quota"
+FINALIZER = "profile-finalizer"
 
 READ = ["get", "list", "watch"]
 WRITE = ["create", "update", "patch", "delete", "deletecollection"]
@@ -22,15 +35,18 @@ WRITE = ["create", "update", "patch", "delete", "deletecollection"]
 Body = dict[str, Any]
 
 
-def profile_objects(name: str, owner: str) -> list[Body]:
-    """The namespace of a profile, its service accounts and who may do what there."""
-    return [
+def profile_objects(
+    name: str, owner: Subject, quota: QuotaSpec | None = None, reference: OwnerReference | None = None
+) -> list[Body]:
+    """The namespace of a profile, its service accounts, who may do what there, and how much."""
+    subject = {"kind": owner.kind, "name": owner.name, "apiGroup": owner.api_group or RBAC}
+    bodies: list[Body] = [
         {
             "apiVersion": "v1",
             "kind": "Namespace",
             "metadata": {
                 "name": name,
-                "annotations": {"owner": owner},
+                "annotations": {"owner": owner.name},
                 "labels": {
                     **PART_OF,
                     "istio-injection": "enabled",
@@ -43,13 +59,44 @@ def profile_objects(name: str, owner: str) -> list[Body]:
         *(_account(name, account) for account in ("default-editor", "default-viewer")),
         _binding(name, "default-editor", "kubeflow-edit", _service_account(name, "default-editor")),
         _binding(name, "default-viewer", "kubeflow-view", _service_account(name, "default-viewer")),
-        _binding(
-            name,
-            "namespaceAdmin",
-            "kubeflow-admin",
-            {"kind": "User", "name": owner, "apiGroup": RBAC},
-            {"role": "admin", "user": owner},
-        ),
+        # Upstream calls it namespaceAdmin, which the API server takes since names of RBAC objects are path segments.
+        _binding(name, "namespaceAdmin", "kubeflow-admin", subject, {"role": "admin", "user": owner.name}),
+    ]
+    if quota is not None and quota.hard:
+        spec = _wire.to_builtins(quota)
+        metadata = {"name": QUOTA, "namespace": name}
+        bodies.append({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": spec})
+    if reference is not None:
+        for body in bodies:
+            body["metadata"]["ownerReferences"] = [_wire.to_builtins(reference)]
+    return bodies
+
+
+def default_profile(name: str, owner: str) -> Profile:
+    """The profile that a new platform has."""
+    spec = ProfileSpec(owner=Subject(kind="User", name=owner, api_group=RBAC))
+    return Profile(metadata=ObjectMeta(name=name), spec=spec)
+
+
+def own_roles() -> list[Body]:
+    """What the component itself may do: bind people and accounts to the three roles, in any namespace."""
+    name = "headrace:profiles"
+    kinds = [
+        _rule([GROUP], ["profiles", "profiles/status", "poddefaults"], ["*"]),
+        _rule([RBAC], ["rolebindings"], [*READ, *WRITE]),
+        {"apiGroups": [RBAC], "resources": ["clusterroles"], "resourceNames": list(ROLES.values()), "verbs": ["bind"]},
+        _rule([""], ["resourcequotas"], [*READ, *WRITE]),
+    ]
+    subject = _service_account(SYSTEM_NAMESPACE, "profiles")
+    return [
+        {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": kinds},
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            "subjects": [subject],
+        },
     ]
 
 
@@ -97,8 +144,10 @@ _VIEW = [
         READ,
     ),
     *({**rule, "verbs": READ} for rule in _WORKLOADS),
+    _rule([GROUP], ["poddefaults"], READ),
 ]
 _EDIT = [
+    _rule([GROUP], ["poddefaults"], WRITE),
     _rule([""], _CORE, WRITE),
     _rule([""], ["secrets"], [*READ, *WRITE]),
     _rule([""], ["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"], [*READ, *WRITE]),
