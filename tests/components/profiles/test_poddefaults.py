@@ -147,13 +147,21 @@ def test_which_are_meant() -> None:
 
 
 async def test_at_admission(cluster: World) -> None:
-    made = default("token", env=[{"name": "KF_PIPELINES_SA_TOKEN_PATH", "value": "/token"}])
+    token = {"serviceAccountToken": {"path": "token", "audience": "pipelines.kubeflow.org"}}
+    made = default(
+        "token",
+        env=[{"name": "KF_PIPELINES_SA_TOKEN_PATH", "value": "/token"}],
+        volumes=[{"name": "token", "projected": {"sources": [token]}}],
+    )
     made.metadata.resource_version = ""
     stored = await cluster.client.create(made)
     created = await cluster.client.create(
         _wire.convert(Pod, {**pod(), "metadata": {"name": "p", "namespace": NS, "labels": {"use": "yes"}}})
     )
     assert [e.name for e in created.spec.containers[0].env] == ["KF_PIPELINES_SA_TOKEN_PATH"]
+    running = {"status": {"phase": "Running"}}
+    await cluster.client.patch(Pod, "p", running, NS, subresource="status")  # complete: nothing is missing in it
+    assert created.spec.volumes[0].projected.default_mode == 0o644
     mark = "poddefault.admission.kubeflow.org/poddefault-token"
     assert created.metadata.annotations[mark] == stored.metadata.resource_version
     other = await cluster.client.create(_wire.convert(Pod, {**pod(), "metadata": {"name": "q", "namespace": NS}}))

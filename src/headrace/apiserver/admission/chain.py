@@ -94,8 +94,8 @@ class Admission:
         """A new object, named, ready to be stored. Raises Invalid, Forbidden, NotFound."""
         info, core = served.info, not served.info.group
         namespace = self._check_namespace(info, obj)
-        if core and self.mutators:
-            self._mutate(info, obj)
+        if core and self.mutators and self._mutate(info, obj):
+            obj = self.decode(served, obj, "Ignore", None)  # what was put in has defaults, too
         match info.kind:
             case "Pod" if core:
                 limit_ranges.admit(info, obj, self._lookup)
@@ -139,13 +139,15 @@ class Admission:
         self._quotas.admit(info, obj)
         return obj
 
-    def _mutate(self, info: KindInfo, obj: Json) -> None:
-        namespace = obj["metadata"].get("namespace", "")
+    def _mutate(self, info: KindInfo, obj: Json) -> bool:
+        namespace, asked = obj["metadata"].get("namespace", ""), False
         for mutator in self.mutators:
             if mutator.resource == info.plural:
                 found = self._lookup.within(mutator.reads.INFO, namespace)
                 if found:
                     mutator.mutate(obj, [_wire.convert(mutator.reads, each) for each in found])
+                    asked = True
+        return asked
 
     def update(self, user: User, served: Served, new: Json, old: Json, *, subresource: str) -> Json:
         """A changed object, ready to be stored. Raises Invalid, Forbidden."""

@@ -59,7 +59,7 @@ class Profile(Object):
     ALSO_SERVED: ClassVar[tuple[str, ...]] = ("v1beta1",)
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn(name="Owner", type="string", json_path=".spec.owner.name"),
-        PrinterColumn(name="Status", type="string", json_path=".status.conditions[-1:].type"),
+        PrinterColumn(name="Status", type="string", json_path=".status.conditions[*].type"),
         PrinterColumn(name="Age", type="date", json_path=".metadata.creationTimestamp"),
     )
     spec: ProfileSpec = msgspec.field(default_factory=ProfileSpec)
