@@ -156,10 +156,10 @@ async def test_what_is_not_there_is_404(world):
 async def test_programs_are_told_in_json_that_nothing_is_there(world):
     bearer = {"authorization": f"Bearer {await world.token()}", "accept": "application/json"}
     async with world.anonymous() as session:
-        async with session.get("/apis/v1beta1/runs", headers=bearer) as response:
+        async with session.get("/apis/v9/runs", headers=bearer) as response:
             assert response.status == 404
             assert "Nothing is served at '/apis/v1beta1/runs'" in (await response.json())["error"]
-        async with session.post("/apis/v1beta1/runs", headers=bearer) as response:
+        async with session.post("/apis/v9/runs", headers=bearer) as response:
             assert response.status == 405
             assert "not an API" in (await response.json())["error"]
 
