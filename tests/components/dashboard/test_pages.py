@@ -158,7 +158,7 @@ async def test_programs_are_told_in_json_that_nothing_is_there(world):
     async with world.anonymous() as session:
         async with session.get("/apis/v9/runs", headers=bearer) as response:
             assert response.status == 404
-            assert "Nothing is served at '/apis/v1beta1/runs'" in (await response.json())["error"]
+            assert "Nothing is served at '/apis/v9/runs'" in (await response.json())["error"]
         async with session.post("/apis/v9/runs", headers=bearer) as response:
             assert response.status == 405
             assert "not an API" in (await response.json())["error"]
