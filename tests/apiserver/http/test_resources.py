@@ -321,3 +321,14 @@ async def test_a_client_that_goes_away_ends_its_watch(api, http):
             return
         await asyncio.sleep(0.02)
     raise AssertionError("the watch is still open")
+
+
+@pytest.mark.parametrize("depth", [300, 900, 975, 990, 5000])
+async def test_objects_that_are_nested_very_deeply(api, depth):
+    await api("POST", CMS, cm(f"deep-{depth}"))
+    fields = b'{"f:a":' * depth + b"{}" + b"}" * depth
+    entry = b'{"operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":%s}' % fields
+    sent = b'{"metadata":{"managedFields":[%s]}}' % entry
+    answer = await api("PATCH", f"{CMS}/deep-{depth}", sent, Content_Type="application/merge-patch+json")
+    assert answer.status in {200, 400}
+    assert "nested too deeply" in answer.json["message"] if answer.status == 400 else depth < 5000

@@ -327,6 +327,9 @@ async def test_scale(api):
         await api.apply(WIDGET, scale, "hpa", subresource="scale")
     applied = await api.apply(WIDGET, scale, "hpa", subresource="scale", force=True)
     assert (applied["kind"], applied["spec"]) == ("Scale", {"replicas": 5})
+    (entry,) = applied["metadata"]["managedFields"]
+    assert (entry["manager"], entry["apiVersion"]) == ("hpa", "autoscaling/v1")
+    assert entry["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
     found = await api.get(WIDGET, "w")
     assert owned(found) == {
         "hpa/Apply/scale": {"f:spec": fields("size")},

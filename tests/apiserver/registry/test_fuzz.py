@@ -165,7 +165,15 @@ GOOD = {
         }
     },
 }
-META = {"labels": {"a": "b"}, "annotations": {"c": "d"}, "ownerReferences": [], "finalizers": []}
+OWNED = {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {'k:{"a":1}': {}, 'v:"x"': {}}}
+MANAGED = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": OWNED}
+META = {
+    "labels": {"a": "b"},
+    "annotations": {"c": "d"},
+    "ownerReferences": [],
+    "finalizers": [],
+    "managedFields": [MANAGED],
+}
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -220,6 +228,14 @@ async def attempt(call):
         return None
 
 
+async def applied(registry, info, config, *, name, part=""):
+    if isinstance(config.get("metadata"), dict):
+        config["metadata"] = {k: v for k, v in config["metadata"].items() if k not in ("managedFields", "name")}
+    options = {"field_manager": "kubectl", "force": True, "subresource": part}
+    raw, _ = await registry.apply(ADMIN, info, name, config, NS if info.namespaced else "", **options)
+    return raw
+
+
 @pytest.mark.parametrize("info", BUILTIN, ids=lambda i: i.kind)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
@@ -244,6 +260,9 @@ def test_every_kind_takes_or_refuses_anything(info, data):
             name = made["metadata"]["name"]
             await attempt(registry.patch(ADMIN, info, name, patch, namespace, patch_type=kind, subresource=part))
             await attempt(registry.update(ADMIN, info, name, patch, namespace))
+            for config in (patch, body):
+                await attempt(applied(registry, info, config, name=name, part=part))
+                await attempt(applied(registry, info, config, name=f"new-{name}"))
             stored = _wire.decode_any(await registry.get(ADMIN, info, name, namespace))
             again = await registry.patch(ADMIN, info, name, {"metadata": {"annotations": {"z": "1"}}}, namespace)
             assert _wire.decode_any(again)["metadata"]["annotations"]["z"] == "1", "what is stored stays acceptable"

@@ -49,6 +49,8 @@ def _joined(left: FieldSet, right: FieldSet) -> FieldSet:
 
 def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
     """What both have."""
+    if len(right) < len(left):
+        left, right = right, left
     out: FieldSet = {}
     for key, ours in left.items():
         theirs = right.get(key)

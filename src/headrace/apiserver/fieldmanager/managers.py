@@ -31,9 +31,9 @@ class BadManagedFields(ValueError):
     """managedFields that cannot be read: they are treated as if they were not there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """What one manager owns."""
+    """What one manager owns. Never changed; not frozen, because that makes each of the many slower."""
 
     manager: str
     operation: str

@@ -114,6 +114,8 @@ class ApiApp:
             return await self._route(request)
         except StatusError as error:
             return failure(error)
+        except RecursionError:  # walks of objects go as deep as they do; the decoder's limit is a little beyond
+            return failure(BadRequest("the object is nested too deeply"))
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return failure(InternalError("an error of the server; its log says more"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.errors import BadRequest, Cause, Invalid
 from headrace.api.meta import KindInfo
+from headrace.apiserver.fieldmanager import fieldsets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Json = dict[str, Any]
 
@@ -35,6 +39,9 @@ def scale_of(obj: Json, paths: ScalePaths) -> Json:
     """The Scale of an object."""
     meta = obj["metadata"]
     shown = {k: meta[k] for k in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if k in meta}
+    owners = _owners(meta.get("managedFields") or (), paths.spec)
+    if owners:
+        shown["managedFields"] = owners
     status: Json = {"replicas": _read(obj, paths.status) or 0}
     selector = _read(obj, paths.selector) if paths.selector else _selector_text(obj)
     if selector:
@@ -46,6 +53,16 @@ def scale_of(obj: Json, paths: ScalePaths) -> Json:
         "spec": {"replicas": _read(obj, paths.spec) or 0},
         "status": status,
     }
+
+
+def _owners(managed: Iterable[Json], path: str) -> list[Json]:
+    """The managers of the replicas, as those of a Scale."""
+    elements = tuple(f"f:{part}" for part in path.strip(".").split("."))
+    return [
+        {**entry, "apiVersion": SCALE.api_version, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        for entry in managed
+        if fieldsets.has(entry.get("fieldsV1") or {}, *elements)
+    ]
 
 
 def _selector_text(obj: Json) -> str:
