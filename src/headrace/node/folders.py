@@ -29,6 +29,8 @@ class PodFolders:
 
     def __init__(self, settings: Settings, memory: Path = SHARED_MEMORY) -> None:
         self._disk = settings.run / "agent" / "pods"
+        self.home = settings.home
+        """The platform's own, which pods must not mount."""
         self.volumes = settings.volumes
         """Where persistent volumes of the platform's own lie."""
         self._root = memory

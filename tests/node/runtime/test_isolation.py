@@ -228,3 +228,58 @@ async def test_isolation_is_told(node):
     assert isolation.limits in {"cgroup2", "cgroup1", "watchdog"}
     with pytest.raises(RuntimeUnavailable):
         _ = SandboxRuntime(node.settings).isolation
+
+
+async def test_a_pod_cannot_reach_what_another_pod_was_given(node, tmp_path):
+    """Wherever it looks: the other's files at their places on the host, its processes, its memory."""
+    secret = node.settings.run / "agent" / "pods" / "a" / "volumes" / "secret"
+    claim = node.settings.volumes / "claim"
+    for folder in (secret, claim):
+        folder.mkdir(parents=True)
+        (folder / "word").write_text("the-magic-word")
+    mounts = (Mount("/secret", secret, read_only=True), Mount("/data", claim))
+    await node.pod("a", "10.199.0.2")
+    script = "cat /secret/word /data/word; echo; cat /secret/word > /tmp/copy; cp /tmp/copy /dev/shm/copy; sleep 1000"
+    rich = await node.runtime.start_container(node.spec("sh", "-c", script, pod="a", env={"W": "magic"}, mounts=mounts))
+    await eventually(lambda: "the-magic-wordthe-magic-word" in node.output("a", rich.id)[0], timeout=30)
+    await node.pod("b", "10.199.0.3")
+    home = node.settings.home
+    places = [home, secret, claim, "/tmp", "/var/tmp", "/dev/shm", "/run", "/root", "/home", Path.home(), tmp_path]
+    look = f"""
+    grep -rsl the-magic-word {" ".join(map(str, places))} && echo FOUND
+    for p in /proc/[0-9]*; do
+        tr '\\0' '\\n' < $p/environ 2>/dev/null | grep -x W=magic && echo FOUND
+        for place in {" ".join(map(str, (secret, claim)))} /secret /data /tmp; do
+            cat $p/root$place/word $p/root$place/copy 2>/dev/null | grep magic && echo FOUND
+        done
+    done
+    for file in {secret}/word {claim}/word {home}/run/network.json {home}/logs/pods/a/{rich.id}.log; do
+        cat $file 2>/dev/null && echo FOUND
+    done
+    kill -9 {rich.pid} 2>/dev/null && echo FOUND
+    ls {home}/run 2>/dev/null && echo FOUND
+    echo looked
+    """
+    for fields in ({}, {"uid": 0}, {"uid": 0, "capabilities": ("DAC_OVERRIDE", "SYS_PTRACE", "SYS_CHROOT", "CHOWN")}):
+        ended = await node.sh(look, pod="b", **fields)
+        assert ended.out == "looked\n", (fields, ended.out)
+    assert (await node.runtime.exec("a", rich.id, ("true",))).exit_code == 0
+
+
+async def test_a_pod_cannot_talk_to_the_helpers(node):
+    """Their sockets are in a hidden folder, and the names of abstract ones are not used."""
+    await node.pod()
+    run = node.settings.run
+    script = f"""
+import os, socket
+for name in ("spawner.sock", "network.sock"):
+    s = socket.socket(socket.AF_UNIX)
+    try:
+        s.connect(os.path.join({str(run)!r}, name))
+        print("reached", name)
+    except OSError as e:
+        print(type(e).__name__)
+print(sum("@" in line for line in open("/proc/net/unix")))
+"""
+    ended = await node.run(PYTHON, "-c", script)
+    assert ended.out == "FileNotFoundError\nFileNotFoundError\n0\n", ended

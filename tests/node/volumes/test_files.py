@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -37,9 +37,6 @@ from headrace.node.volumes.files import File
 from headrace.node.volumes.pod import references
 from headrace.node.volumes.tokens import PodTokens
 from headrace.testing import FakeClock
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def visible(folder: Path) -> dict[str, bytes]:
@@ -272,3 +269,18 @@ def test_references_name_every_object() -> None:
         )
     )
     assert references(pod) == {("ConfigMap", "cm"), ("Secret", "s")}
+
+
+def test_host_paths_keep_out_of_the_platforms_home(tmp_path: Path) -> None:
+    home = tmp_path / "user" / ".headrace"
+    for folder in (home / "pki", tmp_path / "user" / "data"):
+        folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home / "pki")
+    for path in (home, home / "pki", home / "new", tmp_path / "link", tmp_path / "user", Path("/")):
+        with pytest.raises(VolumeError, match="platform's"):
+            directories.host_path(HostPathVolumeSource(path=str(path), type="DirectoryOrCreate"), keep_out=home)
+    assert not (home / "new").exists()
+    fine = tmp_path / "user" / "data"
+    (tmp_path / "other").symlink_to(fine)
+    for path in (fine, tmp_path / "other"):
+        assert directories.host_path(HostPathVolumeSource(path=str(path)), keep_out=home) == fine

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.node.runtime.base import ContainerPhase, ContainerState, PodSandbox
 from headrace.node.runtime.sandboxd import linux, wire
-from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE
+from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-POD = "pod.json"
+POD, BOOT = "pod.json", "boot_id"
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
@@ -37,6 +37,24 @@ class Records:
 
     def __init__(self, run: Path) -> None:
         self.pods = run / "pods"
+
+    def begin(self, boot: str) -> None:
+        """Know since which start of the machine the records are: pods that ran before it have vanished with it, whoever
+        has their process numbers now.
+        """
+        note = self.pods.parent / BOOT
+        before = note.read_text().strip() if note.exists() else ""
+        if before and boot and before != boot:
+            for uid in self.all_pods():
+                folders = [self.container_folder(uid, name) for name, _ in self.started(uid)]
+                if all((folder / EXIT).exists() for folder in folders):
+                    continue  # it had ended, and how has perhaps not been told yet
+                for folder in folders:
+                    remove_tree(str(folder))
+        if boot and before != boot:
+            temporary = note.with_suffix(".new")
+            temporary.write_text(boot + "\n")
+            temporary.replace(note)
 
     def pod_folder(self, uid: str) -> Path:
         """Where a pod's files are."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MAX_EXEC_OUTPUT = 1 << 20
 _KILL_SECONDS = 20.0
 _PAUSE = "pod.pause-"
@@ -108,6 +109,7 @@ class SandboxRuntime:
             folder.chmod(0o700)
         for folder in (self._settings.logs, self._settings.cache):
             folder.mkdir(parents=True, exist_ok=True)
+        self._records.begin(_read(BOOT_ID).strip())
 
     def _remember_pods(self) -> None:
         for uid in self._records.all_pods():

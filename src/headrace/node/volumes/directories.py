@@ -21,11 +21,21 @@ _KINDS = {
 }
 
 
-def host_path(source: HostPathVolumeSource) -> Path:
-    """The file or directory, checked and where asked for created. Raises VolumeError."""
+def host_path(source: HostPathVolumeSource, keep_out: Path | None = None) -> Path:
+    """The file or directory, checked and where asked for created. Nothing in `keep_out` or around it may be had; the
+    path comes back without links then, so that none can be changed to lead there. Raises VolumeError.
+    """
     path = Path(source.path)
     if not path.is_absolute() or ".." in path.parts:
         raise VolumeError(f"hostPath {source.path} must be absolute and without ..")
+    if keep_out is not None:
+        path, own = path.resolve(), keep_out.resolve()
+        if path.is_relative_to(own):
+            raise VolumeError(f"hostPath {source.path} is the platform's own: use a PersistentVolumeClaim for data")
+        if own.is_relative_to(path):
+            raise VolumeError(
+                f"hostPath {source.path} holds the platform's keys and data in {own}: mount a folder beside that"
+            )
     kind = source.type
     try:
         if kind == "DirectoryOrCreate":

@@ -104,13 +104,15 @@ class PodVolumes:
         if volume.empty_dir is not None:
             return await _given(self._empty_dir(volume.name, volume.empty_dir, source.pod), source.pod)
         if volume.host_path is not None:
-            return Ready(directories.host_path(volume.host_path))
+            return Ready(directories.host_path(volume.host_path, keep_out=self._folders.home))
         if volume.persistent_volume_claim is not None:
             claim = volume.persistent_volume_claim
             return await self._owned(self._claim(source.pod, claim.claim_name, read_only=claim.read_only), source.pod)
         if volume.ephemeral is not None:
             name = ephemeral_claim(source.pod, volume)
             return await self._owned(self._claim(source.pod, name, read_only=False), source.pod)
+        if volume.image is not None:
+            raise VolumeError("volumes of images are not supported: copy what is needed in an init container")
         raise VolumeError(f"its source is not supported on this node: use one of {SUPPORTED}")
 
     async def _owned(self, ready: Ready, pod: Pod) -> Ready:
