@@ -18,10 +18,12 @@ from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleB
 from headrace.components.pipelines import migrations
 from headrace.components.pipelines.api.access import Access
 from headrace.components.pipelines.api.app import build_apps
+from headrace.components.pipelines.api.fetch import Packages, is_public
 from headrace.components.pipelines.api.objects import Objects
 from headrace.components.pipelines.api.requests import Services
 from headrace.components.pipelines.component import PATHS, V1_PATHS, objects
 from headrace.components.pipelines.store.catalog import Catalog
+from headrace.components.pipelines.store.lineage import Lineage
 from headrace.components.pipelines.store.metrics import Metrics
 from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository
@@ -32,7 +34,7 @@ from headrace.machinery.sql import Database
 from headrace.testing import embedded_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from headrace.testing.cluster import EmbeddedCluster
 
@@ -153,7 +155,9 @@ def _binding(name: str, namespace: str, role: str, *users: User) -> RoleBinding:
 
 
 @contextlib.asynccontextmanager
-async def serve(database_url: str, s3: str = "http://127.0.0.1:1") -> AsyncIterator[Api]:
+async def serve(
+    database_url: str, s3: str = "http://127.0.0.1:1", allowed: Callable[[str], bool] | None = None
+) -> AsyncIterator[Api]:
     async with embedded_cluster(namespaces=("kubeflow", HOME, OTHER)) as cluster:
         for role in objects(cluster.settings):
             await cluster.client.apply(_wire.convert(ClusterRole, role))
@@ -177,8 +181,18 @@ async def serve(database_url: str, s3: str = "http://127.0.0.1:1") -> AsyncItera
         catalog, runs = Catalog(database, clock), RunRepository(database, clock)
         recurring = RecurringRuns(database, clock, runs)
         store = Objects(cluster.client, clock, s3)
+        packages = Packages(store, allowed or is_public)
         app, old = build_apps(
-            Services(catalog, runs, recurring, Access(cluster.client_for(me)), store, Metrics(database))
+            Services(
+                catalog=catalog,
+                runs=runs,
+                recurring=recurring,
+                access=Access(cluster.client_for(me)),
+                objects=store,
+                metrics=Metrics(database),
+                lineage=Lineage(database, clock),
+                packages=packages,
+            )
         )
         outer = Starlette(routes=[*(Mount(p, app) for p in PATHS), *(Mount(p, old) for p in V1_PATHS)])
         server = Server(BearerTable(outer), "127.0.0.1", 0)

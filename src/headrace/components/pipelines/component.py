@@ -21,6 +21,8 @@ _READ = [
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions", "experiments"], "verbs": ["get", "list"]},
     {"apiGroups": [GROUP], "resources": ["runs"], "verbs": ["get", "list", "readArtifact"]},
     {"apiGroups": [GROUP], "resources": ["jobs"], "verbs": ["get", "list"]},
+    {"apiGroups": [GROUP], "resources": ["visualizations"], "verbs": ["create"]},
+    {"apiGroups": ["kubeflow.org"], "resources": ["viewers"], "verbs": ["create", "get", "delete"]},
 ]
 _WRITE = [
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions"], "verbs": ["create", "update", "delete"]},
@@ -38,6 +40,7 @@ def build(context: Context) -> Parts:
     """The API, the engine and the scheduler over one database."""
     from headrace.components.pipelines.api.access import Access  # noqa: PLC0415 - imported when enabled
     from headrace.components.pipelines.api.app import build_apps  # noqa: PLC0415
+    from headrace.components.pipelines.api.fetch import Packages  # noqa: PLC0415
     from headrace.components.pipelines.api.launch import check  # noqa: PLC0415
     from headrace.components.pipelines.api.objects import Objects  # noqa: PLC0415
     from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
@@ -47,6 +50,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
     from headrace.components.pipelines.store.followups import FollowUps  # noqa: PLC0415
+    from headrace.components.pipelines.store.lineage import Lineage  # noqa: PLC0415
     from headrace.components.pipelines.store.metrics import Metrics  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
@@ -63,7 +67,16 @@ def build(context: Context) -> Parts:
     scheduler = Scheduler(context.clock, recurring, repository, check)
     objects = Objects(context.client, context.clock, f"http://127.0.0.1:{context.settings.ports.objectstore}")
     catalog = Catalog(database, context.clock)
-    services = Services(catalog, repository, recurring, Access(context.client), objects, Metrics(database))
+    services = Services(
+        catalog=catalog,
+        runs=repository,
+        recurring=recurring,
+        access=Access(context.client),
+        objects=objects,
+        metrics=Metrics(database),
+        lineage=Lineage(database, context.clock),
+        packages=Packages(objects),
+    )
     app, old = build_apps(services)
 
     async def start() -> None:

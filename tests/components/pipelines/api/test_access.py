@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pipelines_harness import HOME, OTHER, PATHS, SPEC
+from pipelines_harness import HOME, OTHER, PATHS, SPEC, V1_PATHS
 
 RUN = {"display_name": "r", "pipeline_spec": SPEC, "runtime_config": {"parameters": {"who": "x"}}}
 WRITES = [
@@ -113,17 +113,34 @@ async def test_healthz_is_open_to_whoever_is_authenticated(api):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/pipelines/create"),
-        ("POST", "/pipelines/x/versions"),
-        ("GET", "/auth"),
-        ("POST", "/visualizations/ns"),
         ("POST", "/workflows"),
+        ("GET", "/filters"),
+        ("POST", "/tasks"),
+        ("PATCH", "/tasks/x"),
+        ("POST", "/artifact_tasks"),
+        ("POST", f"/visualizations/{HOME}"),
     ],
 )
 async def test_what_is_not_there_is_refused_by_name(api, method, path):
     status, code, message = await api.refused(method, path)
     assert (status, code) == (501, 12)
     assert "not available in this release" in message
+
+
+async def test_visualizations_ask_first_whether_one_may(api):
+    assert (await api.call("POST", f"/visualizations/{HOME}", user=""))[0] == 401
+    assert (await api.refused("POST", f"/visualizations/{HOME}", user="other"))[:2] == (403, 7)
+
+
+@pytest.mark.parametrize("prefix", [PATHS[0], V1_PATHS[0]])
+async def test_the_authorization_query(api, prefix):
+    query = f"/auth?namespace={HOME}&resources=VIEWERS&verb="
+    for verb in ("GET", "CREATE", "DELETE"):
+        assert await api.ok("GET", query + verb, prefix=prefix) == {}
+        assert (await api.refused("GET", query + verb, user="other", prefix=prefix))[:2] == (403, 7)
+        assert (await api.call("GET", query + verb, user="", prefix=prefix))[0] == 401
+    for wrong in (query, query + "PATCH", "/auth?resources=VIEWERS&verb=GET", f"/auth?namespace={HOME}&verb=GET"):
+        assert (await api.refused("GET", wrong, prefix=prefix))[:2] == (400, 3)
 
 
 async def test_unknown_paths_and_methods_speak_the_same_dialect(api):

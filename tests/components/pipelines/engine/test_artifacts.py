@@ -95,3 +95,82 @@ async def test_what_cannot_be_read_says_why(lab, uri, status, words):
     found = await lab.api.refused("GET", f"/runs/{run['run_id']}/nodes/t/artifacts/data:read")
     assert found[0] == status
     assert words in found[2]
+
+
+async def test_the_bytes_of_a_node_are_streamed_in_ranges(lab, made):
+    content = ("héllo" * 100).encode()
+    url = f"{lab.api.url}/apis/v2beta1/runs/{made.row.run.id}/nodes/write/artifacts/data:stream"
+    headers = {"authorization": "Bearer editor"}
+    async with lab.api.session.get(url, headers=headers) as response:
+        assert (response.status, await response.read()) == (200, content)
+    async with lab.api.session.get(url, headers=headers | {"range": "bytes=-4"}) as response:
+        assert (response.status, await response.read()) == (206, content[-4:])
+    for user, status in (("", 401), ("other", 403)):
+        async with lab.api.session.get(url, headers={"authorization": f"Bearer {user}"}) as response:
+            assert response.status == status
+
+
+async def test_a_preview_shows_the_beginning(lab, made):
+    (artifact,) = made.artifacts("write", "data")
+    path = f"/artifacts/{artifact.id}:preview"
+    whole = await lab.api.ok("GET", path)
+    assert (whole["kind"], whole["text"], whole["size"], whole["truncated"]) == ("text", "héllo" * 100, 600, False)
+    part = await lab.api.ok("GET", f"{path}?bytes=2")
+    assert (part["text"], part["size"], part["truncated"]) == ("h", 600, True)
+    for wrong in ("0", "-1", "x", "10000000"):
+        assert (await lab.api.refused("GET", f"{path}?bytes={wrong}"))[:2] == (400, 3)
+    assert (await lab.api.refused("GET", path, user="other"))[:2] == (403, 7)
+    assert (await lab.api.call("GET", path, user=""))[0] == 401
+
+
+async def test_an_artifact_is_recorded_uploaded_and_read(lab):
+    given = {"artifact": {"name": "given.csv", "type": "Dataset", "metadata": {"k": "v"}, "description": "d"}}
+    made = await lab.api.ok("POST", "/artifacts", given)
+    assert (made["type"], made["metadata"]) == ("system.Dataset", {"k": "v", "description": "d"})
+    url = f"{lab.api.url}/apis/v2beta1/artifacts/{made['artifact_id']}"
+    headers = {"authorization": "Bearer editor"}
+
+    async def chunks():
+        for _ in range(3):
+            yield b"a,b\n"
+
+    async with lab.api.session.put(f"{url}:upload", data=b"a,b\n1,2\n", headers=headers) as response:
+        assert response.status == 200, await response.text()
+    async with lab.api.session.get(f"{url}:download", headers=headers) as response:
+        assert await response.read() == b"a,b\n1,2\n"
+    assert (await lab.api.ok("GET", f"/artifacts/{made['artifact_id']}:preview"))["rows"] == [["1", "2"]]
+    async with lab.api.session.put(f"{url}:upload", data=chunks(), headers=headers) as response:
+        assert response.status == 400
+    for user, status in (("", 401), ("other", 403), ("viewer", 403)):
+        for method, target, body in (
+            ("PUT", f"{url}:upload", b"x"),
+            ("POST", f"{url.rpartition('/')[0]}?namespace=" + lab.namespace, b"{}"),
+        ):
+            bearer = {"authorization": f"Bearer {user}"}
+            async with lab.api.session.request(method, target, data=body, headers=bearer) as response:
+                assert response.status == status, (user, method)
+    async with lab.api.session.put(f"{url}:upload", data=b"", headers=headers) as response:
+        assert response.status == 200
+    empty = await lab.api.ok("GET", f"/artifacts/{made['artifact_id']}:preview")
+    assert (empty["size"], empty["text"]) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({}, 400),
+        ({"artifact": {"type": "Model"}}, 400),
+        ({"artifact": {"name": "x", "type": "Planet"}}, 400),
+        ({"artifact": {"name": "x", "type": "Model"}, "task_id": "t"}, 501),
+    ],
+)
+async def test_an_artifact_that_cannot_be_recorded(lab, given, status):
+    assert (await lab.api.refused("POST", "/artifacts", given))[0] == status
+
+
+async def test_what_a_step_made_is_not_replaced(lab, made):
+    (artifact,) = made.artifacts("write", "data")
+    url = f"{lab.api.url}/apis/v2beta1/artifacts/{artifact.id}:upload"
+    async with lab.api.session.put(url, data=b"x", headers={"authorization": "Bearer editor"}) as response:
+        assert response.status == 400
+        assert "made by a step" in (await response.json())["message"]

@@ -52,10 +52,12 @@ class Access:
         if namespace or verb not in {"get", "list"}:
             await self.require(user, verb, "pipelines", namespace or SYSTEM_NAMESPACE, name)
 
-    async def require(self, user: User, verb: str, resource: str, namespace: str, name: str = "") -> None:
+    async def require(
+        self, user: User, verb: str, resource: str, namespace: str, name: str = "", *, group: str = GROUP
+    ) -> None:
         """Raises RpcError (PERMISSION_DENIED) unless the user may."""
         allowed = await self._client.review_access(
-            user, verb, group=GROUP, resource=resource, namespace=namespace, name=name
+            user, verb, group=group, resource=resource, namespace=namespace, name=name
         )
         if not allowed:
             raise RpcError(

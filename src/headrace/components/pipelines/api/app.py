@@ -18,7 +18,9 @@ from headrace.api import _wire
 from headrace.api.errors import StatusError
 from headrace.components.pipelines.api.artifacts import Artifacts
 from headrace.components.pipelines.api.experiments import Experiments
+from headrace.components.pipelines.api.native import Native
 from headrace.components.pipelines.api.pipelines import Pipelines
+from headrace.components.pipelines.api.questions import Questions
 from headrace.components.pipelines.api.recurring import Recurring
 from headrace.components.pipelines.api.reports import Reports
 from headrace.components.pipelines.api.requests import answer, requester
@@ -37,11 +39,9 @@ log = logging.getLogger(__name__)
 
 _ALL = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _REFUSED = {
-    "/auth": "The authorization query (/auth) is",
     "/filters": "The filter service is",
     "/scheduledworkflows": "Reports of scheduled workflows are",
     "/workflows": "Reports of Argo workflows are",
-    "/visualizations/{namespace}": "Visualizations made by the server are",
 }
 _CODES = {
     "BadRequest": Code.INVALID_ARGUMENT,
@@ -61,13 +61,15 @@ def build_apps(services: Services) -> tuple[Starlette, Starlette]:
     """The applications of v2beta1 and of v1beta1, with paths relative to where they are mounted."""
     experiments, pipelines = Experiments(services), Pipelines(services)
     artifacts, runs, recurring = Artifacts(services), Runs(services), Recurring(services)
-    shared = [Route("/healthz", _healthz, methods=["GET"])]
+    questions = Questions(services)
+    shared = [Route("/healthz", _healthz, methods=["GET"]), *questions.routes()]
     old = V1(services, experiments, pipelines, runs, recurring)
     v2 = [
         *shared,
         *experiments.routes(),
         *pipelines.routes(),
         *Reports(services).routes(),
+        *Native(services, artifacts).routes(),
         *artifacts.routes(),
         *runs.routes(),
         *recurring.routes(),

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from headrace.components.pipelines.api import views
 from headrace.components.pipelines.api.objects import CHUNK, PASSED, base64_json
 from headrace.components.pipelines.api.requests import answer, list_query, namespace_of, page, requester
-from headrace.components.pipelines.types.rest import invalid, not_found
+from headrace.components.pipelines.policy import preview
+from headrace.components.pipelines.types.rest import Code, RpcError, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,13 +46,18 @@ class Artifacts:
         return [
             Route("/artifacts", self.list, methods=["GET"]),
             Route("/artifacts/{id}:download", self.download, methods=["GET"]),
+            Route("/artifacts/{id}:upload", self.upload, methods=["PUT"]),
+            Route("/artifacts/{id}:preview", self.preview, methods=["GET"]),
             Route("/artifacts/{id}", self.get, methods=["GET"]),
             *self.of_runs(),
         ]
 
     def of_runs(self) -> list[Route]:
         """What both dialects have."""
-        return [Route("/runs/{run}/nodes/{node}/artifacts/{artifact}:read", self.read, methods=["GET"])]
+        return [
+            Route("/runs/{run}/nodes/{node}/artifacts/{artifact}:read", self.read, methods=["GET"]),
+            Route("/runs/{run}/nodes/{node}/artifacts/{artifact}:stream", self.stream, methods=["GET"]),
+        ]
 
     async def list(self, request: Request) -> Response:
         """GET /artifacts?namespace=&run_id=."""
@@ -66,7 +72,7 @@ class Artifacts:
         view = request.query_params.get("view", "")
         if view not in _VIEWS:
             raise invalid(f"view must be BASIC or DOWNLOAD, got {view!r}.")
-        found = await self._find(request, "readArtifact" if _VIEWS[view] else "get")
+        found = await self.find(request, "readArtifact" if _VIEWS[view] else "get")
         shown = views.artifact(found)
         if _VIEWS[view]:
             shown["download_url"] = await self._objects.link(found.namespace, found.uri)
@@ -74,7 +80,13 @@ class Artifacts:
 
     async def download(self, request: Request) -> Response:
         """GET /artifacts/{id}:download: the bytes, also in ranges."""
-        found = await self._find(request, "readArtifact")
+        return await self._streamed(request, await self.find(request, "readArtifact"))
+
+    async def stream(self, request: Request) -> Response:
+        """GET /runs/{run}/nodes/{node}/artifacts/{artifact}:stream: the bytes, also in ranges."""
+        return await self._streamed(request, await self._of_node(request))
+
+    async def _streamed(self, request: Request, found: Artifact) -> Response:
         headers = {name: request.headers[name] for name in PASSED if name in request.headers}
         stack = contextlib.AsyncExitStack()
         response = await stack.enter_async_context(self._objects.open(found.namespace, found.uri, headers))
@@ -85,24 +97,57 @@ class Artifacts:
                     yield chunk
 
         kept = {name: response.headers[name] for name in _KEPT if name in response.headers}
-        filename = quote(found.uri.rstrip("/").rpartition("/")[2] or found.name)
+        filename = quote(_name(found))
         kept["content-disposition"] = f"attachment; filename*=UTF-8''{filename}"
         return StreamingResponse(body(), response.status, kept | _SAFE)
+
+    async def upload(self, request: Request) -> Response:
+        """PUT /artifacts/{id}:upload: the bytes of an artifact that no task made, as they come."""
+        found = await self.find(request, "create")
+        if found.task_id:
+            raise RpcError(Code.FAILED_PRECONDITION, f"Artifact {found.id} was made by a step: it is not replaced.")
+        length = request.headers.get("content-length", "")
+        if not length.isdigit():
+            raise invalid("An upload needs a Content-Length.")
+        await self._objects.write(found.namespace, found.uri, request.stream(), int(length))
+        return answer(views.artifact(found))
+
+    async def preview(self, request: Request) -> Response:
+        """GET /artifacts/{id}:preview?bytes=: what a person wants to see of it, as data, within bounds."""
+        found = await self.find(request, "readArtifact")
+        try:
+            limit = int(request.query_params.get("bytes") or preview.DEFAULT_BYTES)
+        except ValueError as error:
+            raise invalid("bytes must be a whole number.") from error
+        if not 0 < limit <= preview.MAX_BYTES:
+            raise invalid(f"bytes must be at least 1 and at most {preview.MAX_BYTES}.")
+        shown = preview.of_record(found.type, found.metadata)
+        if shown is None:
+            head, size = await self._head(found, limit)
+            shown = preview.of_bytes(_name(found), found.type, head, size)
+        return answer({"artifact_id": found.id, "name": found.name, "type": found.type} | shown)
+
+    async def _head(self, found: Artifact, limit: int) -> tuple[bytes, int]:
+        """The first bytes, and how many there are."""
+        headers = {"range": f"bytes=0-{limit - 1}"}
+        async with self._objects.open(found.namespace, found.uri, headers) as response:
+            if response.status == 416:
+                return b"", 0  # an empty object has no first byte
+            head = bytearray()
+            async for chunk in response.content.iter_chunked(CHUNK):
+                head += chunk
+                if len(head) >= limit:
+                    break
+            total = response.headers.get("content-range", "").rpartition("/")[2]
+            size = int(total) if total.isdigit() else int(response.headers.get("content-length") or len(head))
+            return bytes(head[:limit]), size
 
     async def read(self, request: Request) -> Response:
         """GET /runs/{run}/nodes/{node}/artifacts/{artifact}:read: `{"data": base64}`.
 
         A node is a task by its id, the name of one of its pods, its place in the run, or its name.
         """
-        run_id, node, name = (request.path_params[part] for part in ("run", "node", "artifact"))
-        run = await self._runs.get_run(run_id)
-        if run is None:
-            raise not_found("Run", run_id)
-        await self._access.require(requester(request), "readArtifact", "runs", run.namespace)
-        loaded = await self._runs.load_run(run_id)
-        if loaded is None:
-            raise not_found("Run", run_id)
-        found = _artifact_of(loaded, _task_of(loaded, node), name)
+        found = await self._of_node(request)
         stack = contextlib.AsyncExitStack()
         response = await stack.enter_async_context(self._objects.open(found.namespace, found.uri, {}))
 
@@ -113,13 +158,30 @@ class Artifacts:
 
         return StreamingResponse(body(), 200, _SAFE, media_type="application/json")
 
-    async def _find(self, request: Request, verb: str) -> Artifact:
+    async def _of_node(self, request: Request) -> Artifact:
+        run_id, node, name = (request.path_params[part] for part in ("run", "node", "artifact"))
+        run = await self._runs.get_run(run_id)
+        if run is None:
+            raise not_found("Run", run_id)
+        await self._access.require(requester(request), "readArtifact", "runs", run.namespace)
+        loaded = await self._runs.load_run(run_id)
+        if loaded is None:
+            raise not_found("Run", run_id)
+        return _artifact_of(loaded, _task_of(loaded, node), name)
+
+    async def find(self, request: Request, verb: str) -> Artifact:
+        """The artifact that the path names; the requester may do this. Raises RpcError."""
         ident: str = request.path_params["id"]
         found = (await self._runs.artifacts([ident])).get(ident)
         if found is None:
             raise not_found("Artifact", ident)
         await self._access.require(requester(request), verb, "runs", found.namespace)
         return found
+
+
+def _name(found: Artifact) -> str:
+    """What the object is called: its suffix says what it is."""
+    return found.uri.rstrip("/").rpartition("/")[2] or found.name
 
 
 def _task_of(loaded: RunRow, node: str) -> TaskRow:

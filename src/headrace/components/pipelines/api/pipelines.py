@@ -24,11 +24,12 @@ from headrace.components.pipelines.api.requests import (
 )
 from headrace.components.pipelines.store.models import Pipeline, PipelineVersion
 from headrace.components.pipelines.types.rest import (
+    NewPipelineBody,
+    NewVersionBody,
     PipelineBody,
     PipelineVersionBody,
     invalid,
     not_found,
-    unimplemented,
 )
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ class Pipelines:
     """Handlers of `/pipelines`."""
 
     def __init__(self, services: Services) -> None:
-        self._catalog, self._access = services.catalog, services.access
+        self._catalog, self._access, self._packages = services.catalog, services.access, services.packages
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
         return [
             Route("/pipelines/upload", self.upload, methods=["POST"]),
             Route("/pipelines/upload_version", self.upload_version, methods=["POST"]),
-            Route("/pipelines/create", self.refuse_url, methods=["POST"]),
+            Route("/pipelines/create", self.create_with_version, methods=["POST"]),
             Route("/pipelines/names/{name}", self.get_named, methods=["GET"]),
             Route("/pipelines", self.list, methods=["GET"]),
             Route("/pipelines", self.create, methods=["POST"]),
@@ -61,7 +62,7 @@ class Pipelines:
             Route("/pipelines/{id}", self.delete, methods=["DELETE"]),
             Route("/pipelines/{id}", self.update, methods=["PATCH"]),
             Route("/pipelines/{id}/versions", self.list_versions, methods=["GET"]),
-            Route("/pipelines/{id}/versions", self.refuse_url, methods=["POST"]),
+            Route("/pipelines/{id}/versions", self.create_version, methods=["POST"]),
             Route("/pipelines/{id}/versions/{version}", self.get_version, methods=["GET"]),
             Route("/pipelines/{id}/versions/{version}", self.delete_version, methods=["DELETE"]),
             Route("/pipelines/{id}/versions/{version}", self.update_version, methods=["PATCH"]),
@@ -192,9 +193,46 @@ class Pipelines:
         await self._catalog.delete_version((await self._find_version(request)).id)
         return answer({})
 
-    async def refuse_url(self, _request: Request) -> Response:
-        """POST /pipelines/create and /pipelines/{id}/versions take the URL of a package."""
-        raise unimplemented("Pipelines by package_url are")
+    async def create_with_version(self, request: Request) -> Response:
+        """POST /pipelines/create: a pipeline whose first version is read from a URL."""
+        given = await body(request, NewPipelineBody)
+        wanted, first = given.pipeline or PipelineBody(), given.pipeline_version or NewVersionBody()
+        namespace = _namespace(request, wanted.namespace)
+        await self._access.require_pipelines(requester(request), "create", namespace)
+        name = wanted.name or wanted.display_name
+        if not name:
+            raise invalid("A pipeline needs a name.")
+        pipeline = _pipeline(namespace, name, wanted.display_name or name, wanted.description)
+        pipeline.tags = _checked_tags(wanted.tags or {})
+        version = await self.from_url(namespace, first, name)
+        return answer(views.pipeline(await self._catalog.create_pipeline(pipeline, version)))
+
+    async def create_version(self, request: Request) -> Response:
+        """POST /pipelines/{id}/versions: a version that is read from a URL."""
+        pipeline = await self.find(request, "create")
+        version = await self.from_url(pipeline.namespace, await body(request, NewVersionBody), "")
+        version.pipeline_id = pipeline.id
+        return answer(views.version(await self._catalog.create_version(version)))
+
+    async def from_url(self, namespace: str, given: NewVersionBody, default: str) -> PipelineVersion:
+        """A version of the package that a URL names. Raises RpcError."""
+        url = (given.package_url.pipeline_url if given.package_url else None) or ""
+        if not url:
+            raise invalid("A pipeline version needs a package_url with a pipeline_url; or upload it as a file.")
+        raw = await self._packages.read(namespace, url)
+        spec, parsed = await asyncio.to_thread(read_package, raw)
+        name = given.name or given.display_name or default or parsed.pipeline_info.name
+        return PipelineVersion(
+            id="",
+            pipeline_id="",
+            name=check_length("A pipeline version's name", name, MAX_VERSION_NAME),
+            display_name=check_length("A display name", given.display_name or name, MAX_DISPLAY_NAME),
+            description=given.description or "",
+            package_url=url,
+            code_source_url=given.code_source_url or "",
+            spec=spec,
+            tags=_checked_tags(given.tags or {}),
+        )
 
     async def find(self, request: Request, verb: str, ident: str = "") -> Pipeline:
         """The pipeline that is named, else the path's; the requester may do this with it. Raises RpcError."""

@@ -16,8 +16,10 @@ from headrace.components.pipelines.types.rest import decode_body, decode_filter,
 if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.components.pipelines.api.access import Access
+    from headrace.components.pipelines.api.fetch import Packages
     from headrace.components.pipelines.api.objects import Objects
     from headrace.components.pipelines.store.catalog import Catalog, Page
+    from headrace.components.pipelines.store.lineage import Lineage
     from headrace.components.pipelines.store.metrics import Metrics
     from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.store.repository import RunRepository
@@ -38,6 +40,8 @@ class Services:
     access: Access
     objects: Objects
     metrics: Metrics
+    lineage: Lineage
+    packages: Packages
 
 
 def answer(value: Any) -> Response:

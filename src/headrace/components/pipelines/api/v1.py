@@ -39,6 +39,7 @@ from headrace.components.pipelines.store.models import (
 )
 from headrace.components.pipelines.types import v1
 from headrace.components.pipelines.types.rest import (
+    NewVersionBody,
     RunBody,
     VersionReferenceBody,
     invalid,
@@ -75,7 +76,7 @@ class V1:
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
-        experiments, pipelines, runs, jobs = self._experiments, self._pipelines, self._runs, self._recurring
+        experiments, runs, jobs = self._experiments, self._runs, self._recurring
         return [
             Route("/experiments", self.list_experiments, methods=["GET"]),
             Route("/experiments", self.create_experiment, methods=["POST"]),
@@ -86,13 +87,13 @@ class V1:
             Route("/pipelines/upload", self.upload, methods=["POST"]),
             Route("/pipelines/upload_version", self.upload_version, methods=["POST"]),
             Route("/pipelines", self.list_pipelines, methods=["GET"]),
-            Route("/pipelines", pipelines.refuse_url, methods=["POST"]),
+            Route("/pipelines", self.create_pipeline, methods=["POST"]),
             Route("/pipelines/{id}", self.get_pipeline, methods=["GET"]),
             Route("/pipelines/{id}", self.delete_pipeline, methods=["DELETE"]),
             Route("/pipelines/{id}/templates", self.template, methods=["GET"]),
             Route("/namespaces/{namespace}/pipelines/{name}", self.get_named, methods=["GET"]),
             Route("/pipeline_versions", self.list_versions, methods=["GET"]),
-            Route("/pipeline_versions", pipelines.refuse_url, methods=["POST"]),
+            Route("/pipeline_versions", self.create_version, methods=["POST"]),
             Route("/pipeline_versions/{version}", self.get_version, methods=["GET"]),
             Route("/pipeline_versions/{version}", self.delete_version, methods=["DELETE"]),
             Route("/pipeline_versions/{version}/templates", self.version_template, methods=["GET"]),
@@ -156,6 +157,35 @@ class V1:
             description=params.get("description") or "",
             spec=spec,
         )
+        return answer(views.pipeline_version(await self._catalog.create_version(version)))
+
+    async def create_pipeline(self, request: Request) -> Response:
+        """POST /pipelines: from a URL."""
+        given = await body(request, v1.PipelineV1Body)
+        namespace = namespace_of(request, v1.referenced(given.resource_references, v1.NAMESPACE))
+        await self._access.require_pipelines(requester(request), "create", namespace)
+        if not given.name:
+            raise invalid("A pipeline needs a name.")
+        name = check_length("A pipeline's name", given.name, MAX_VERSION_NAME)
+        wanted = NewVersionBody(name=name, package_url=given.url)
+        version = await self._pipelines.from_url(namespace, wanted, name)
+        pipeline = Pipeline(
+            id="", namespace=namespace, name=name, display_name=name, description=given.description or ""
+        )
+        return answer(views.pipeline(await self._catalog.create_pipeline(pipeline, version), version))
+
+    async def create_version(self, request: Request) -> Response:
+        """POST /pipeline_versions: from a URL."""
+        given = await body(request, v1.VersionV1Body)
+        pipeline = await self._pipelines.find(request, "create", v1.referenced(given.resource_references, v1.PIPELINE))
+        wanted = NewVersionBody(
+            name=given.name,
+            description=given.description,
+            package_url=given.package_url,
+            code_source_url=given.code_source_url,
+        )
+        version = await self._pipelines.from_url(pipeline.namespace, wanted, "")
+        version.pipeline_id = pipeline.id
         return answer(views.pipeline_version(await self._catalog.create_version(version)))
 
     async def list_pipelines(self, request: Request) -> Response:

@@ -224,6 +224,60 @@ class RecurringRunBody(Body):
     error: Any = None
 
 
+class ArtifactBody(Body):
+    """An artifact of the native model."""
+
+    name: str | None = None
+    description: str | None = None
+    type: str | None = None
+    uri: str | None = None
+    metadata: dict[str, Any] | None = None
+    number_value: float | None = None
+    namespace: str | None = None
+    artifact_id: Any = None
+    created_at: Any = None
+
+
+class NewArtifactBody(Body):
+    """CreateArtifactRequest."""
+
+    artifact: ArtifactBody | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    type: Any = None
+    producer_task_name: Any = None
+    producer_key: Any = None
+
+
+class UrlBody(Body):
+    """Where a package is."""
+
+    pipeline_url: str | None = None
+
+
+class NewVersionBody(Body):
+    """v2beta1 PipelineVersion, of a package."""
+
+    name: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    tags: dict[str, str] | None = None
+    package_url: UrlBody | None = None
+    code_source_url: str | None = None
+    pipeline_id: Any = None
+    pipeline_version_id: Any = None
+    created_at: Any = None
+    pipeline_spec: Any = None
+    error: Any = None
+
+
+class NewPipelineBody(Body):
+    """CreatePipelineAndVersionRequest."""
+
+    pipeline: PipelineBody | None = None
+    pipeline_version: NewVersionBody | None = None
+
+
 class ReportedArtifact(Body):
     """An artifact that a step wrote."""
 
@@ -260,7 +314,18 @@ class ReportBody(Body):
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
-_NESTED = {"runtime_config", "pipeline_version_reference", "trigger", "cron_schedule", "periodic_schedule"}
+_NESTED = {
+    "runtime_config",
+    "pipeline_version_reference",
+    "trigger",
+    "cron_schedule",
+    "periodic_schedule",
+    "artifact",
+    "pipeline",
+    "pipeline_version",
+    "package_url",
+    "url",
+}
 """Fields with messages of this dialect inside; what is in others belongs to clients (specs, parameters)."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.components.pipelines.types.rest import Body, TriggerBody, invalid
+from headrace.components.pipelines.types.rest import Body, TriggerBody, UrlBody, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,12 +85,6 @@ class ExperimentV1Body(Body):
     id: Any = None
     created_at: Any = None
     storage_state: Any = None
-
-
-class UrlBody(Body):
-    """Where a package is."""
-
-    pipeline_url: str | None = None
 
 
 class PipelineV1Body(Body):
