@@ -196,6 +196,7 @@ BENCHES = {
 def main() -> None:
     import _api
     import _pods
+    from _history import bench_history
     from _serve import bench_serve
 
     benches = {
@@ -208,6 +209,7 @@ def main() -> None:
         "running": lambda platform: _pods.bench_running(platform, row),
         "pods": lambda platform: _pods.bench_many(platform, row),
         "idle": lambda platform: _pods.bench_idle(platform, row),
+        "history": lambda platform: bench_history(platform, row),
         "serve": lambda platform: bench_serve(platform, row, _load),
     }
     wanted = sys.argv[1:] or list(benches)

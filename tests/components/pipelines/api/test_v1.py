@@ -198,6 +198,17 @@ async def test_metrics_are_reported_once(api):
     assert await api.ok("GET", f"/runs{SCOPE}", **V1) == {}
 
 
+async def test_runs_are_sorted_by_a_metric_in_both_dialects(api):
+    runs = [(await api.ok("POST", "/runs", new_run(), **V1))["id"] for _ in range(3)]
+    for run, value in zip(runs, (0.5, 0.9, 0.1), strict=True):
+        metric = {"name": "Accuracy", "node_id": "n", "number_value": value}
+        await api.ok("POST", f"/runs/{run}:reportMetrics", {"metrics": [metric]}, **V1)
+    best = [runs[1], runs[0], runs[2]]
+    old = await api.ok("GET", f"/runs{SCOPE}&sort_by=metric:Accuracy%20desc", **V1)
+    new = await api.ok("GET", "/runs?sort_by=metric:Accuracy%20DESC")
+    assert [r["id"] for r in old["runs"]] == [r["run_id"] for r in new["runs"]] == best
+
+
 async def test_jobs(api):
     experiment = await api.ok(
         "POST", "/experiments", {"name": "e", "resource_references": [reference("NAMESPACE", HOME)]}, **V1

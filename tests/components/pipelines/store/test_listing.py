@@ -149,8 +149,8 @@ async def test_a_token_from_elsewhere_is_refused(catalog, database, token):
 
 
 async def test_unknown_fields_are_named(catalog):
-    with pytest.raises(ListError, match="Cannot sort by 'metric:accuracy'"):
-        await catalog.list_runs(ListQuery(sort_by="metric:accuracy"), "team")
+    with pytest.raises(ListError, match="Cannot sort by 'colour'; fields are .* metric:NAME"):
+        await catalog.list_runs(ListQuery(sort_by="colour"), "team")
     with pytest.raises(ListError, match="Cannot filter by 'colour'"):
         await catalog.list_runs(ListQuery(predicates=(Predicate("colour", Operation.EQUALS, "x"),)), "team")
 
@@ -174,3 +174,41 @@ def test_every_listable_field_is_a_column_of_its_table():
     for listable in (listing.EXPERIMENTS, listing.PIPELINES, listing.VERSIONS, listing.RUNS, listing.ARTIFACTS):
         for field in listable.fields.values():
             assert field.column.table is listable.table
+
+
+async def test_runs_are_sorted_by_a_metric(catalog, database):
+    """Those that lack it are below all others, as upstream's NULL is; of several values the largest counts."""
+    await fill(database, 6)
+    values = {"team-00001": [0.5], "team-00003": [-2.0, 0.9], "team-00004": [0.5]}
+    rows = [
+        {"run_id": run, "node_id": f"n{i}", "name": "Accuracy", "number_value": value, "format": ""}
+        for run, found in values.items()
+        for i, value in enumerate(found)
+    ]
+    await database.run(lambda connection: connection.execute(t.run_metrics.insert(), rows) and None)
+    seen, token = [], ""
+    while True:
+        query = ListQuery(page_size=1, page_token=token, sort_by="metric:Accuracy", descending=True)
+        page, _ = await catalog.list_runs(query, "team")
+        seen += [run.id for run in page.items]
+        token = page.next_page_token
+        if not token:
+            break
+    without = ["team-00005", "team-00002", "team-00000"]
+    assert seen == ["team-00003", "team-00004", "team-00001", *without]
+    rising, _ = await catalog.list_runs(ListQuery(sort_by="metric:Accuracy"), "team")
+    assert [run.id for run in rising.items] == seen[::-1]
+    other, _ = await catalog.list_runs(ListQuery(sort_by="metric:none"), "team")
+    assert len(other.items) == 6
+
+
+async def test_only_runs_have_metrics(catalog):
+    with pytest.raises(ListError, match="Cannot sort by 'metric:x'"):
+        await catalog.list_experiments(ListQuery(sort_by="metric:x"), "team")
+
+
+async def test_a_token_of_a_metric_belongs_to_it(catalog, database):
+    await fill(database, 3)
+    page, _ = await catalog.list_runs(ListQuery(page_size=1, sort_by="metric:x"), "team")
+    with pytest.raises(ListError, match="another sort_by"):
+        await catalog.list_runs(ListQuery(page_token=page.next_page_token, sort_by="created_at"), "team")

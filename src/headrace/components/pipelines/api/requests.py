@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from headrace.api import _wire
 from headrace.components.pipelines.api.access import home_namespace, user_of
-from headrace.components.pipelines.store.listing import ListQuery, Operation, Predicate
+from headrace.components.pipelines.store.listing import METRIC, ListQuery, Operation, Predicate
 from headrace.components.pipelines.types.rest import decode_body, decode_filter, invalid
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def check_length(what: str, value: str, limit: int) -> str:
 def list_query(request: Request) -> ListQuery:
     """page_size, page_token, sort_by and filter. Raises RpcError."""
     params = request.query_params
-    words = params.get("sort_by", "").lower().split()
-    if len(words) > 2 or words[1:] not in ([], ["asc"], ["desc"]):
+    words = params.get("sort_by", "").split()
+    direction = [word.lower() for word in words[1:]]
+    if len(words) > 2 or direction not in ([], ["asc"], ["desc"]):
         raise invalid('sort_by must be "field", "field asc" or "field desc".')
     try:
         size = int(params.get("page_size") or 0)
@@ -111,7 +112,8 @@ def list_query(request: Request) -> ListQuery:
     return ListQuery(
         page_size=size,
         page_token=params.get("page_token", ""),
-        sort_by=words[0] if words else None,
-        descending=words[1:] == ["desc"],
+        # The name of a metric is its author's; fields are ours.
+        sort_by=(words[0] if words[0].startswith(METRIC) else words[0].lower()) if words else None,
+        descending=direction == ["desc"],
         predicates=predicates,
     )

@@ -11,6 +11,7 @@ import base64
 import binascii
 import datetime as dt
 import enum
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ class _Token(msgspec.Struct, array_like=True):
     sort_by: str
     descending: bool
     predicates: list[Predicate]
-    value: str | int
+    value: str | int | float
     id: str
 
 
@@ -100,8 +101,30 @@ class Listable:
     default_sort: str = "created_at"
     tagged: bool = False
     """Whether rows have tags, which filters name `tags.<key>`."""
+    measured: bool = False
+    """Whether rows have metrics, which sorting names `metric:<name>`."""
+
+    def key(self, sort_by: str) -> sa.ColumnElement[Any] | None:
+        """What rows are sorted by; None when they cannot be sorted by this."""
+        if self.measured and sort_by.startswith(METRIC):
+            c = t.run_metrics.c
+            mine = (c.run_id == self.table.c.id, c.name == sort_by.removeprefix(METRIC))
+            largest = sa.select(sa.func.max(c.number_value)).where(*mine).scalar_subquery()
+            # A run without the metric is below all others, as upstream's NULL is.
+            return sa.func.coalesce(largest, _NO_METRIC)
+        found = self.fields.get(sort_by)
+        return found.expression if found is not None else None
+
+    def fits(self, sort_by: str, value: str | float) -> bool:
+        """Whether a value is one that rows sorted by this have."""
+        if self.measured and sort_by.startswith(METRIC):
+            return isinstance(value, float)
+        found = self.fields.get(sort_by)
+        return found is not None and isinstance(value, int if found.moment else str)
 
 
+METRIC = "metric:"
+_NO_METRIC = -sys.float_info.max
 _TAGS = "tags."
 _STORAGE = {"STORAGESTATE_AVAILABLE": "AVAILABLE", "STORAGESTATE_ARCHIVED": "ARCHIVED"}
 
@@ -142,6 +165,7 @@ RUNS = Listable(
         name=Field(t.runs.c.display_name),
         status=Field(t.runs.c.state, upper=True),
     ),
+    measured=True,
 )
 RECURRING_RUNS = Listable(
     t.recurring_runs,
@@ -179,7 +203,9 @@ def list_rows(
     token = _position(listable, query)
     where = [*scope, *(_condition(listable, p) for p in token.predicates)]
     total = connection.scalar(sa.select(sa.func.count()).select_from(listable.table).where(*where)) or 0
-    key, ident = listable.fields[token.sort_by].expression, listable.table.c.id
+    key, ident = listable.key(token.sort_by), listable.table.c.id
+    if key is None:
+        raise ListError(f"Cannot sort by {token.sort_by!r}.")
     if token.id:
         beyond = (key < token.value, ident < token.id) if token.descending else (key > token.value, ident > token.id)
         # The first condition says nothing new; it lets the index begin where the page does.
@@ -205,8 +231,9 @@ def _page_size(asked: int) -> int:
 
 def _position(listable: Listable, query: ListQuery) -> _Token:
     sort_by = query.sort_by or listable.default_sort
-    if sort_by not in listable.fields:
-        raise ListError(f"Cannot sort by {sort_by!r}; fields are {', '.join(sorted(listable.fields))}.")
+    if listable.key(sort_by) is None:
+        more = [f"{METRIC}NAME"] if listable.measured else []
+        raise ListError(f"Cannot sort by {sort_by!r}; fields are {', '.join([*sorted(listable.fields), *more])}.")
     asked = _Token(sort_by, query.descending, list(query.predicates), "", "")
     if not query.page_token:
         return asked
@@ -215,7 +242,7 @@ def _position(listable: Listable, query: ListQuery) -> _Token:
     except (binascii.Error, ValueError) as error:  # msgspec's errors are ValueErrors
         raise ListError("page_token is not one that this server gave.") from error
     token.predicates = [Predicate(p.key, p.operation, _revive(listable, p)) for p in token.predicates]
-    if token.sort_by not in listable.fields or isinstance(token.value, int) != listable.fields[token.sort_by].moment:
+    if not listable.fits(token.sort_by, token.value):
         raise ListError("page_token belongs to another list.")
     if isinstance(token.value, int) and abs(token.value) > _LARGEST:
         raise ListError("page_token is not one that this server gave.")

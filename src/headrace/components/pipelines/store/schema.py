@@ -204,7 +204,7 @@ run_metrics = sa.Table(
     sa.Column("name", sa.String(191), primary_key=True),
     sa.Column("number_value", sa.Float, nullable=False),
     _name("format"),
-    sa.Index(None, "run_id", "name"),
+    sa.Index(None, "run_id", "name", "number_value"),
 )
 
 recurring_runs = sa.Table(

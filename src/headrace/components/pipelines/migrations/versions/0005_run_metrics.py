@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_run_metrics_run_id"),
         sa.PrimaryKeyConstraint("run_id", "node_id", "name", name="pk_run_metrics"),
     )
-    op.create_index("ix_run_metrics_run_id_name", "run_metrics", ["run_id", "name"])
+    op.create_index("ix_run_metrics_run_id_name_number_value", "run_metrics", ["run_id", "name", "number_value"])
     for name, columns in INDICES.items():
         op.create_index(name, "runs", columns)
 
