@@ -149,7 +149,7 @@ async def test_a_token_from_elsewhere_is_refused(catalog, database, token):
 
 
 async def test_unknown_fields_are_named(catalog):
-    with pytest.raises(ListError, match="Cannot sort by 'colour'; fields are .* metric:NAME"):
+    with pytest.raises(ListError, match=r"Cannot sort by 'colour'; fields are .* metric:NAME"):
         await catalog.list_runs(ListQuery(sort_by="colour"), "team")
     with pytest.raises(ListError, match="Cannot filter by 'colour'"):
         await catalog.list_runs(ListQuery(predicates=(Predicate("colour", Operation.EQUALS, "x"),)), "team")
