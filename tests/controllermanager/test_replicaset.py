@@ -6,10 +6,17 @@ import datetime as dt
 import pytest
 
 from headrace.api.core import ConfigMap, ContainerStatus, Event, Pod, PodCondition, PodSpec, PodStatus
-from headrace.api.meta import LabelSelector, ObjectMeta
+from headrace.api.errors import Invalid
+from headrace.api.meta import LabelSelector, ObjectMeta, dynamic_kind
 from headrace.controllermanager import pods
 from headrace.controllermanager.replicaset import surplus
-from headrace.controllermanager.types import PodManifest, ReplicaSet, ReplicaSetSpec
+from headrace.controllermanager.types import (
+    PodManifest,
+    ReplicaSet,
+    ReplicaSetSpec,
+    ReplicationController,
+    ReplicationControllerSpec,
+)
 
 from .conftest import NS, TEMPLATE
 
@@ -196,3 +203,28 @@ def test_which_pod_goes_first(first, second):
 def test_nothing_is_surplus():
     assert surplus([pod("a")], 1) == []
     assert surplus([pod("a")], 5) == []
+
+
+async def test_a_replication_controller_does_the_same(world):
+    spec = ReplicationControllerSpec(template=TEMPLATE, replicas=2)
+    made = await world.client.create(ReplicationController(metadata=ObjectMeta(name="old", namespace=NS), spec=spec))
+    assert made.spec.selector == made.metadata.labels == {"app": "web"}
+    found = await have(world, 2)
+    for pod in found:
+        await world.set_phase(pod, "Running")
+
+    async def counted():
+        now = (await world.client.get(ReplicationController, "old", NS)).status
+        return (now.replicas, now.ready_replicas, now.observed_generation) == (2, 2, 1)
+
+    await world.until(counted)
+    scale = await world.client.get(dynamic_kind(ReplicationController.INFO), "old", NS, subresource="scale")
+    assert scale.status["selector"] == "app=web"
+    await world.client.delete(Pod, found[0].metadata.name, NS)
+    await have(world, 2)
+    patch = {"spec": {"replicas": 1}}
+    await world.client.patch(ReplicationController, "old", patch, NS, subresource="scale")
+    await have(world, 1)
+    wrong = ReplicationControllerSpec(template=TEMPLATE, selector={"app": "other"})
+    with pytest.raises(Invalid, match="does not match template"):
+        await world.client.create(ReplicationController(metadata=ObjectMeta(name="bad", namespace=NS), spec=wrong))

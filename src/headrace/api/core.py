@@ -393,6 +393,22 @@ class EventSource(Struct):
     host: str = ""
 
 
+class ReplicationController(Object):
+    """Keeps a number of equal pods running: what was there before ReplicaSets."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "",
+        "v1",
+        "ReplicationController",
+        "replicationcontrollers",
+        short_names=("rc",),
+        categories=("all",),
+        subresources=frozenset({"status", "scale"}),
+    )
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
 class Event(Object):
     """Something that happened to an object, for people."""
 
@@ -480,6 +496,9 @@ KINDS: tuple[type[Object], ...] = (
     Namespace,
     PersistentVolumeClaim,
     PersistentVolume,
+    ReplicationController,
     Event,
     Node,
 )
+EVENTS_V1 = KindInfo("events.k8s.io", "v1", "Event", "events", short_names=("ev",), subresources=frozenset())
+"""As newer clients write events: the same objects."""

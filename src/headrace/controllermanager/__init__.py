@@ -22,7 +22,7 @@ from headrace.controllermanager.garbage_collector import GarbageCollector
 from headrace.controllermanager.job import JobController
 from headrace.controllermanager.namespace import NamespaceController, NamespaceDefaultsController
 from headrace.controllermanager.quota import QuotaController
-from headrace.controllermanager.replicaset import ReplicaSetController
+from headrace.controllermanager.replicaset import ReplicaSetController, ReplicationControllerController
 from headrace.controllermanager.statefulset import StatefulSetController
 from headrace.controllermanager.taint_eviction import TaintEvictionController
 from headrace.controllermanager.volumes import ClaimController, VolumeController
@@ -53,6 +53,7 @@ def controllers(
         NamespaceController(client, kinds, clock),
         DeploymentController(client, clock, events("deployment-controller")),
         ReplicaSetController(client, clock, events("replicaset-controller")),
+        ReplicationControllerController(client, clock, events("replication-controller")),
         StatefulSetController(client, clock, events("statefulset-controller")),
         DaemonSetController(client, clock, events("daemonset-controller")),
         JobController(client, clock, events("job-controller")),

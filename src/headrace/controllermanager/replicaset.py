@@ -1,13 +1,16 @@
-"""ReplicaSets: as many pods as wanted, no more and no fewer (upstream: pkg/controller/replicaset)."""
+"""ReplicaSets and ReplicationControllers: as many pods as wanted, no more and no fewer (upstream:
+pkg/controller/replicaset, pkg/controller/replication).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from headrace.api import core
 from headrace.api.errors import Forbidden, Invalid, NotFound, StatusError
+from headrace.api.meta import LabelSelector
 from headrace.controllermanager import adoption, pods
-from headrace.controllermanager.types import ReplicaSet
+from headrace.controllermanager.types import ReplicaSet, ReplicationController
 from headrace.machinery.controller import DONE, Controller, Result, Watch
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
     from headrace.machinery.events import EventRecorder
 
+S = TypeVar("S", ReplicaSet, ReplicationController)
 BURST = 500
 """Pods made or deleted in one reconcile."""
 
@@ -28,7 +32,13 @@ def surplus(active: list[Pod], wanted: int) -> list[Pod]:
     return sorted(active, key=pods.deletion_order)[: max(len(active) - wanted, 0)]
 
 
-def count(replica_set: ReplicaSet, active: list[Pod], now: dt.datetime) -> float | None:
+def selector_of(obj: ReplicaSet | ReplicationController) -> LabelSelector:
+    """Which pods it is for."""
+    selector = obj.spec.selector
+    return selector if isinstance(selector, LabelSelector) else LabelSelector(match_labels=selector)
+
+
+def count(replica_set: ReplicaSet | ReplicationController, active: list[Pod], now: dt.datetime) -> float | None:
     """Write counts to the status; seconds until another pod becomes available by age, if one will."""
     status, spec = replica_set.status, replica_set.spec
     labels = (spec.template.get("metadata") or {}).get("labels") or {}
@@ -41,7 +51,7 @@ def count(replica_set: ReplicaSet, active: list[Pod], now: dt.datetime) -> float
     return min((wait for wait in waits if wait), default=None)
 
 
-def set_failure(replica_set: ReplicaSet, reason: str, message: str, now: dt.datetime) -> None:
+def set_failure(replica_set: ReplicaSet | ReplicationController, reason: str, message: str, now: dt.datetime) -> None:
     """ReplicaFailure, or its absence when there is no message."""
     found: list[core.PodCondition] = replica_set.status.conditions
     if not message:
@@ -59,11 +69,9 @@ def set_failure(replica_set: ReplicaSet, reason: str, message: str, now: dt.date
         current.reason, current.message = reason, message
 
 
-class ReplicaSetController(Controller[ReplicaSet]):
+class Replicas(Controller[S]):
     """See module."""
 
-    name = "replicaset"
-    kind = ReplicaSet
     owns = (core.Pod,)
 
     def __init__(self, client: Client, clock: Clock, events: EventRecorder) -> None:
@@ -71,17 +79,19 @@ class ReplicaSetController(Controller[ReplicaSet]):
         self.watches = (Watch(core.Pod, self._adopters),)
 
     def _adopters(self, pod: Pod) -> Iterable[str]:
-        """ReplicaSets that may adopt a pod that nobody controls."""
+        """Those that may adopt a pod that nobody controls."""
         if pods.controller_of(pod) is None and pod.metadata.labels:
-            for found in self.cache(ReplicaSet).all(pod.metadata.namespace):
-                if not pods.is_empty(found.spec.selector) and found.spec.selector.matches(pod.metadata.labels):
+            for found in self.cache(self.kind).all(pod.metadata.namespace):
+                selector = selector_of(found)
+                if not pods.is_empty(selector) and selector.matches(pod.metadata.labels):
                     yield found.key
 
-    async def reconcile(self, obj: ReplicaSet) -> Result:
+    async def reconcile(self, obj: S) -> Result:
         """Bring the number of active pods to `spec.replicas`."""
-        if pods.is_empty(obj.spec.selector):
+        selector = selector_of(obj)
+        if pods.is_empty(selector):
             return DONE
-        mine = await adoption.claim(self._client, core.Pod, obj, obj.spec.selector)
+        mine = await adoption.claim(self._client, core.Pod, obj, selector)
         active = [pod for pod in mine if pods.active(pod)]
         failure: StatusError | None = None
         if obj.metadata.deletion_timestamp is None:
@@ -104,7 +114,7 @@ class ReplicaSetController(Controller[ReplicaSet]):
             return Result(after=30.0)
         return Result(after=after) if after is not None else DONE
 
-    async def _create(self, obj: ReplicaSet, number: int) -> list[Pod]:
+    async def _create(self, obj: S, number: int) -> list[Pod]:
         made: list[Pod] = []
         for _ in range(number):
             manifest = pods.from_template(obj.spec.template, obj, prefix=f"{obj.metadata.name[:57]}-")
@@ -118,13 +128,27 @@ class ReplicaSetController(Controller[ReplicaSet]):
             made.append(core.Pod(metadata=created.metadata))
         return made
 
-    async def _delete(self, obj: ReplicaSet, pod: Pod) -> None:
+    async def _delete(self, obj: S, pod: Pod) -> None:
         meta = pod.metadata
         try:
             await self._client.delete(core.Pod, meta.name, meta.namespace, uid=meta.uid)
         except NotFound:
             return
         await self._events.normal(obj, "SuccessfulDelete", f"Deleted pod: {meta.name}")
+
+
+class ReplicaSetController(Replicas[ReplicaSet]):
+    """Of ReplicaSets."""
+
+    name = "replicaset"
+    kind = ReplicaSet
+
+
+class ReplicationControllerController(Replicas[ReplicationController]):
+    """Of ReplicationControllers."""
+
+    name = "replicationcontroller"
+    kind = ReplicationController
 
 
 def _terminating(error: StatusError) -> bool:

@@ -52,6 +52,23 @@ class ReplicaSet(Object):
     status: ReplicaSetStatus = msgspec.field(default_factory=ReplicaSetStatus)
 
 
+class ReplicationControllerSpec(Struct):
+    """As a ReplicaSet's; the selector is labels alone."""
+
+    selector: dict[str, str] = {}
+    template: Template = {}
+    replicas: int = 1
+    min_ready_seconds: int = 0
+
+
+class ReplicationController(Object):
+    """See api.core."""
+
+    INFO: ClassVar[KindInfo] = core.ReplicationController.INFO
+    spec: ReplicationControllerSpec = msgspec.field(default_factory=ReplicationControllerSpec)
+    status: ReplicaSetStatus = msgspec.field(default_factory=ReplicaSetStatus)
+
+
 class DeploymentCondition(Struct):
     """Available, Progressing or ReplicaFailure; the update time moves with every sign of progress."""
 

@@ -4,6 +4,7 @@ import pytest
 
 from headrace.api import _wire
 from headrace.api.autoscaling import V1, HorizontalPodAutoscaler
+from headrace.api.core import EVENTS_V1, Event
 from headrace.api.errors import BadRequest, Invalid
 from headrace.api.identity import ADMIN
 from headrace.apiserver.registry.conversions import autoscaler_from_v1, autoscaler_to_v1
@@ -128,3 +129,31 @@ async def test_what_is_wrong_is_named():
             await cluster.registry.create(ADMIN, V1, v1(metrics=[]), "default", field_validation="Strict")
         with pytest.raises(Invalid, match=r"spec\.maxReplicas"):
             await cluster.registry.create(ADMIN, V1, v1(maxReplicas=0), "default")
+
+
+async def test_events_of_both_groups_are_the_same_objects():
+    regarding = {"kind": "Pod", "namespace": "default", "name": "p"}
+    event = {
+        "metadata": {"name": "e"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "me",
+        "reportingInstance": "me-1",
+        "action": "Looking",
+        "reason": "Seen",
+        "regarding": regarding,
+        "note": "somebody looked",
+        "type": "Normal",
+    }
+    async with embedded_cluster() as cluster:
+        registry = cluster.registry
+        raw = await registry.create(ADMIN, EVENTS_V1, event, "default", field_validation="Strict")
+        made = _wire.decode_any(raw)
+        assert (made["apiVersion"], made["note"], made["regarding"]) == (
+            "events.k8s.io/v1",
+            "somebody looked",
+            regarding,
+        )
+        seen = await cluster.client.get(Event, "e", "default")
+        assert (seen.message, seen.involved_object.name, seen.reporting_component) == ("somebody looked", "p", "me")
+        (listed,) = (await registry.list(ADMIN, EVENTS_V1, "default")).items
+        assert _wire.decode_any(listed) == made

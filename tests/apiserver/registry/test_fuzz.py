@@ -65,6 +65,7 @@ GOOD = {
     },
     "LimitRange": {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "default": {"cpu": "1"}}]}},
     "Deployment": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
+    "ReplicationController": {"spec": {"selector": {"a": "b"}, "template": TEMPLATE}},
     "ReplicaSet": {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}},
     "StatefulSet": {
         "spec": {

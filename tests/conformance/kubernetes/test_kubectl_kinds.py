@@ -258,3 +258,46 @@ def test_budgets_hold_a_drain(kubectl, namespace, background):
     assert len(leaving) == 1
     described = kubectl(*on, "describe", "pdb", "web")
     assert "Allowed disruptions:  0" in described
+
+
+def test_cluster_info(kubectl, namespace, tmp_path):
+    on = ("-n", namespace)
+    controller = {
+        "apiVersion": "v1",
+        "kind": "ReplicationController",
+        "metadata": {"name": "old"},
+        "spec": {
+            "replicas": 2,
+            "template": {
+                "metadata": {"labels": {"app": "old"}},
+                "spec": {"containers": [{"name": "main", "image": "img"}]},
+            },
+        },
+    }
+    kubectl(*on, "apply", "-f", "-", stdin=json.dumps(controller))
+    eventually(lambda: rows(kubectl(*on, "get", "rc", "old"))[1][:3] == ["old", "2", "2"])
+    kubectl(*on, "scale", "rc", "old", "--replicas=1")
+    eventually(lambda: len(pods(kubectl, namespace)) == 1)
+    assert "Selector:     app=old" in kubectl(*on, "describe", "rc", "old")
+    kubectl("cluster-info", "dump", "--namespaces", namespace, "--output-directory", str(tmp_path))
+    dumped = {p.name for p in (tmp_path / namespace).iterdir()}
+    assert {"pods.json", "replication-controllers.json", "deployments.json", "events.json"} <= dumped
+    assert "SuccessfulCreate" in kubectl(*on, "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}")
+
+
+def test_informers_of_client_go(kubectl, background, namespace):
+    """`rollout status` and `wait` are informers of client-go; its feature WatchList makes them ask for one stream."""
+    on = ("-n", namespace)
+    kubectl(*on, "create", "deployment", "web", "--image=img", "--replicas=1")
+    (name,) = eventually(lambda: pods(kubectl, namespace))
+    ready(background, namespace, name.removeprefix("pod/"))
+    for feature, streams in (("false", False), ("true", True)):
+        env = {"KUBE_FEATURE_WatchListClient": feature}
+        done = kubectl.run(*on, "rollout", "status", "deployment/web", "--timeout=30s", "-v=8", env=env)
+        assert "successfully rolled out" in done.stdout
+        assert ("sendInitialEvents=true" in done.stderr) == streams
+        kubectl(*on, "wait", "deployment/web", "--for=condition=Available", "--timeout=30s", env=env)
+    gone = kubectl.popen(*on, "wait", "deployment/web", "--for=delete", "--timeout=30s")
+    kubectl(*on, "delete", "deployment", "web", "--wait=false")
+    gone.communicate(timeout=60)
+    assert gone.returncode == 0

@@ -51,6 +51,7 @@ _WITH_GENERATION = frozenset(
     {
         ("apps", "Deployment"),
         ("apps", "ReplicaSet"),
+        ("", "ReplicationController"),
         ("apps", "StatefulSet"),
         ("apps", "DaemonSet"),
         ("batch", "Job"),

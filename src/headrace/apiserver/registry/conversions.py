@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.autoscaling import V1, HorizontalPodAutoscaler
+from headrace.api.core import EVENTS_V1, Event
 from headrace.apiserver.registry.kinds import Conversion
 
 if TYPE_CHECKING:
@@ -143,6 +144,29 @@ def _new(metric: Any, amount: str) -> Json:
     return {"type": metric.get("type"), field: {**source, amount: amounts}}
 
 
+_EVENT_FIELDS = {
+    "regarding": "involvedObject",
+    "note": "message",
+    "reportingController": "reportingComponent",
+    "deprecatedSource": "source",
+    "deprecatedFirstTimestamp": "firstTimestamp",
+    "deprecatedLastTimestamp": "lastTimestamp",
+    "deprecatedCount": "count",
+}
+
+
+def event_to_core(obj: Json) -> Json:
+    """An `events.k8s.io/v1` Event as `v1` keeps it."""
+    return {_EVENT_FIELDS.get(key, key): value for key, value in obj.items()}
+
+
+def event_from_core(obj: Json) -> Json:
+    """The reverse."""
+    back = {old: new for new, old in _EVENT_FIELDS.items()}
+    return {back.get(key, key): value for key, value in obj.items()}
+
+
 CONVERTED: dict[KindInfo, Conversion] = {
+    EVENTS_V1: Conversion(Event.INFO, event_to_core, event_from_core),
     V1: Conversion(HorizontalPodAutoscaler.INFO, autoscaler_from_v1, autoscaler_to_v1),
 }

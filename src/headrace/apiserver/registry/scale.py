@@ -69,6 +69,8 @@ def _selector_text(obj: Json) -> str:
     selector = (obj.get("spec") or {}).get("selector") or {}
     if not isinstance(selector, dict):
         return ""
+    if obj.get("kind") == "ReplicationController":
+        selector = {"matchLabels": selector}
     parts = [f"{k}={v}" for k, v in sorted((selector.get("matchLabels") or {}).items())]
     for term in selector.get("matchExpressions") or ():
         key, values = term["key"], ",".join(term.get("values") or ())

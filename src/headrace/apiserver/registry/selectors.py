@@ -152,6 +152,7 @@ _SELECTABLE: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "Secret"): ("type",),
     ("", "Service"): ("spec.clusterIP", "spec.type"),
     ("apps", "ReplicaSet"): ("status.replicas",),
+    ("", "ReplicationController"): ("status.replicas",),
     ("batch", "Job"): ("status.successful",),
 }
 _DEFAULTS = {"spec.hostNetwork": "false", "spec.unschedulable": "false", "status.replicas": "0"}

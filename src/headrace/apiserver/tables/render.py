@@ -39,6 +39,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("metrics.k8s.io", "pods"): usage.USAGE,
     ("apps", "deployments"): workloads.DEPLOYMENT,
     ("apps", "replicasets"): workloads.REPLICA_SET,
+    ("", "replicationcontrollers"): workloads.REPLICA_SET,
     ("apps", "statefulsets"): workloads.STATEFUL_SET,
     ("apps", "daemonsets"): workloads.DAEMON_SET,
     ("apps", "controllerrevisions"): workloads.CONTROLLER_REVISION,

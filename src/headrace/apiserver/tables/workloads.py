@@ -75,8 +75,14 @@ def _replica_set(obj: JSON, now: dt.datetime) -> list[Any]:
         _number(state, "readyReplicas"),
         age(obj, now),
         *template_cells(pod_template(obj)),
-        selector_text(spec(obj).get("selector")),
+        selector_text(_selector(obj)),
     ]
+
+
+def _selector(obj: JSON) -> JSON | None:
+    """A ReplicationController's is labels alone."""
+    selector = spec(obj).get("selector")
+    return {"matchLabels": selector or {}} if obj.get("kind") == "ReplicationController" else selector
 
 
 REPLICA_SET = Printer(

@@ -39,6 +39,18 @@ def replica_set(obj: Json) -> None:
     spec.setdefault("replicas", 1)
 
 
+def replication_controller(obj: Json) -> None:
+    """A ReplicationController; without labels or selector it takes the labels of its template."""
+    replica_set(obj)
+    spec = obj["spec"]
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels:
+        if not spec.get("selector"):
+            spec["selector"] = dict(labels)
+        if not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(labels)
+
+
 def stateful_set(obj: Json) -> None:
     """A StatefulSet."""
     spec = obj.setdefault("spec", {})

@@ -27,6 +27,7 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("", "LimitRange"): limits.limit_range,
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "ReplicaSet"): workloads.replica_set,
+    ("", "ReplicationController"): workloads.replication_controller,
     ("apps", "StatefulSet"): workloads.stateful_set,
     ("apps", "DaemonSet"): workloads.daemon_set,
     ("apps", "ControllerRevision"): workloads.controller_revision,

@@ -98,6 +98,24 @@ def replica_set(obj: Json) -> Iterator[Cause]:
     yield from _always(spec)
 
 
+def replication_controller(obj: Json) -> Iterator[Cause]:
+    """A ReplicationController."""
+    spec = obj.get("spec") or {}
+    for key in ("replicas", "minReadySeconds"):
+        yield from f.non_negative(f"spec.{key}", spec.get(key))
+    template, selector = _template_of(spec), spec.get("selector") or {}
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    if not selector:
+        yield f.required("spec.selector")
+    elif not selector.items() <= labels.items():
+        yield f.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    if not template:
+        yield f.required("spec.template")
+        return
+    yield from pods.template(template, "spec.template")
+    yield from _always(spec)
+
+
 def selector_update(new: Json, old: Json) -> Iterator[Cause]:
     """The selector is fixed."""
     before, after = (old.get("spec") or {}).get("selector"), (new.get("spec") or {}).get("selector")
