@@ -30,6 +30,9 @@ def cli_page() -> str:
         if command is not None:
             inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
             parts.append(f"\n## headrace {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+            for verb, part in sorted(getattr(command, "commands", {}).items()):
+                below = click.Context(part, info_name=verb, parent=inner, max_content_width=100, terminal_width=100)
+                parts.append(f"\n### headrace {name} {verb}\n\n```text\n{part.get_help(below)}\n```\n")
     return "".join(parts)
 
 

@@ -19,6 +19,8 @@ _COMMANDS = {
     "quickstart": "Run the digits recognizer: train, serve, predict.",
     "doctor": "Check whether this machine can run the platform, and say what to do if not.",
     "logs": "Show the platform's log, or a pod's.",
+    "image": "Build images of your own; list, inspect and remove them.",
+    "env": "Show the environments of pods: what is in them, what they cost, who uses them.",
     "token": "Print a bearer token for the gateway.",
 }
 

@@ -22,7 +22,7 @@ from headrace.machinery.settings import Settings
 from headrace.node.agent import NodeAgent
 from headrace.node.images.service import Images
 from headrace.node.runtime.base import RuntimeUnavailable
-from headrace.node.runtime.sandbox import SandboxRuntime
+from headrace.node.runtime.choice import make
 from headrace.testing import embedded_cluster, eventually
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Node:
 
     async def up(self) -> None:
         """A control plane's node part; what ran before is adopted."""
-        self.runtime = SandboxRuntime(self.settings)
+        self.runtime = make(self.settings.mode, self.settings)
         await self.runtime.start()
         recorder = EventRecorder(self.client, self.clock, "kubelet")
         images = Images(self.settings, self.clock, environ=self._environ)
@@ -115,8 +115,8 @@ class Node:
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    settings = Settings(home=tmp_path / "home")
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    settings = Settings(home=tmp_path / "home", mode=getattr(request, "param", "sandbox"))
     environ = {"PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1"}
     async with embedded_cluster(settings=settings) as cluster:
         pki = ensure_pki(settings)

@@ -155,11 +155,23 @@ async def test_a_read_only_root_leaves_volumes_writable(node, tmp_path):
     await node.pod()
     ended = await node.sh(
         "for d in / /tmp /var/tmp /run /home /opt; do touch $d/x 2>/dev/null && echo $d; done; "
-        "touch /data/x /dev/shm/x && echo volumes",
+        "touch /data/x /dev/shm/x /var/tmp/volume/x && echo volumes",
         read_only_root=True,
-        mounts=(Mount("/data", tmp_path), Mount("/opt/headrace", tmp_path, read_only=True)),
+        mounts=(
+            Mount("/data", tmp_path),
+            Mount("/var/tmp/volume", tmp_path),
+            Mount("/opt/headrace", tmp_path, read_only=True),
+        ),
     )
     assert ended.out == "volumes\n"
+
+
+async def test_a_volume_over_a_folder_of_the_image_is_writable_too(node):
+    await node.pod()
+    ended = await node.sh(
+        "touch /tmp/x && echo own; touch /x || echo no", read_only_root=True, mounts=(Mount("/tmp", kind="tmpfs"),)
+    )
+    assert ended.out == "own\nno\n"
 
 
 async def test_user_and_group(node):

@@ -19,7 +19,7 @@ from headrace.node.devices import NoDevice
 from headrace.node.expansion import expand
 from headrace.node.images.requirements import ANNOTATION
 from headrace.node.images.service import ImageError
-from headrace.node.runtime.base import ContainerSpec
+from headrace.node.runtime.base import ContainerSpec, Mount
 from headrace.node.volumes import VolumeError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Launcher:
     def _build(self, environment: Environment, attempt: int) -> ContainerSpec:
         pod, container = self._owner.pod, self._container
         identity = f"{container.name}-{attempt}"
-        uid, gid = security.user(pod, container)
+        uid, gid = security.user(pod, container, environment.user)
         device_files, device_variables = self._host.devices.give(pod, container)
         found = self._variables(environment, uid, device_variables)
         words = command.argv(container, environment, found)
@@ -130,9 +130,10 @@ class Launcher:
             argv=words,
             env=found,
             log_path=self.log(attempt),
-            cwd=container.working_dir or "/",
+            cwd=container.working_dir or environment.workdir or "/",
             mounts=(
                 programs(),
+                *(Mount(target, source, read_only=True) for target, source in environment.files),
                 *self._owner.volumes.mounts(container, sub_paths),
                 self.message(identity).mount(),
                 *device_files,
@@ -144,6 +145,7 @@ class Launcher:
             joins=self._joins(),
             read_only_root=bool(own is not None and own.read_only_root_filesystem),
             writable=environment.writable,
+            layers=environment.layers,
             memory_bytes=int(parse(limits["memory"])) if "memory" in limits else None,
             cpus=float(parse(limits["cpu"])) if "cpu" in limits else None,
             # What is meant to run for ever starts too seldom to keep an interpreter warm for it.

@@ -21,8 +21,10 @@ NON_ROOT = 1000
 """The user of containers that must not be root and do not say who they are."""
 
 
-def user(pod: Pod, container: Container) -> tuple[int | None, int | None]:
-    """User and group of the container's process; None is whoever runs the platform. Raises ConfigError."""
+def user(pod: Pod, container: Container, image: str = "") -> tuple[int | None, int | None]:
+    """User and group of the container's process; None is whoever runs the platform. `image` is the image's USER, of
+    numbers. Raises ConfigError.
+    """
     own, shared = container.security_context, pod.spec.security_context
     uid = own.run_as_user if own is not None else None
     gid = own.run_as_group if own is not None else None
@@ -31,6 +33,14 @@ def user(pod: Pod, container: Container) -> tuple[int | None, int | None]:
         uid = shared.run_as_user if uid is None else uid
         gid = shared.run_as_group if gid is None else gid
         non_root = shared.run_as_non_root if non_root is None else non_root
+    if uid is None and image:
+        of_image, _, group = image.partition(":")
+        uid, gid = int(of_image), int(group or of_image) if gid is None else gid
+        if non_root and uid == 0:
+            raise ConfigError(
+                "container has runAsNonRoot and image will run as root "
+                f'(pod: "{pod.metadata.name}", container: {container.name})'
+            )
     if non_root and uid == 0:
         raise ConfigError(f"container's runAsUser breaks non-root policy (container: {container.name})")
     if non_root and uid is None and os.geteuid() == 0:

@@ -25,8 +25,12 @@ import compileall, ctypes, os, re, signal, sys
 os.nice(10)
 if sys.platform == "linux":
     # A pool's worker waits for ever when the process that it works for is killed.
-    prctl = ctypes.CDLL(None).prctl
-    os.register_at_fork(after_in_child=lambda: prctl(1, signal.SIGKILL))
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+    def end_with_parent():
+        prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed before we could say that
+            os._exit(1)
+    os.register_at_fork(after_in_child=end_with_parent)
 compileall.compile_dir(sys.argv[1], quiet=2, workers=0, rx=re.compile(r"[/\\\\](tests?|testing/data)[/\\\\]"))
 """
 

@@ -107,7 +107,7 @@ def unknown(image: str) -> str:
     """The sentence for an image that nothing matches."""
     return (
         f'no local environment matches image "{image}": use an image of the catalogue (python:3.x, '
-        "kserve/sklearnserver, busybox, debian …), and name the packages that it needs in the pod's annotation "
-        "headrace.dev/requirements "
-        '(a JSON list such as ["scikit-learn==1.7.2"]); images of your own are not supported yet'
+        "kserve/sklearnserver, busybox, debian …) and name the packages that it needs in the pod's annotation "
+        'headrace.dev/requirements (a JSON list such as ["scikit-learn==1.7.2"]), or build the image from its '
+        f"Dockerfile: headrace image build -t {image} DIR"
     )

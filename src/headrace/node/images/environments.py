@@ -155,6 +155,8 @@ class Environments:
             await asyncio.to_thread(bytecode.adopt, temporary, siblings)
             size = await asyncio.to_thread(_size, temporary)
             _write_json(temporary / META, {"packages": packages, "size": size, "python": str(interpreter.path)})
+            # Bytecode may have been written after the environment that was here had been removed.
+            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
             temporary.rename(target)
         built = self._read(key, interpreter)
         if built is None:

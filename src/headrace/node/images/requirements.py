@@ -48,6 +48,12 @@ class Requirements:
         extra = tuple(p for p in packages if canonical(p) not in named)
         return Requirements(tuple(sorted({*self.packages, *extra})), self.without_deps, self.options)
 
+    def over(self, exact: list[str], options: list[str]) -> Requirements:
+        """These over the exact versions of an image, which are installed as they are; what is named here wins."""
+        named = {canonical(r) for r in (*self.packages, *self.without_deps)}
+        kept = {line for line in exact if canonical(line) not in named}
+        return Requirements(self.packages, tuple(sorted({*self.without_deps, *kept})), (*options, *self.options))
+
 
 def canonical(requirement: str) -> str:
     """The normalised distribution name of a requirement (PEP 503); the text itself when it has none."""

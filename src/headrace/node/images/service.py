@@ -7,14 +7,18 @@ a sentence for the person who reads `kubectl describe pod`.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import contextlib
+import os
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from headrace.node.images import catalogue, reference
+from headrace.node.images import catalogue, reference, trees
 from headrace.node.images import requirements as reqs
 from headrace.node.images.environments import LOCK_SECONDS, META, Environments
 from headrace.node.images.interpreters import Interpreters
+from headrace.node.images.store import ImageStore, Record, UnreadableStore
 from headrace.node.images.uv import Uv, UvFailed
+from headrace.node.runtime.base import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,6 +60,12 @@ class Environment:
     warning: str = ""
     """What differs from what the image's name asks for, as a sentence; empty when nothing does."""
     size: int = 0
+    workdir: str = ""
+    user: str = ""
+    """`uid` or `uid:gid`; empty: nothing is said."""
+    layers: tuple[Layer, ...] = ()
+    files: tuple[tuple[str, Path], ...] = ()
+    """Files directly below the root."""
 
 
 class Images:
@@ -73,6 +83,7 @@ class Images:
         self._uv = Uv(settings.cache, environ)
         self._environments = Environments(settings.cache, self._uv, clock)
         self._interpreters = interpreters or Interpreters()
+        self._store = ImageStore(settings.state / "images")
         self._known: dict[tuple[str, str], tuple[float, Environment]] = {}
 
     async def resolve(
@@ -82,18 +93,30 @@ class Images:
 
         `on_pull` is called once when something has to be built first. Raises ImageError.
         """
-        known = self._known.get((image, requirements))
+        try:
+            own = self._store.find(image)  # it may have been built or removed a moment ago
+        except UnreadableStore as error:
+            raise ImageError("ErrImagePull", str(error), permanent=True) from error
+        key = (image if own is None else own.id, requirements)
+        known = self._known.get(key)
         if known is not None and self._clock.monotonic() < known[0] and _still_there(known[1]):
+            _used(known[1])
             return known[1]
-        found = await self._resolve(image, requirements, on_pull)
-        self._known[image, requirements] = (self._clock.monotonic() + LOCK_SECONDS, found)
+        found = await self._resolve(image if own is None else own.base, requirements, on_pull, own)
+        if own is not None:
+            whole = found.id if requirements else f"{image.partition('@')[0]}@sha256:{own.id}"
+            found = _of_own(image, own, found, self._store.tree(own), whole)
+        self._known[key] = (self._clock.monotonic() + LOCK_SECONDS, found)
+        _used(found)
         return found
 
     async def close(self) -> None:
         """Stop building."""
         await self._environments.close()
 
-    async def _resolve(self, image: str, requirements: str, on_pull: Callable[[], None]) -> Environment:
+    async def _resolve(
+        self, image: str, requirements: str, on_pull: Callable[[], None], own: Record | None
+    ) -> Environment:
         ref = reference.parse(image)
         if ref is None:
             raise ImageError(
@@ -110,7 +133,8 @@ class Images:
                 image, f"host/{ref.repository}", entrypoint=entry.entrypoint, command=entry.command, env=entry.env
             )
         try:
-            wanted = reqs.parse(requirements).plus(entry.packages)
+            wanted = reqs.parse(requirements)
+            wanted = wanted.plus(entry.packages) if own is None else wanted.over(own.requirements, own.options)
             interpreter = await self._interpreters.choose(match.python)
             told = False
 
@@ -153,6 +177,44 @@ def _environment(image: str, match: catalogue.Match, built: Built, pip: Mapping[
         warning=warning,
         size=built.size,
     )
+
+
+def path_of(path: str, environment: Path | None) -> tuple[str, ...]:
+    """The folders of a PATH, with those of the environment where an image of Python has its programs."""
+    folders = [folder for folder in path.split(":") if folder]
+    if environment is None:
+        return tuple(folders)
+    index = next((i for i, folder in enumerate(folders) if folder in SYSTEM_PATH), len(folders))
+    return (*folders[:index], str(environment / "bin"), *folders[index:])
+
+
+def _of_own(image: str, own: Record, base: Environment, tree: Path, identity: str) -> Environment:
+    """What an image of one's own adds to the one that it begins with."""
+    places, files = trees.places(tree)
+    env = {**base.env, **own.env}
+    path = env.pop("PATH", "")
+    environment = base.python.parent.parent if base.python is not None else None
+    return replace(
+        base,
+        image=image,
+        id=identity,
+        path=path_of(path, environment) if path else base.path,
+        entrypoint=tuple(own.entrypoint),
+        command=tuple(own.command),
+        env=env,
+        workdir=own.workdir,
+        user=own.user,
+        size=base.size + own.size,
+        layers=tuple(Layer(p.target, (p.source,) if p.host is None else (p.source, p.host)) for p in places),
+        files=tuple(files),
+    )
+
+
+def _used(environment: Environment) -> None:
+    """Note the time, for whoever makes room; a cache that cannot be written to has none to be made."""
+    if environment.python is not None:
+        with contextlib.suppress(OSError):
+            os.utime(environment.python.parent.parent / META)
 
 
 def _still_there(environment: Environment) -> bool:

@@ -72,6 +72,11 @@ class Uv:
         args = ["pip", "install", "--no-deps", "--python", str(python), *self._args, *options]
         await self._run(*args, "--requirements", str(source), *(str(w) for w in wheels))
 
+    async def wheel(self, project: Path, target: Path, python: Path) -> None:
+        """Builds a project's wheel into a folder."""
+        source = ("--no-index",) if self._args else ()
+        await self._run("build", "--wheel", "--out-dir", str(target), "--python", str(python), *source, str(project))
+
     async def _run(self, *args: str) -> str:
         self.cache.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(

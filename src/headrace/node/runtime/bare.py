@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -241,6 +242,10 @@ class BareRuntime(SandboxRuntime):
         env = {name: rewriting.rewrite(value, moves) for name, value in spec.env.items()}
         if spec.env.get("HOME", "") in _DEFAULT_HOMES:
             env["HOME"] = str(folder / "root" / "home")
+        for layer in spec.layers:
+            if len(layer.sources) > 1 and "PATH" in env:  # its programs are beside those of the machine
+                beside = f"{folder}/root{layer.target}"
+                env["PATH"] = re.sub(rf"(^|:)({re.escape(layer.target)})(?=:|$)", rf"\1{beside}:\2", env["PATH"])
         env.setdefault("TMPDIR", str(temporary))
         if pod.dns_search and not pod.host_network:
             # What /etc/resolv.conf says in other modes, in the form of variables.
@@ -353,8 +358,8 @@ def _furnish(spec: ContainerSpec, folder: Path, temporary: Path) -> dict[str, st
     (root / "home").mkdir(parents=True, exist_ok=True)
     moves: dict[str, str] = {}
     for mount in spec.mounts:
-        if mount.target.rstrip("/") == _SHARED_MEMORY:
-            continue
+        if mount.target.rstrip("/") in {_SHARED_MEMORY, str(mount.source)}:
+            continue  # it is there already
         place = root / mount.target.strip("/")
         _link(place, _source(mount, folder))
         moves[mount.target.rstrip("/")] = str(place)
@@ -363,6 +368,14 @@ def _furnish(spec: ContainerSpec, folder: Path, temporary: Path) -> dict[str, st
             _link(root / name, temporary)
             moves[f"/{name}"] = str(temporary)
     moves[str(temporary)] = str(temporary)
+    for image in spec.layers:
+        place = root / image.target.strip("/")
+        shutil.copytree(image.sources[0], place, symlinks=True, dirs_exist_ok=True)
+        if len(image.sources) == 1:
+            moves[image.target] = str(place)
+        else:  # the machine has this folder too: only what is the image's own lies elsewhere
+            own = (file.relative_to(place) for file in place.rglob("*") if not file.is_dir())
+            moves |= {f"{image.target}/{file}": f"{place}/{file}" for file in own}
     for index, path in enumerate(spec.writable):
         layer = folder / "layers" / str(index)
         moves[path.rstrip("/")] = str(layer)

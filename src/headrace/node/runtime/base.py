@@ -58,6 +58,15 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A folder of the image, writable for the container and thrown away with it."""
+
+    target: str
+    sources: tuple[Path, ...]
+    """Folders of the host whose files are seen there, the first hiding those of the others."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodSandbox:
     """What the containers of a pod share: network, hostname, /etc/hosts."""
 
@@ -113,6 +122,8 @@ class ContainerSpec:
     read_only_root: bool = False
     writable: tuple[str, ...] = ()
     """Directories of the image that get a throw-away writable layer (overlay)."""
+    layers: tuple[Layer, ...] = ()
+    """Folders of the image that the host does not have, or not as the image has them."""
     memory_bytes: int | None = None
     cpus: float | None = None
     warm: WarmStart | None = None

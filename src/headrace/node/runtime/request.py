@@ -72,6 +72,7 @@ def start_request(
         "joins": None if joins is None else {key: joins[key] for key in ("pid", "pid_start", "uid")},
         "read_only_root": spec.read_only_root,
         "writable": list(spec.writable),
+        "layers": [[layer.target, [str(source) for source in layer.sources]] for layer in spec.layers],
         "memory": spec.memory_bytes,
         "cpus": spec.cpus,
         "stdin": spec.stdin,

@@ -51,6 +51,8 @@ class Root:
         self._layers = 0
         self._own: list[str] = []
         """Writable mounts that belong to the image, not to a volume."""
+        self._volumes: set[str] = set()
+        """Where volumes are mounted, perhaps over what is the image's: on /tmp, say."""
 
     def build(self, spec: Message) -> None:
         """Everything but /proc, which only the container's first process can mount."""
@@ -69,6 +71,8 @@ class Root:
             self._own_folder(home, spec)
         for path in spec["writable"]:
             self._layer(path, spec)
+        for path, sources in spec.get("layers", ()):
+            self._image(path, sources, spec)
         for mount in sorted(spec["mounts"], key=lambda m: m["target"].rstrip("/").count("/")):
             self._mount(mount)
         try:
@@ -76,7 +80,7 @@ class Root:
         except MountFailed as error:
             raise MountFailed(f"working directory {spec['cwd']}: {error}") from None
         if spec["read_only_root"]:
-            for path in (self.path, *self._own):
+            for path in (self.path, *(own for own in self._own if own not in self._volumes)):
                 linux.set_read_only(path, recursive=False)
 
     def _host(self) -> None:
@@ -165,11 +169,19 @@ class Root:
         """A throw-away writable layer over a folder of the host."""
         lower = os.path.realpath(path)
         target = self.place(path, folder=True)
-        if not os.path.isdir(lower):
-            return
-        if any(mark in lower for mark in ":,\\"):
+        if os.path.isdir(lower):
+            self._overlay(path, target, [lower], spec)
+
+    def _image(self, path: str, sources: list[str], spec: Message) -> None:
+        """A folder of the image, over the host's of the same name if there is one."""
+        target = self.place(path, folder=True)
+        self._overlay(path, target, [os.path.realpath(source) for source in sources], spec)
+        self._own.append(target)
+
+    def _overlay(self, path: str, target: str, lowers: list[str], spec: Message) -> None:
+        if any(mark in lower for mark in ":,\\" for lower in lowers):
             raise MountFailed(f"{path} cannot get a writable layer: its path has a colon, a comma or a backslash")
-        kind = os.stat(lower)
+        kind = os.stat(lowers[0])
         self._layers += 1
         errors = []
         for place in (f"{spec['dir']}/layers/{self._layers}", f"{self.path}/.layers/{self._layers}"):
@@ -179,7 +191,7 @@ class Root:
                 owner = kind.st_uid if spec["uid"] is None else spec["uid"]
                 os.chown(place + "/upper", owner, kind.st_gid if spec["gid"] is None else spec["gid"])
             os.chmod(place + "/upper", stat.S_IMODE(kind.st_mode) | stat.S_IWUSR)
-            options = f"lowerdir={lower},upperdir={place}/upper,workdir={place}/work"
+            options = f"lowerdir={':'.join(lowers)},upperdir={place}/upper,workdir={place}/work"
             try:
                 linux.mount(
                     "overlay", target, "overlay", _TMPFS, options + (",userxattr" if self._user_namespace else "")
@@ -210,6 +222,7 @@ class Root:
     def _on(self, target: str, folder: bool, action: Callable[[str], None]) -> None:
         """Do something to the place of a target, held by descriptor so that nobody can swap it meanwhile."""
         place = self.place(target, folder=folder)
+        self._volumes.add(place)
         root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             held = linux.open_beneath(root, place[len(self.path) + 1 :] or ".", os.O_PATH)
