@@ -39,7 +39,7 @@ from headrace.node.runtime.sandboxd.supervisor import STATE
 
 if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
-    from headrace.node.runtime.base import ExecResult, Mount, PodSandbox, Usage
+    from headrace.node.runtime.base import ContainerState, ExecResult, Mount, PodSandbox, Usage
     from headrace.node.runtime.session import ProcessSession
 
 log = logging.getLogger(__name__)
@@ -177,9 +177,9 @@ class BareRuntime(SandboxRuntime):
                 if environ.startswith(marked) or b"\0" + marked in environ:
                     os.kill(int(name), signal.SIGKILL)
 
-    def _ended(self, key: tuple[str, str]) -> None:
-        super()._ended(key)
-        folder = self._records.container_folder(*key)
+    def _report(self, state: ContainerState) -> None:
+        super()._report(state)
+        folder = self._records.container_folder(state.pod_uid, state.id)
         self._tidy(self._end_processes, str(folder))
         self._tidy(_remove, _temporary(folder))
 
