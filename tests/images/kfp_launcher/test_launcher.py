@@ -19,6 +19,7 @@ import pytest
 
 from headrace.images.kfp_launcher import outputs, placeholders
 from headrace.images.kfp_launcher.launch import explain
+from headrace.images.kfp_launcher.report import whole_name
 from headrace.images.kfp_launcher.task import StepError, Task, object_of, user_env
 
 LAUNCHER = Path(__file__).parents[3] / "src" / "headrace" / "images" / "kfp_launcher"
@@ -42,6 +43,12 @@ def work(text: str, count: int = 1) -> str:
         sys.exit("words")
     if text == "kill":
         os.kill(os.getpid(), 9)
+    if text == "late":
+        import atexit, builtins, threading, time
+        builtins.left_open = open("left", "w")
+        builtins.left_open.write("what was written")
+        atexit.register(print, "at exit")
+        threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
     return text.upper()
 """
 RUNNER = (
@@ -146,7 +153,7 @@ def plain(text: str) -> str:
     return re.sub(r"/\S*?/(literal|direct)\b", "SCRATCH", re.sub(r"tmp\.\w+", "tmp.X", text))
 
 
-@pytest.mark.parametrize("text", ["x", "raise", "exit", "sysexit", "kill"])
+@pytest.mark.parametrize("text", ["x", "raise", "exit", "sysexit", "kill", "late"])
 def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text):
     inputs = {"inputs": {"parameterValues": {"text": text}}}
     document = task(api.url)
@@ -154,7 +161,7 @@ def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text
     literal = launch(document, tmp_path / "literal")
     direct = launch({**document, "module": "kfp.dsl.executor_main"}, tmp_path / "direct")
 
-    assert direct.code == literal.code == {"x": 0, "raise": 1, "exit": 7, "sysexit": 1, "kill": 137}[text]
+    assert direct.code == literal.code == {"x": 0, "raise": 1, "exit": 7, "sysexit": 1, "kill": 137, "late": 0}[text]
     assert plain(direct.out) == plain(literal.out)
     assert f"out {text * 2}" in direct.out
     assert text in {"exit", "kill"} or "[] true\n[]\n" in direct.out  # those two lose what they had not flushed
@@ -164,7 +171,10 @@ def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text
     assert "kfp_launcher" not in direct.err
     reports = [{k: v for k, v in r.items() if k != "error"} for r in api.reports]
     assert reports[0] == reports[1]
-    assert reports[1]["state"] == ("SUCCEEDED" if text == "x" else "FAILED")
+    assert reports[1]["state"] == ("SUCCEEDED" if text in {"x", "late"} else "FAILED")
+    if text == "late":  # an end without taking the interpreter apart
+        assert "thread\nat exit\n" in direct.out
+        assert [(tmp_path / way / "left").read_text() for way in ("literal", "direct")] == ["what was written"] * 2
 
 
 def test_the_report(api, tmp_path):
@@ -182,6 +192,22 @@ def test_the_report(api, tmp_path):
             "outputs": {"parameters": {"Output": "X"}, "artifacts": []},
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("netloc", "resolv", "whole"),
+    [
+        ("ml-pipeline.kubeflow:8888", "search a.svc.x.org svc.x.org x.org", "ml-pipeline.kubeflow.svc.x.org.:8888"),
+        ("ml-pipeline.kubeflow", "search a.svc.x.org svc.x.org x.org", "ml-pipeline.kubeflow.svc.x.org."),
+        ("ml-pipeline.kubeflow:8888", "nameserver 10.0.0.1", "ml-pipeline.kubeflow:8888"),
+        ("127.0.0.1:8888", "search svc.x.org", "127.0.0.1:8888"),
+        ("localhost:8888", "search svc.x.org", "localhost:8888"),
+    ],
+)
+def test_a_service_is_asked_for_by_its_whole_name_where_there_is_one(tmp_path, netloc, resolv, whole):
+    (tmp_path / "resolv.conf").write_text(resolv)
+    assert whole_name(netloc, str(tmp_path / "resolv.conf")) == whole
+    assert whole_name(netloc, str(tmp_path / "none")) == netloc
 
 
 def test_the_report_is_repeated_until_the_api_is_back(api, tmp_path):

@@ -27,4 +27,6 @@ def _package() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(importlib.import_module(f"{_package()}.launch").main(sys.argv[1:]))
+    package = _package()
+    code = importlib.import_module(f"{package}.launch").main(sys.argv[1:])
+    importlib.import_module(f"{package}.run").leave(code)

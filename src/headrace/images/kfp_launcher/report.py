@@ -49,8 +49,8 @@ def _post(task: Task, data: bytes) -> tuple[int, str]:
     scheme, _, rest = task.api.partition("://")
     netloc, slash, prefix = rest.partition("/")
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection = kind(netloc, timeout=TIMEOUT_SECONDS)
-    headers = {"content-type": "application/json"}
+    connection = kind(netloc if scheme == "https" else whole_name(netloc), timeout=TIMEOUT_SECONDS)
+    headers = {"content-type": "application/json", "host": netloc}
     token = _token(task.token_file)
     if token:
         headers["authorization"] = f"Bearer {token}"
@@ -61,6 +61,21 @@ def _post(task: Task, data: bytes) -> tuple[int, str]:
         return response.status, response.read().decode(errors="replace")
     finally:
         connection.close()
+
+
+def whole_name(netloc: str, resolv: str = "/etc/resolv.conf") -> str:
+    """`service.namespace` with the cluster's domain, if there is one: one question to its name server instead of one
+    for each name of the search list.
+    """
+    host, colon, port = netloc.partition(":")
+    if host.count(".") != 1:
+        return netloc
+    try:
+        words = Path(resolv).read_text(encoding="utf-8").split()
+    except OSError:
+        return netloc
+    domain = next((word for word in words if word.startswith("svc.")), "")
+    return f"{host}.{domain}.{colon}{port}" if domain else netloc
 
 
 def _token(path: str) -> str:

@@ -36,8 +36,15 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
     "matplotlib": ("matplotlib",),
-    # The launcher of steps imports the rest, whatever the step does.
-    "kfp": ("kfp.dsl.executor_main", "http.client", "tempfile", "runpy"),
+    # The launcher of steps imports the rest, whatever the step does; its own modules are told by their package.
+    "kfp": (
+        "kfp.dsl.executor_main",
+        "http.client",
+        "tempfile",
+        "runpy",
+        "headrace.kfp_launcher.launch",
+        "headrace.kfp_launcher.report",
+    ),
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from headrace.components.pipelines.api.requests import Services
+    from headrace.components.pipelines.store.models import Run, TaskRow
 
 _REPORTABLE = (RuntimeState.SUCCEEDED, RuntimeState.FAILED, RuntimeState.CANCELED)
 
@@ -45,20 +46,21 @@ class Reports:
         """POST /runs/{run}/tasks/{task}:report; `recorded` is false when this attempt was recorded before."""
         run_id, task_id = request.path_params["run"], request.path_params["task"]
         user = requester(request)
-        run = await self._runs.get_run(run_id)
-        if run is None:
-            raise not_found("Run", run_id)
-        if not is_service_account(user, run.namespace, run.service_account):
-            raise RpcError(
-                Code.PERMISSION_DENIED,
-                f"User {user.name!r} may not report on run {run_id}: only its pods may, as service account"
-                f" {run.service_account!r} of namespace {run.namespace!r}.",
-            )
         given = await body(request, ReportBody)
-        task = await self._runs.get_task(task_id)
-        if task is None or task.run_id != run_id:
-            raise not_found("Task", task_id)
-        return answer({"recorded": await self._runs.record_outputs(task_id, _report(given))})
+
+        def check(run: Run | None, task: TaskRow | None) -> None:
+            if run is None:
+                raise not_found("Run", run_id)
+            if not is_service_account(user, run.namespace, run.service_account):
+                raise RpcError(
+                    Code.PERMISSION_DENIED,
+                    f"User {user.name!r} may not report on run {run_id}: only its pods may, as service account"
+                    f" {run.service_account!r} of namespace {run.namespace!r}.",
+                )
+            if task is None or task.run_id != run_id:
+                raise not_found("Task", task_id)
+
+        return answer({"recorded": await self._runs.record_report(run_id, task_id, _report(given), check)})
 
 
 def _report(given: ReportBody) -> Report:

@@ -273,7 +273,24 @@ class RunRepository:
         def work(connection: Connection) -> TaskRow | None:
             return _record(connection, now, task_id, report)
 
-        task = await self._database.run(work)
+        return self._reported(await self._database.run(work))
+
+    async def record_report(
+        self, run_id: str, task_id: str, report: Report, check: Callable[[Run | None, TaskRow | None], None]
+    ) -> bool:
+        """As `record_outputs`, after `check` has seen the run and the task, all in one transaction. What `check`
+        raises is raised.
+        """
+        now = self._clock.precise()
+
+        def work(connection: Connection) -> TaskRow | None:
+            run = _run(connection, run_id)
+            check(run, _task(connection, task_id) if run is not None else None)
+            return _record(connection, now, task_id, report)
+
+        return self._reported(await self._database.run(work))
+
+    def _reported(self, task: TaskRow | None) -> bool:
         if task is None:
             return False
         self.notify(Change(ChangeKind.REPORTED, task.run_id, task))

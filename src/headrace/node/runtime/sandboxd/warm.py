@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CONTROL, OUTPUT = 3, 4
 _CANARY_SECONDS = 10.0
 _EVERYTHING = "*"
+_PROGRAMS = "headrace"
 _VIEWS = ("_collections_abc.py", "<frozen _collections_abc>", "/os.py", "<frozen os>")
 """Where `items`, `keys` and `copy` of the environment are implemented."""
 _COPIER = "wsgiref.handlers"
@@ -107,6 +108,8 @@ def _prepare(preload: list[str]) -> set[str]:
     plain = type(os.environ)
     os.environ.__class__ = _Recorder
     for name in preload:
+        if name.startswith(f"{_PROGRAMS}."):
+            _know_programs()
         importlib.import_module(name)
     os.environ.__class__ = plain
     read = _Recorder.read - {"LC_CTYPE"}
@@ -131,6 +134,15 @@ def _prepare(preload: list[str]) -> set[str]:
     if opened:
         raise Unfit(f"importing opens {', '.join(opened)}")
     return read
+
+
+def _know_programs() -> None:
+    """The programs that containers find below /opt/headrace are a package of that name."""
+    if _PROGRAMS not in sys.modules:
+        package = type(sys)(_PROGRAMS)
+        above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+        package.__path__ = [os.path.join(above, "images")]
+        sys.modules[_PROGRAMS] = package
 
 
 def _canary() -> None:
