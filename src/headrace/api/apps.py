@@ -142,7 +142,7 @@ class StatefulSetSpec(Struct):
     ordinals: StatefulSetOrdinals = msgspec.field(default_factory=StatefulSetOrdinals)
 
 
-class StatefulSetStatus(Struct):
+class StatefulSetStatus(Struct, omit_defaults=False):
     """Counts, and the revisions between which an update moves."""
 
     observed_generation: int = 0

@@ -28,7 +28,7 @@ class HorizontalPodAutoscalerSpec(Struct):
     behavior: dict[str, Any] | None = None
 
 
-class HorizontalPodAutoscalerStatus(Struct):
+class HorizontalPodAutoscalerStatus(Struct, omit_defaults=False):
     """Replicas, and why they are what they are."""
 
     observed_generation: int = 0

@@ -235,7 +235,7 @@ async def test_a_refused_write_is_an_error_that_says_what_to_do():
     async with embedded_cluster(store=store) as cluster:
         store.refuse = True
         with pytest.raises(
-            InternalError, match=r"nothing was changed: database or disk is full\. Check the free space"
+            InternalError, match=r"nothing was changed: database or disk is full\. The platform's log may say more"
         ):
             await cluster.client.create(ConfigMap(metadata=ObjectMeta(name="a", namespace=NS)))
         store.refuse = False

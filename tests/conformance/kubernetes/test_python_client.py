@@ -5,6 +5,10 @@ import threading
 import pytest
 from kubernetes import client, config, utils, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock.configmaplock import ConfigMapLock
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -160,3 +164,99 @@ def test_denials(background):
     untrusting.retries = False
     with client.ApiClient(untrusting) as stranger, pytest.raises(ApiException, match="certificate verify failed"):
         client.VersionApi(stranger).get_code()
+
+
+MANIFESTS = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}], selector: {app: web}}
+---
+apiVersion: autoscaling/v1
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  maxReplicas: 3
+  targetCPUUtilizationPercentage: 50
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-mine, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.1]}]
+ports: [{port: 8080}]
+"""
+
+
+def test_manifests_from_a_file(api_client, space, tmp_path):
+    path = tmp_path / "all.yaml"
+    path.write_text(MANIFESTS)
+    utils.create_from_yaml(api_client, str(path), namespace=space)
+    with pytest.raises(utils.FailToCreateError, match="already exists"):
+        utils.create_from_yaml(api_client, str(path), namespace=space)
+    scaler = client.AutoscalingV2Api(api_client).read_namespaced_horizontal_pod_autoscaler("web", space)
+    assert scaler.spec.metrics[0].resource.target.average_utilization == 50
+    old = client.AutoscalingV1Api(api_client).read_namespaced_horizontal_pod_autoscaler("web", space)
+    assert old.spec.target_cpu_utilization_percentage == 50
+    slices = client.DiscoveryV1Api(api_client).list_namespaced_endpoint_slice(space)
+    assert slices.items[0].endpoints[0].addresses == ["192.0.2.1"]
+
+
+def test_dynamic_client(api_client, space):
+    dynamic = DynamicClient(api_client)
+    maps = dynamic.resources.get(api_version="v1", kind="ConfigMap")
+    made = maps.create(body={"metadata": {"name": "a"}, "data": {"x": "1"}}, namespace=space)
+    timer = threading.Timer(0.3, lambda: maps.patch(name="a", namespace=space, body={"data": {"x": "2"}}))
+    timer.start()
+    version = made.metadata.resourceVersion
+    watching = maps.watch(namespace=space, name="a", resource_version=version, timeout=10)
+    event = next(iter(watching))
+    timer.join()
+    assert (event["type"], event["object"].data.x) == ("MODIFIED", "2")
+    assert [m.metadata.name for m in maps.get(namespace=space).items if m.metadata.name != "kube-root-ca.crt"] == ["a"]
+    with pytest.raises(ResourceNotFoundError):
+        dynamic.resources.get(api_version="nowhere/v1", kind="Nothing")
+    maps.delete(name="a", namespace=space)
+
+
+def test_a_watch_from_too_long_ago_lists_again(core, background, space):
+    background.run(background.http.cluster.store.compact(0))
+    with pytest.raises(ApiException) as gone:
+        next(watch.Watch().stream(core.list_namespaced_pod, space, resource_version="1", timeout_seconds=5))
+    assert gone.value.status == 410
+    core.create_namespaced_pod(space, pod("one"))
+    event = next(watch.Watch().stream(core.list_namespaced_pod, space, timeout_seconds=5))
+    assert (event["type"], event["object"].metadata.name) == ("ADDED", "one")
+
+
+def test_leader_election(api_client, space):
+    """Two candidates and one lock: the second does not get it while the first renews it."""
+
+    def candidate(name):
+        lock = ConfigMapLock("leader", space, name)
+        lock.api_instance = client.CoreV1Api(api_client)
+        chosen = electionconfig.Config(
+            lock, lease_duration=17, renew_deadline=15, retry_period=5, onstarted_leading=print, onstopped_leading=None
+        )
+        return leaderelection.LeaderElection(chosen)
+
+    first = candidate("me")
+    assert first.try_acquire_or_renew()
+    assert not candidate("you").try_acquire_or_renew()
+    assert first.try_acquire_or_renew()
+
+
+def test_counts_are_there_from_the_beginning(api_client, core, space):
+    """The client refuses an answer without the counts that Go always writes."""
+    apps, labels = client.AppsV1Api(api_client), {"a": "b"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    body = {"metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    assert apps.create_namespaced_stateful_set(space, {**body, "spec": {**body["spec"], "serviceName": "x"}})
+    assert apps.create_namespaced_daemon_set(space, body).status.number_ready == 0
+    assert apps.create_namespaced_replica_set(space, body).status.replicas == 0
+    old = {"metadata": {"name": "x"}, "spec": {"template": template}}
+    assert core.create_namespaced_replication_controller(space, old).status.replicas == 0
+    policy = client.PolicyV1Api(api_client)
+    budget = {"metadata": {"name": "x"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}}}
+    assert policy.create_namespaced_pod_disruption_budget(space, budget).status.disruptions_allowed == 0

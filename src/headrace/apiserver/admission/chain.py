@@ -127,7 +127,7 @@ class Admission:
                 if served.has_status:
                     obj.pop("status", None)
                     if not served.custom:
-                        obj["status"] = {}
+                        obj["status"] = creation.first_status(info)
         self._check(served, obj, [])
         if info.kind == "Pod" and core and namespace is not None:
             pod_security.enforce(namespace, obj)

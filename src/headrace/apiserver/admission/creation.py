@@ -195,6 +195,22 @@ def ingress(obj: Json, lookup: Lookup) -> None:
         spec["ingressClassName"] = newest["metadata"]["name"]
 
 
+FIRST_STATUS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("", "ReplicationController"): ("replicas",),
+    ("apps", "ReplicaSet"): ("replicas",),
+    ("apps", "StatefulSet"): ("replicas", "availableReplicas"),
+    ("apps", "DaemonSet"): ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"),
+    ("policy", "PodDisruptionBudget"): ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"),
+    ("autoscaling", "HorizontalPodAutoscaler"): ("currentReplicas", "desiredReplicas"),
+}
+"""Counts that are there from the beginning: Go writes them also when they are nought, and clients insist on them."""
+
+
+def first_status(info: KindInfo) -> Json:
+    """The status of a new object."""
+    return dict.fromkeys(FIRST_STATUS.get((info.group, info.kind), ()), 0)
+
+
 class Addresses:
     """Cluster addresses and node ports of services. What is taken is read from the services that exist; what was
     given to a service that is being written is reserved until that write has ended.
