@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,11 +23,13 @@ from headrace.components.pipelines.api.fetch import Packages, is_public
 from headrace.components.pipelines.api.objects import Objects
 from headrace.components.pipelines.api.requests import Services
 from headrace.components.pipelines.component import PATHS, V1_PATHS, objects
+from headrace.components.pipelines.controller.resources import forget
 from headrace.components.pipelines.store.catalog import Catalog
 from headrace.components.pipelines.store.lineage import Lineage
 from headrace.components.pipelines.store.metrics import Metrics
 from headrace.components.pipelines.store.recurring import RecurringRuns
 from headrace.components.pipelines.store.repository import RunRepository
+from headrace.components.pipelines.types.resources import PipelineObject, PipelineVersionObject
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
 from headrace.machinery.settings import DEFAULT_NAMESPACE
@@ -158,7 +161,8 @@ def _binding(name: str, namespace: str, role: str, *users: User) -> RoleBinding:
 async def serve(
     database_url: str, s3: str = "http://127.0.0.1:1", allowed: Callable[[str], bool] | None = None
 ) -> AsyncIterator[Api]:
-    async with embedded_cluster(namespaces=("kubeflow", HOME, OTHER)) as cluster:
+    kinds = (PipelineObject, PipelineVersionObject)
+    async with embedded_cluster(kinds, namespaces=("kubeflow", HOME, OTHER)) as cluster:
         for role in objects(cluster.settings):
             await cluster.client.apply(_wire.convert(ClusterRole, role))
         edit, view = "kubeflow-pipelines-edit", "kubeflow-pipelines-view"
@@ -192,6 +196,7 @@ async def serve(
                 metrics=Metrics(database),
                 lineage=Lineage(database, clock),
                 packages=packages,
+                forget=partial(forget, cluster.client),
             )
         )
         outer = Starlette(routes=[*(Mount(p, app) for p in PATHS), *(Mount(p, old) for p in V1_PATHS)])

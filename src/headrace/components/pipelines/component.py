@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from headrace.components.pipelines.types.resources import GROUP, PipelineObject, PipelineVersionObject
 from headrace.machinery.component import Component, HostService, Mount, Parts
 from headrace.machinery.settings import SYSTEM_NAMESPACE
 
@@ -15,16 +17,19 @@ PATHS = ("/apis/v2beta1", "/pipeline/apis/v2beta1")
 V1_PATHS = ("/apis/v1beta1", "/pipeline/apis/v1beta1")
 """Where clients look: directly at the API server, and below the dashboard's address."""
 PORT = 8888
-GROUP = "pipelines.kubeflow.org"
 _AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
 _READ = [
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions", "experiments"], "verbs": ["get", "list"]},
     {"apiGroups": [GROUP], "resources": ["runs"], "verbs": ["get", "list", "readArtifact"]},
     {"apiGroups": [GROUP], "resources": ["jobs"], "verbs": ["get", "list"]},
+    {"apiGroups": [GROUP], "resources": ["pipelineversions"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [GROUP], "resources": ["pipelines"], "verbs": ["watch"]},
     {"apiGroups": [GROUP], "resources": ["visualizations"], "verbs": ["create"]},
     {"apiGroups": ["kubeflow.org"], "resources": ["viewers"], "verbs": ["create", "get", "delete"]},
 ]
 _WRITE = [
+    {"apiGroups": [GROUP], "resources": ["pipelineversions"], "verbs": ["create", "update", "patch", "delete"]},
+    {"apiGroups": [GROUP], "resources": ["pipelines"], "verbs": ["patch"]},
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions"], "verbs": ["create", "update", "delete"]},
     {"apiGroups": [GROUP], "resources": ["experiments"], "verbs": ["create", "archive", "unarchive", "delete"]},
     {"apiGroups": [GROUP], "resources": ["jobs"], "verbs": ["create", "enable", "disable", "delete"]},
@@ -43,9 +48,15 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.api.fetch import Packages  # noqa: PLC0415
     from headrace.components.pipelines.api.launch import check  # noqa: PLC0415
     from headrace.components.pipelines.api.objects import Objects  # noqa: PLC0415
+    from headrace.components.pipelines.api.packages import parse  # noqa: PLC0415
     from headrace.components.pipelines.api.requests import Services  # noqa: PLC0415
     from headrace.components.pipelines.controller import build_engine  # noqa: PLC0415
     from headrace.components.pipelines.controller.afterwards import Afterwards  # noqa: PLC0415
+    from headrace.components.pipelines.controller.resources import (  # noqa: PLC0415
+        PipelineRecords,
+        PipelineVersionRecords,
+        forget,
+    )
     from headrace.components.pipelines.controller.schedules import Scheduler  # noqa: PLC0415
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
@@ -67,6 +78,7 @@ def build(context: Context) -> Parts:
     scheduler = Scheduler(context.clock, recurring, repository, check)
     objects = Objects(context.client, context.clock, f"http://127.0.0.1:{context.settings.ports.objectstore}")
     catalog = Catalog(database, context.clock)
+    packages = Packages(objects)
     services = Services(
         catalog=catalog,
         runs=repository,
@@ -75,7 +87,8 @@ def build(context: Context) -> Parts:
         objects=objects,
         metrics=Metrics(database),
         lineage=Lineage(database, context.clock),
-        packages=Packages(objects),
+        packages=packages,
+        forget=partial(forget, context.client),
     )
     app, old = build_apps(services)
 
@@ -97,6 +110,10 @@ def build(context: Context) -> Parts:
 
     pages, panels = pages_of(context, database, repository)
     return Parts(
+        controllers=(
+            PipelineRecords(context.client, context.clock, catalog),
+            PipelineVersionRecords(context.client, context.clock, catalog, parse, packages.spec),
+        ),
         mounts=(*(Mount(path, app) for path in PATHS), *(Mount(path, old) for path in V1_PATHS)),
         services=(HostService("ml-pipeline", SYSTEM_NAMESPACE, PORT, context.settings.ports.gateway),),
         start=start,
@@ -126,5 +143,6 @@ COMPONENT = Component(
     title="Pipelines",
     build=build,
     requires=frozenset({"objectstore", "profiles"}),
+    kinds=(PipelineObject, PipelineVersionObject),
     objects=objects,
 )

@@ -13,13 +13,14 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from headrace.components.pipelines.api.packages import MAX_PACKAGE
+from headrace.components.pipelines.api.packages import MAX_PACKAGE, read_package
 from headrace.components.pipelines.types.rest import Code, RpcError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.components.pipelines.api.objects import Objects
+    from headrace.components.pipelines.store.models import Spec
 
 MAX_REDIRECTS = 5
 SECONDS = 60
@@ -64,6 +65,12 @@ class Packages:
             f"A package_url begins with http://, https://, minio:// or s3://, got {url[:200]!r};"
             " upload the package as a file instead."
         )
+
+    async def spec(self, namespace: str, url: str) -> Spec:
+        """The pipeline in a package. Raises RpcError."""
+        if not url:
+            raise invalid("A pipeline version needs a pipeline spec, or the URI of one.")
+        return (await asyncio.to_thread(read_package, await self.read(namespace, url)))[0]
 
     async def _over_http(self, url: str) -> bytes:
         import aiohttp  # noqa: PLC0415 - heavy, and not needed until somebody asks

@@ -48,6 +48,7 @@ class Pipelines:
 
     def __init__(self, services: Services) -> None:
         self._catalog, self._access, self._packages = services.catalog, services.access, services.packages
+        self._forget = services.forget
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
@@ -174,6 +175,7 @@ class Pipelines:
         pipeline = await self.find(request, "delete")
         cascade = request.query_params.get("cascade", "").lower() in {"true", "1"}
         await self._catalog.delete_pipeline(pipeline.id, cascade=cascade)
+        await self._forget("Pipeline", pipeline.namespace, pipeline.id)
         return answer({})
 
     async def list_versions(self, request: Request) -> Response:
@@ -189,8 +191,10 @@ class Pipelines:
 
     async def delete_version(self, request: Request) -> Response:
         """DELETE /pipelines/{id}/versions/{version}."""
-        await self.find(request, "delete")
-        await self._catalog.delete_version((await self._find_version(request)).id)
+        pipeline = await self.find(request, "delete")
+        version = await self._find_version(request)
+        await self._catalog.delete_version(version.id)
+        await self._forget("PipelineVersion", pipeline.namespace, version.id)
         return answer({})
 
     async def create_with_version(self, request: Request) -> Response:

@@ -14,6 +14,8 @@ from headrace.components.pipelines.store.listing import METRIC, ListQuery, Opera
 from headrace.components.pipelines.types.rest import decode_body, decode_filter, invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from headrace.api.identity import User
     from headrace.components.pipelines.api.access import Access
     from headrace.components.pipelines.api.fetch import Packages
@@ -42,6 +44,8 @@ class Services:
     metrics: Metrics
     lineage: Lineage
     packages: Packages
+    forget: Callable[[str, str, str], Awaitable[None]]
+    """Deletes the Kubernetes object that a record came from, by kind, namespace and uid."""
 
 
 def answer(value: Any) -> Response:

@@ -213,6 +213,7 @@ class V1:
         """DELETE /pipelines/{id} with its versions, as v1beta1 does."""
         pipeline = await self._pipelines.find(request, "delete")
         await self._catalog.delete_pipeline(pipeline.id, cascade=True)
+        await self._services.forget("Pipeline", pipeline.namespace, pipeline.id)
         return answer({})
 
     async def template(self, request: Request) -> Response:
@@ -243,7 +244,11 @@ class V1:
 
     async def delete_version(self, request: Request) -> Response:
         """DELETE /pipeline_versions/{version}."""
-        await self._catalog.delete_version((await self._version(request, "delete")).id)
+        version = await self._version(request, "delete")
+        pipeline = await self._catalog.get_pipeline(version.pipeline_id)
+        await self._catalog.delete_version(version.id)
+        if pipeline is not None:
+            await self._services.forget("PipelineVersion", pipeline.namespace, version.id)
         return answer({})
 
     async def _version(self, request: Request, verb: str) -> PipelineVersion:

@@ -126,8 +126,8 @@ class Catalog:
     # Pipelines
 
     async def create_pipeline(self, pipeline: Pipeline, version: PipelineVersion | None = None) -> Pipeline:
-        """Record a pipeline and, when given, its first version. Raises Taken."""
-        pipeline.id, pipeline.created_at = _new_id(), self._clock.precise()
+        """Record a pipeline (under its id, or a new one) and, when given, its first version. Raises Taken."""
+        pipeline.id, pipeline.created_at = pipeline.id or _new_id(), self._clock.precise()
         if version is not None:
             version.id, version.pipeline_id, version.created_at = _new_id(), pipeline.id, pipeline.created_at
 
@@ -147,7 +147,7 @@ class Catalog:
 
     async def create_version(self, version: PipelineVersion) -> PipelineVersion:
         """Record a version of an existing pipeline. Raises Taken."""
-        version.id, version.created_at = _new_id(), self._clock.precise()
+        version.id, version.created_at = version.id or _new_id(), self._clock.precise()
 
         def work(connection: Connection) -> PipelineVersion:
             c = t.versions.c
