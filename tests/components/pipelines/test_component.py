@@ -24,6 +24,7 @@ RULES = [
         api_groups=[""],
         resources=["pods", "events", "secrets", "configmaps", "persistentvolumeclaims", "serviceaccounts"],
     ),
+    PolicyRule(verbs=["list"], api_groups=[""], resources=["nodes"]),
     PolicyRule(verbs=["create"], api_groups=["authorization.k8s.io"], resources=["subjectaccessreviews"]),
 ]
 """What the component needs to be allowed."""
