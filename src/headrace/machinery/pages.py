@@ -2,25 +2,26 @@
 
 A page is a function from a request to a fragment, called again whenever what it follows has changed; the dashboard
 sends the new fragment to the browser when it differs. Invariants: a page authorizes every time that it is rendered,
-for the namespace that it shows; a subscription costs nothing while nobody looks.
+for the namespace that it shows; a subscription costs nothing while nobody looks. A page's actions are what its forms
+post to: each authorizes by itself, and the gateway has made sure that the person's own page asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 from headrace.api.meta import Object
+from headrace.machinery.html import Child, Markup, el
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Awaitable, Callable, Mapping
 
     from headrace.api.identity import User
     from headrace.client.base import Client
-    from headrace.machinery.html import Markup
     from headrace.machinery.informer import Informer
     from headrace.machinery.manager import Manager
 
@@ -80,6 +81,42 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that a form brings, whole in memory: the dashboard refuses what is too large before."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a form sends. Fields that were not sent are empty."""
+
+    fields: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, Upload] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """The field's only or first value."""
+        return next(iter(self.fields.get(name, ())), "")
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Every value: of check boxes with one name."""
+        return self.fields.get(name, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of an action: where to go now (nowhere: the same page, made anew), and what to say."""
+
+    location: str = ""
+    message: str = ""
+
+
+Action = Callable[["PageRequest", Form], Awaitable[Done]]
+"""Does what a button says. Raises PageError, in words for the person who pressed it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A page. `follow(request, wake)` calls `wake` on changes until what it returned is called."""
 
@@ -90,6 +127,8 @@ class Page:
     follow: Callable[[PageRequest, Callable[[], None]], Callable[[], None]]
     section: str = ""
     """Where the navigation lists it; nowhere when empty."""
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    """By the value of the form's field `action`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +256,23 @@ class Site:
         if self.manager is None:
             raise PageError(503, "No cluster", "These pages were built without a platform around them.")
         return self.manager.informer(kind)
+
+
+def button(
+    label: Child, action: str, *, kind: str = "", confirm: str = "", to: str = "", title: str = "", **fields: str
+) -> Markup:
+    """A form that is one button: it posts `action` and the fields to this page, or to the page at `to`.
+
+    `kind` is `primary` or `danger`; with `confirm`, a sentence, the person is asked first.
+    """
+    hidden = [el("input", type="hidden", name=key, value=value) for key, value in fields.items()]
+    pressed = el(
+        "button",
+        label,
+        type="submit",
+        name="action",
+        value=action,
+        class_=f"btn {kind}".strip(),
+        title=title or None,
+    )
+    return el("form", hidden, pressed, method="post", action=to or None, class_="act", data_confirm=confirm or None)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from headrace.api import _wire
 from headrace.api.core import Namespace
 from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
+from headrace.machinery.people import cookie_value
 from headrace.machinery.settings import DEFAULT_NAMESPACE
+from headrace.machinery.words import LANGUAGES, _, preferred, speaking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from headrace.components.dashboard.ui.shell import Shell
     from headrace.components.dashboard.ui.workloads import Workloads
     from headrace.machinery.component import Context
+    from headrace.machinery.pages import Done
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,9 @@ HEADERS = (
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+HTML, NOT_KEPT = b"text/html; charset=utf-8", (b"cache-control", b"no-store")
+LANGUAGE_COOKIE = "lang"
+_SAFE = "/?&=#%:+,;@~!$'()*[]"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 LINK_PATHS = frozenset({"/pipeline", "/pipeline/", "/_/pipeline", "/_/pipeline/"})
 """Where upstream's own pages are: what is behind the `#` is read by the browser (`early.js`)."""
@@ -60,8 +66,15 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """ASGI 3, http only."""
         path = scope["path"]
-        if scope["method"] not in {"GET", "HEAD"}:
-            await self._refuse(send, 405, f"{path} is not an API: pages are read with GET.", (b"allow", b"GET, HEAD"))
+        with speaking(_language(scope)):
+            await self._speak(scope, receive, send, path)
+
+    async def _speak(self, scope: dict[str, Any], receive: Any, send: Any, path: str) -> None:
+        if scope["method"] == "POST":
+            await self._act(scope, receive, send)
+        elif scope["method"] not in {"GET", "HEAD"}:
+            words = f"{path} is not an API: pages are read with GET, their forms posted."
+            await self._refuse(send, 405, words, (b"allow", b"GET, HEAD, POST"))
         elif path.startswith("/static/"):
             status, body, headers = self._made[3].get(path.removeprefix("/static/"))
             await self._answer(send, status, body, headers[0][1], headers[1:])
@@ -80,9 +93,34 @@ class App:
         status, fragment = await self.render(request, page)
         shell = self._made[2]
         document = await shell.document(request, page, fragment)
-        await self._answer(
-            send, status, document.encode(), b"text/html; charset=utf-8", [(b"cache-control", b"no-store")]
-        )
+        await self._answer(send, status, document.encode(), HTML, [NOT_KEPT])
+
+    async def _act(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """A form of a page: JSON for the page's script, a redirection where there is none."""
+        path, query = scope["path"], scope["query_string"].decode("latin-1")
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+        request, page = await self.find(scope["state"]["user"], path, query)
+        if page is None and b"text/html" not in accept:
+            await self._refuse(send, 404, f"Nothing is served at {path!r}.")
+            return
+        plain = b"application/json" not in accept
+        try:
+            done = await _done(request, page, scope, receive)
+        except PageError as error:
+            if plain:
+                shell = self._made[2]
+                document = await shell.document(request, page, shell.problem(error))
+                await self._answer(send, error.status, document.encode(), HTML, [NOT_KEPT])
+                return
+            said = _wire.encode({"title": error.title, "error": error.message})
+            await self._answer(send, error.status, said, b"application/json", [NOT_KEPT])
+            return
+        if plain:
+            target = done.location or (f"{path}?{query}" if query else path)
+            await self._answer(send, 303, b"", b"text/plain", [(b"location", quote(target, safe=_SAFE).encode())])
+            return
+        body = _wire.encode({"location": done.location, "message": done.message})
+        await self._answer(send, 200, body, b"application/json", [NOT_KEPT])
 
     async def _live(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         from headrace.components.dashboard.api.live import Stream  # noqa: PLC0415 - with the first page
@@ -111,16 +149,16 @@ class App:
         """The fragment of a page, or a fragment that says why there is none."""
         shell = self._made[2]
         if page is None:
-            words = f"Nothing is at {request.path}. The navigation lists every page."
-            return 404, shell.problem(PageError(404, "There is no such page", words))
+            words = _("Nothing is at {path}. The navigation lists every page.", path=request.path)
+            return 404, shell.problem(PageError(404, _("There is no such page"), words))
         try:
             return 200, await page.render(request)
         except PageError as error:
             return error.status, shell.problem(error)
         except Exception:
             log.exception("page %s failed", page.path)
-            words = "The platform's log says what happened: `headrace logs` shows it."
-            return 500, shell.problem(PageError(500, "This page could not be made", words))
+            words = _("The platform's log says what happened: `headrace logs` shows it.")
+            return 500, shell.problem(PageError(500, _("This page could not be made"), words))
 
     async def _home_namespace(self, user: User) -> str:
         """The namespace that is shown when the address names none: a service account's, or the user's profile."""
@@ -184,6 +222,29 @@ class App:
         fields = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *HEADERS, *headers]
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": body})
+
+
+async def _done(request: PageRequest, page: Page | None, scope: dict[str, Any], receive: Any) -> Done:
+    """Do what the form says. Raises PageError."""
+    from headrace.components.dashboard.api.forms import read_form  # noqa: PLC0415 - with the first form
+
+    form = await read_form(scope, receive)
+    action = page.actions.get(form.text("action")) if page is not None else None
+    if action is None:
+        raise PageError(404, _("Nothing to do"), _("This page has no such action. Reload it."))
+    return await action(request, form)
+
+
+def _language(scope: dict[str, Any]) -> str:
+    """What the reader has chosen, else what the browser prefers."""
+    cookies = accept = b""
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            cookies = value
+        elif name == b"accept-language":
+            accept = value
+    chosen = cookie_value(cookies, LANGUAGE_COOKIE)
+    return chosen if chosen in LANGUAGES else preferred(accept.decode("latin-1"))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -9,6 +9,7 @@ from headrace.api.core import Namespace
 from headrace.components.dashboard.api.live import version
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError
+from headrace.machinery.words import LANGUAGES, _, language
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,9 +62,9 @@ class Shell:
             class_="shell",
             id="shell",
         )
-        skip = el("a", "Skip to the page", href="#main", class_="skip")
-        notice = el("div", id="notice", class_="notice", role="status", hidden=True)
-        return f"<!doctype html>{el('html', head, el('body', skip, frame, notice), lang='en')}"
+        skip = el("a", _("Skip to the page"), href="#main", class_="skip")
+        notice = el("div", id="notice", class_="notice", role="status", hidden=True, data_yes=_("Yes"), data_no=_("No"))
+        return f"<!doctype html>{el('html', head, el('body', skip, frame, notice), lang=language())}"
 
     def problem(self, error: PageError) -> Fragment:
         """A page that cannot be shown."""
@@ -71,7 +72,7 @@ class Shell:
             "div",
             el("h1", error.title),
             el("p", error.message),
-            el("p", el("a", "Back to the first page", href="/")),
+            el("p", el("a", _("Back to the first page"), href="/")),
             class_="problem",
         )
         return Fragment(error.title, body)
@@ -82,9 +83,9 @@ class Shell:
         ]
         picker = el(
             "form",
-            el("label", "Namespace", for_="ns", class_="dim"),
+            el("label", _("Namespace"), for_="ns", class_="dim"),
             el("select", options, id="ns", name="ns", class_="btn", data_go=True),
-            el("noscript", el("button", "Show", class_="btn", type="submit")),
+            el("noscript", el("button", _("Show"), class_="btn", type="submit")),
             method="get",
             action=_top_path(request),
             class_="picker",
@@ -95,11 +96,24 @@ class Shell:
             el("a", _WAVES, "Headrace", href="/", class_="brand"),
             el("span", class_="push"),
             picker,
-            el("button", "Theme", class_="btn", type="button", data_theme_toggle=True, title="Light or dark (t)"),
+            el(
+                "button",
+                _("Theme"),
+                class_="btn",
+                type="button",
+                data_theme_toggle=True,
+                title=_("Light or dark (t)"),
+            ),
             el(
                 "details",
-                el("summary", _initials(user), class_="btn", aria_label="Account"),
-                el("div", el("b", user), el("a", "Log out", href="/logout", data_plain=True), class_="menu panel"),
+                el("summary", _initials(user), class_="btn", aria_label=_("Account")),
+                el(
+                    "div",
+                    el("b", user),
+                    _languages(),
+                    el("a", _("Log out"), href="/logout", data_plain=True),
+                    class_="menu panel",
+                ),
                 class_="account",
             ),
             class_="top",
@@ -123,13 +137,31 @@ class Shell:
         parts: list[Markup] = []
         for section in _sections(p.section for p in pages):
             if section.strip():
-                parts.append(el("h3", section))
+                parts.append(el("h3", _(section)))
             for found in pages:
                 if found.section != section:
                     continue
                 current = found is page or (found.path != "/" and here.startswith(f"{found.path}/"))
-                parts.append(el("a", found.title, href=found.path + query, aria_current="page" if current else None))
-        return el("nav", parts, class_="nav", aria_label="Pages")
+                parts.append(el("a", _(found.title), href=found.path + query, aria_current="page" if current else None))
+        return el("nav", parts, class_="nav", aria_label=_("Pages"))
+
+
+def _languages() -> Markup:
+    """A line of languages; the choice is kept in a cookie by the page's script."""
+    here = language()
+    buttons = [
+        el(
+            "button",
+            name,
+            type="button",
+            class_="btn",
+            lang=tag,
+            data_language=tag,
+            aria_current="true" if tag == here else None,
+        )
+        for tag, name in LANGUAGES.items()
+    ]
+    return el("div", buttons, class_="languages", role="group", aria_label=_("Language"))
 
 
 def _sections(present: Iterable[str]) -> list[str]:

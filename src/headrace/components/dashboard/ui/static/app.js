@@ -77,6 +77,12 @@ document.addEventListener("click", (event) => {
     return;
   }
   if (target.closest("[data-theme-toggle]")) { theme(); return; }
+  const language = target.closest("[data-language]")?.getAttribute("data-language");
+  if (language) {
+    document.cookie = `lang=${language}; path=/; max-age=31536000; samesite=lax`;
+    location.reload();
+    return;
+  }
   const link = target.closest("a[href]");
   if (!link || link.hasAttribute("data-plain") || link.hasAttribute("target")) return;
   const href = link instanceof SVGAElement ? link.href.baseVal : link.getAttribute("href") || "";
@@ -95,10 +101,62 @@ function submit(form, history) {
   visit(`${form.getAttribute("action")}${query.size ? `?${query}` : ""}`, history);
 }
 document.addEventListener("submit", (event) => {
-  if (!(event.target instanceof HTMLFormElement)) return;
+  const form = event.target;
+  if (!(form instanceof HTMLFormElement) || form.method === "dialog") return;
   event.preventDefault();
-  submit(event.target, "push");
+  if (form.method === "post") post(form, event.submitter);
+  else submit(form, "push");
 });
+
+/** Ask the person. @param {string} words @returns {Promise<boolean>} */
+function sure(words) {
+  return new Promise((answer) => {
+    const dialog = document.createElement("dialog");
+    dialog.className = "panel ask";
+    const text = document.createElement("p"), row = document.createElement("form");
+    text.textContent = words;
+    row.method = "dialog";
+    for (const [value, kind] of [["no", ""], ["yes", "primary"]]) {
+      const button = document.createElement("button");
+      button.value = value;
+      button.textContent = notice?.getAttribute(`data-${value}`) || value;
+      button.className = `btn ${kind}`;
+      row.append(button);
+    }
+    dialog.append(text, row);
+    document.body.append(dialog);
+    dialog.addEventListener("close", () => { answer(dialog.returnValue === "yes"); dialog.remove(); });
+    dialog.showModal();
+  });
+}
+
+/** Post a form of this page and show what came of it. @param {HTMLFormElement} form @param {HTMLElement | null} pressed */
+async function post(form, pressed) {
+  const words = pressed?.getAttribute("data-confirm") || form.getAttribute("data-confirm");
+  if (words && !await sure(words)) return;
+  const body = new FormData(form);
+  if (pressed instanceof HTMLButtonElement && pressed.name) body.set(pressed.name, pressed.value);
+  const xsrf = /(?:^|; )XSRF-TOKEN=([^;]*)/.exec(document.cookie);
+  const files = form.enctype === "multipart/form-data";
+  form.setAttribute("aria-busy", "true");
+  let answer;
+  try {
+    answer = await fetch(form.getAttribute("action") || location.href, {
+      method: "POST",
+      headers: { accept: "application/json", ...(xsrf ? { "x-xsrf-token": xsrf[1] } : {}) },
+      body: files ? body : new URLSearchParams(/** @type {any} */ (body))
+    });
+  } catch {
+    tell("The platform does not answer. `headrace status` says whether it runs.");
+    return;
+  } finally {
+    form.removeAttribute("aria-busy");
+  }
+  if (answer.status === 401) { location.assign(location.href); return; }
+  const said = await answer.json();
+  tell(said.error || said.message || "");
+  if (answer.ok) await visit(said.location || location.href, said.location ? "push" : "replace");
+}
 document.addEventListener("change", (event) => {
   if (event.target instanceof HTMLSelectElement && event.target.hasAttribute("data-go") && event.target.form) submit(event.target.form, "push");
 });

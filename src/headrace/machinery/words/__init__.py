@@ -1,0 +1,72 @@
+"""The dashboard's words in the reader's language.
+
+English stands in the code: `_("Runs")`, or with values `_("{n} of {all} tasks", n=3, all=5)`. Translations are gettext
+catalogues (`ko.po`, `zh_TW.po`) beside this module; a text that has none stays English. Which language a request is
+answered in is a context variable that the dashboard sets, so that nothing needs to be passed along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENGLISH = "en"
+LANGUAGES = {ENGLISH: "English", "zh-TW": "繁體中文", "ko": "한국어"}
+"""By the tag that browsers send, each in its own words."""
+_FOLDER = Path(__file__).parent
+_current: contextvars.ContextVar[str] = contextvars.ContextVar("language", default=ENGLISH)
+
+
+def _(text: str, /, **values: Any) -> str:
+    """The text in the reader's language, with the values in their places."""
+    language = _current.get()
+    found = text if language == ENGLISH else catalogue(language).get(text, text)
+    return found.format(**values) if values else found
+
+
+def language() -> str:
+    """The tag of the reader's language."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def speaking(tag: str) -> Iterator[None]:
+    """Answer in this language."""
+    token = _current.set(tag if tag in LANGUAGES else ENGLISH)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def preferred(accept: str) -> str:
+    """The best of our languages for an Accept-Language header."""
+    wanted: list[tuple[float, int, str]] = []
+    for position, part in enumerate(accept.split(",")[:20]):
+        tag, _semicolon, quality = part.strip().partition(";")
+        try:
+            weight = float(quality.strip().removeprefix("q=")) if quality else 1.0
+        except ValueError:
+            weight = 0.0
+        if weight > 0:
+            wanted.append((-weight, position, tag.lower()))
+    for _weight, _position, tag in sorted(wanted):
+        for ours in LANGUAGES:
+            if tag == ours.lower() or tag.split("-")[0] == ours.split("-")[0].lower():
+                return ours
+    return ENGLISH
+
+
+@cache
+def catalogue(tag: str) -> Mapping[str, str]:
+    """Every translated text of a language."""
+    import polib  # noqa: PLC0415 - with the first reader of another language
+
+    entries = polib.pofile(str(_FOLDER / f"{tag.replace('-', '_')}.po"))
+    return {entry.msgid: entry.msgstr for entry in entries if entry.msgstr and not entry.fuzzy}
