@@ -24,7 +24,7 @@ V2_REFERENCE = "#/definitions/"
 V3_REFERENCE = "#/components/schemas/"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 STRATEGIC = "application/strategic-merge-patch+json"
-PATCHES = ("application/json-patch+json", "application/merge-patch+json")
+PATCHES = ("application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json")
 WRITE_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation")
 LIST_PARAMETERS = (
     "labelSelector",
