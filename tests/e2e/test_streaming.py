@@ -108,6 +108,28 @@ def test_debug_attaches_a_container_to_a_running_pod(platform, web):
     assert b"Ephemeral Containers:" in described.stdout
 
 
+def test_describe_node_shows_the_machine_and_what_runs_on_it(platform, web):
+    name = platform.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}").strip()
+    described = platform.kubectl("describe", "node", name)
+    for words in (
+        "Capacity:",
+        "Allocatable:",
+        "System Info:",
+        "Non-terminated Pods:",
+        "Allocated resources:",
+        "PodCIDR:",
+    ):
+        assert words in described, described
+    lines = [line.split() for line in described.split("Conditions:")[1].split("Addresses:")[0].splitlines()]
+    conditions = {words[0]: words[1] for words in lines if any("Kubelet" in word for word in words)}
+    expected = {"MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "Ready": "True"}
+    assert conditions == expected, described
+    running = described.split("Non-terminated Pods:")[1].split("Allocated resources:")[0]
+    assert any(line.split()[1:2] == ["web"] for line in running.splitlines()), running
+    assert "Lease:" in described
+    assert "HolderIdentity:  <unset>" not in described
+
+
 class Terminal:
     """A person at a terminal of 101 columns and 33 rows, in which a program runs."""
 

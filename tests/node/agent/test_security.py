@@ -65,6 +65,25 @@ def test_groups_and_capabilities():
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
+        (pod(), False),
+        (pod(seccomp_profile=SeccompProfile(type="RuntimeDefault")), True),
+        (pod(PodSecurityContext(seccomp_profile=SeccompProfile(type="RuntimeDefault"))), True),
+        (
+            pod(
+                PodSecurityContext(seccomp_profile=SeccompProfile(type="RuntimeDefault")),
+                seccomp_profile=SeccompProfile(type="Unconfined"),
+            ),
+            False,
+        ),
+    ],
+)
+def test_who_is_filtered(found, expected):
+    assert security.filtered(found, found.spec.containers[0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
         (pod(capabilities=Capabilities(add=["NET_BIND_SERVICE"], drop=["ALL"]), read_only_root_filesystem=True), ""),
         (pod(seccomp_profile=SeccompProfile(type="RuntimeDefault"), allow_privilege_escalation=False), ""),
         (pod(privileged=True), "privileged containers"),

@@ -119,3 +119,31 @@ async def test_supplementary_groups(node, tmp_path):
     assert ended.out == "55 4321\nwrote\n"
     ended = await node.sh("touch /data/y", uid=1234, gid=55, mounts=mounts)
     assert ended.code != 0
+
+
+CALLS = """
+import ctypes, errno, os, subprocess, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+def call(number, *args):
+    return errno.errorcode[ctypes.get_errno()] if libc.syscall(number, *args) < 0 else "ok"
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(status["Seccomp"].strip())
+numbers = {"x86_64": (272, 250, 435, 321), "aarch64": (97, 219, 435, 280)}[os.uname().machine]
+print(*(call(number, 0x10000000, 0, 0, 0) for number in numbers))
+thread = threading.Thread(target=print, args=("thread",))
+thread.start()
+thread.join()
+print(subprocess.run([sys.executable, "-c", "print('child')"], capture_output=True, text=True).stdout, end="")
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in {"x86_64", "aarch64"}, reason="no profile for this machine")
+async def test_the_default_profile_refuses_what_manages_the_machine(node):
+    await node.pod()
+    ended = await node.run(PYTHON, "-c", CALLS, filtered=True)
+    assert ended.out == "2\nEPERM EPERM ENOSYS EPERM\nthread\nchild\n", ended.err
+    plain = await node.run(PYTHON, "-c", CALLS)
+    assert plain.out.splitlines()[0] == "0"
+    state = await running(node, ":", filtered=True)
+    result = await node.runtime.exec("pod", state.id, ("grep", "Seccomp:", "/proc/self/status"))
+    assert result.output.split() == [b"Seccomp:", b"2"]

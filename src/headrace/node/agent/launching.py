@@ -142,6 +142,7 @@ class Launcher:
             gid=gid,
             groups=security.groups(pod),
             capabilities=security.capabilities(container),
+            filtered=security.filtered(pod, container),
             joins=self._joins(),
             read_only_root=bool(own is not None and own.read_only_root_filesystem),
             writable=environment.writable,

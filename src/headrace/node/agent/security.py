@@ -64,6 +64,15 @@ def capabilities(container: Container) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_plain(name) for name in asked))
 
 
+def filtered(pod: Pod, container: Container) -> bool:
+    """Whether the container asks for the default seccomp profile."""
+    own, shared = container.security_context, pod.spec.security_context
+    profile = own.seccomp_profile if own is not None else None
+    if profile is None and shared is not None:
+        profile = shared.seccomp_profile
+    return profile is not None and profile.type == "RuntimeDefault"
+
+
 def unsupported(pod: Pod) -> Iterator[str]:
     """What the security contexts ask for that no runtime here gives."""
     shared = pod.spec.security_context

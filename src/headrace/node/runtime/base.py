@@ -117,6 +117,8 @@ class ContainerSpec:
     """Its process's other groups. Where pods run as an ordinary user they have that user's rights whatever they say."""
     capabilities: tuple[str, ...] = ()
     """What its process may do when it is uid 0, such as CHOWN; see CAPABILITIES."""
+    filtered: bool = False
+    """Whether system calls that manage the machine are refused, as by a container engine's default profile."""
     joins: str = ""
     """The running container of the same pod whose processes it sees, and with whose first process it ends."""
     read_only_root: bool = False

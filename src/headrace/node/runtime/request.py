@@ -69,6 +69,7 @@ def start_request(
         "gid": spec.gid,
         "groups": list(spec.groups),
         "capabilities": capability_mask(spec.capabilities),
+        "filtered": spec.filtered,
         "joins": None if joins is None else {key: joins[key] for key in ("pid", "pid_start", "uid")},
         "read_only_root": spec.read_only_root,
         "writable": list(spec.writable),

@@ -7,6 +7,8 @@ import fcntl
 import os
 import struct
 
+from . import seccomp
+
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -173,7 +175,8 @@ def set_process_name(name: str) -> None:
 
 def drop_privileges(who: Message, *, isolated: bool) -> None:
     """Give up every capability but those of `who` for good, also for what will be executed, and take the uid, gid
-    and groups of `who` where they are given; in a user namespace of its own the process has them already.
+    and groups of `who` where they are given; in a user namespace of its own the process has them already. Then the
+    system calls that `who` goes without are refused.
     """
     _prctl(_PR_SET_SECUREBITS, _SECBIT_NOROOT_AND_LOCKED)
     uid, gid = (None, None) if isolated else (who["uid"], who["gid"])
@@ -194,6 +197,8 @@ def drop_privileges(who: Message, *, isolated: bool) -> None:
         if mask >> number & 1:
             _check(int(_prctl_call(_PR_CAP_AMBIENT, _c_ulong(_AMBIENT_RAISE), _c_ulong(number), 0, 0)), "prctl")
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl")
+    if who.get("filtered"):
+        seccomp.apply()
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 STATE, EXIT = "state.json", "exit.json"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_KEPT = ("env", "cwd", "uid", "gid", "groups", "capabilities", "cgroup", "bare")
+_KEPT = ("env", "cwd", "uid", "gid", "groups", "capabilities", "filtered", "cgroup", "bare")
 """What a command that is run in the container later has in common with it."""
 _DRAIN_SECONDS = 2.0
 _CHUNK = 64 << 10
