@@ -212,11 +212,9 @@ async def test_a_container_that_never_starts() -> None:
     assert await watched.task == "Container c failed startup probe, will be restarted"
 
 
-async def test_a_probe_that_this_node_cannot_do() -> None:
-    from headrace.api.core import GRPCAction
-
-    watched = Watched(readiness_probe=Probe(grpc=GRPCAction(port=1), period_seconds=1, failure_threshold=1))
+async def test_a_probe_without_a_handler() -> None:
+    watched = Watched(readiness_probe=Probe(period_seconds=1, failure_threshold=1))
     said = await watched.after(1.5)
-    assert said == ["Readiness: gRPC probes are not supported yet: use httpGet, tcpSocket or exec", "unready"]
+    assert said == ["Readiness: the probe has no handler", "unready"]
     watched.task.cancel()
     await eventually(watched.task.done)

@@ -282,16 +282,6 @@ async def test_a_pod_cannot_talk_to_the_helpers(node):
     """Their sockets are in a hidden folder, and the names of abstract ones are not used."""
     await node.pod()
     run = node.settings.run
-    script = f"""
-import os, socket
-for name in ("spawner.sock", "network.sock"):
-    s = socket.socket(socket.AF_UNIX)
-    try:
-        s.connect(os.path.join({str(run)!r}, name))
-        print("reached", name)
-    except OSError as e:
-        print(type(e).__name__)
-print(sum("@" in line for line in open("/proc/net/unix")))
-"""
-    ended = await node.run(PYTHON, "-c", script)
-    assert ended.out == "FileNotFoundError\nFileNotFoundError\n0\n", ended
+    assert (run / "spawner.sock").is_socket()
+    ended = await node.sh(f"ls {run}/spawner.sock {run}/network.sock || echo hidden; grep -c @ /proc/net/unix")
+    assert ended.out == "hidden\n0\n", ended
