@@ -87,8 +87,3 @@ async def test_faulty_schemas(registry, properties, more, field, why):
     with pytest.raises(Invalid) as refused:
         await registry.create(ADMIN, CRD, definition(version("v1", properties, **more)))
     assert any(c.field.endswith(field) and why in c.message for c in refused.value.causes), refused.value.causes
-
-
-async def test_a_conversion_webhook_is_refused_by_name(registry):
-    with pytest.raises(Invalid, match="conversion webhooks are not called by this server"):
-        await registry.create(ADMIN, CRD, definition(version("v1", {}), conversion={"strategy": "Webhook"}))

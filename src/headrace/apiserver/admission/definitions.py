@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.apiserver.admission.metadata import timestamp
 from headrace.apiserver.admission.rules import fields as f
+from headrace.apiserver.admission.rules.configured import client_config
 from headrace.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, PRESERVE, CustomSchema, compile_schema
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ def causes(obj: Json) -> Iterator[Cause]:
     yield from f.one_of("spec.scope", spec.get("scope"), ("Cluster", "Namespaced"))
     strategy = (spec.get("conversion") or {}).get("strategy", "None")
     if strategy == "Webhook":
-        yield f.forbidden(
-            "spec.conversion.strategy",
-            "conversion webhooks are not called by this server; set it to None and give all versions one schema",
-        )
+        yield from _webhook((spec.get("conversion") or {}).get("webhook") or {})
     elif strategy != "None":
         yield f.unsupported("spec.conversion.strategy", strategy, ("None", "Webhook"))
     if spec.get("preserveUnknownFields"):
@@ -64,6 +62,20 @@ def causes(obj: Json) -> Iterator[Cause]:
     seen: set[str] = set()
     for i, version in enumerate(versions):
         yield from _version(version, f"spec.versions[{i}]", seen)
+
+
+def _webhook(webhook: Json) -> Iterator[Cause]:
+    path = "spec.conversion.webhook"
+    if not webhook.get("clientConfig"):
+        yield f.required(f"{path}.clientConfig", "required when strategy is set to Webhook")
+    else:
+        yield from client_config(webhook["clientConfig"], f"{path}.clientConfig")
+    versions = webhook.get("conversionReviewVersions") or ()
+    if not versions:
+        yield f.required(f"{path}.conversionReviewVersions")
+    elif "v1" not in versions:
+        why = "must include v1: reviews are sent in no other version"
+        yield f.invalid(f"{path}.conversionReviewVersions", list(versions), why)
 
 
 def _version(version: Json, path: str, seen: set[str]) -> Iterator[Cause]:

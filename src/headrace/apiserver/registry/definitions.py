@@ -63,12 +63,21 @@ def _served(spec: Json, version: Json, storage: str, *, terminating: bool) -> Se
         columns=tuple(version.get("additionalPrinterColumns") or ()),
         schema=(version.get("schema") or {}).get("openAPIV3Schema"),
         selectable=tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or ()),
+        converter=_converter(spec),
         defaults=b'"default":' in _wire.encode(version.get("schema") or {}),
         scale=None
         if scale is None
         else ScalePaths(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath", "")),
         terminating=terminating,
     )
+
+
+def _converter(spec: Json) -> Json | None:
+    conversion = spec.get("conversion") or {}
+    if conversion.get("strategy") != "Webhook":
+        return None
+    found: Json | None = (conversion.get("webhook") or {}).get("clientConfig")
+    return found
 
 
 class Definitions:

@@ -51,7 +51,7 @@ class Deletes:
         core.admission.delete(served, name)
         while True:
             record = core.record(served, namespace, name)
-            old = core.load(served, record)
+            old = await core.loaded(served, record)
             _check_preconditions(served, old, uid, resource_version)
             if core.gate.active:
                 await admit_delete(core, user, served, old, dry_run=dry_run)

@@ -1,7 +1,7 @@
 """Which kinds the server has: built-in ones, and those that custom resource definitions bring.
 
 One `Served` per group, version and plural. All versions of a custom kind share the same stored objects; the
-stored JSON carries the storage version and is relabelled on the way out (conversion strategy None).
+stored JSON carries the storage version and is relabelled on the way out, or converted by a webhook (converting.py).
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Served:
     """additionalPrinterColumns of a custom kind, as they stand in its definition."""
     schema: dict[str, Any] | None = field(default=None, hash=False, compare=False)
     """The openAPIV3Schema of a custom kind's version."""
+    converter: dict[str, Any] | None = field(default=None, hash=False, compare=False)
+    """The clientConfig of the webhook that converts a custom kind between its versions; None relabels."""
     defaults: bool = False
     """The schema of a custom kind may have defaults: objects that are stored without them are shown with them."""
     selectable: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ no way around RBAC, validation or admission.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import (
@@ -25,7 +26,7 @@ from headrace.api import (
     scheduling,
     storage,
 )
-from headrace.api.errors import MethodNotAllowed, NotFound
+from headrace.api.errors import MethodNotAllowed, NotFound, ServiceUnavailable
 from headrace.api.rbac import ClusterRole
 from headrace.apiserver import patch as patches
 from headrace.apiserver.admission.chain import Admission
@@ -37,6 +38,7 @@ from headrace.apiserver.authz.rbac import Attributes, Authorizer
 from headrace.apiserver.fieldmanager import FieldManagers
 from headrace.apiserver.registry.applies import Applies
 from headrace.apiserver.registry.conversions import CONVERTED
+from headrace.apiserver.registry.converting import ConvertedWatch, shown
 from headrace.apiserver.registry.core import Core
 from headrace.apiserver.registry.definitions import Definitions
 from headrace.apiserver.registry.deletes import Deletes
@@ -65,6 +67,7 @@ _GROUPS = (
 )
 BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
 _WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers"})
+_SCALE_HEAD = b'{"apiVersion":"autoscaling/'
 _RBAC_PREFIX = f"/registry/{RBAC_GROUP}/"
 _DEFINITIONS_PREFIX = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 
@@ -101,12 +104,21 @@ class Registry:
 
     async def get(self, user: User, info: KindInfo, name: str, namespace: str = "", *, subresource: str = "") -> bytes:
         """See the protocol."""
-        return self.read(user, info, name, namespace, subresource=subresource)
+        if self.core.served(info).converter is None:
+            return self.read(user, info, name, namespace, subresource=subresource)
+        self.core.authorize(user, "get", info, namespace, name, subresource=subresource)
+        served = self._served(info, subresource)
+        (raw,) = await shown(self.core, served, [self.core.record(served, namespace, name).value])
+        if subresource == "scale":
+            return _wire.encode(scale_of(_wire.decode_any(raw), served.scale or ScalePaths()))
+        return raw
 
     def read(self, user: User, info: KindInfo, name: str, namespace: str = "", *, subresource: str = "") -> bytes:
-        """As `get`, at once: nothing has to be waited for."""
+        """As `get`, at once: nothing is waited for. Raises ServiceUnavailable where a webhook has to convert."""
         self.core.authorize(user, "get", info, namespace or self._self_scope(info, name), name, subresource=subresource)
         served = self._served(info, subresource)
+        if served.converter is not None:
+            raise ServiceUnavailable(f"{info.resource} are converted by a webhook, which has to be waited for")
         raw = self.core.present(served, self.core.record(served, namespace, name).value)
         if subresource == "scale":
             return _wire.encode(scale_of(_wire.decode_any(raw), served.scale or ScalePaths()))
@@ -134,8 +146,9 @@ class Registry:
     ) -> Page:
         """See the protocol. `match` is resourceVersionMatch: "", Exact or NotOlderThan."""
         self.core.authorize(user, "list", info, namespace, selected_name(fields))
-        return self._reads.list(
-            self.core.served(info),
+        served = self.core.served(info)
+        found = self._reads.list(
+            served,
             namespace,
             labels=labels,
             fields=fields,
@@ -144,6 +157,9 @@ class Registry:
             resource_version=resource_version,
             match=match,
         )
+        if served.converter is not None:
+            return replace(found, items=await shown(self.core, served, found.items))
+        return found
 
     def watch(
         self,
@@ -159,8 +175,9 @@ class Registry:
     ) -> AsyncIterator[RawEvent]:
         """See the protocol. Raises at once; the subscription begins with the call."""
         self.core.authorize(user, "watch", info, namespace, selected_name(fields))
-        return self._reads.watch(
-            self.core.served(info),
+        served = self.core.served(info)
+        events = self._reads.watch(
+            served,
             namespace,
             resource_version=resource_version,
             labels=labels,
@@ -168,6 +185,7 @@ class Registry:
             bookmarks=bookmarks,
             send_initial_events=send_initial_events,
         )
+        return events if served.converter is None else ConvertedWatch(self.core, served, events)
 
     async def create(
         self,
@@ -183,9 +201,10 @@ class Registry:
     ) -> bytes:
         """See the protocol."""
         self.core.authorize(user, "create", info, namespace)
-        return await self._writes.create(
+        served = self.core.served(info)
+        raw = await self._writes.create(
             user,
-            self.core.served(info),
+            served,
             body,
             namespace,
             dry_run=dry_run,
@@ -193,6 +212,7 @@ class Registry:
             warnings=warnings,
             field_manager=field_manager,
         )
+        return await self._in_version(served, raw)
 
     async def update(
         self,
@@ -212,9 +232,10 @@ class Registry:
         self.core.authorize(
             user, "update", info, namespace or self._self_scope(info, name), name, subresource=subresource
         )
-        return await self._writes.update(
+        served = self._served(info, subresource)
+        raw = await self._writes.update(
             user,
-            self._served(info, subresource),
+            served,
             name,
             body,
             namespace,
@@ -224,6 +245,7 @@ class Registry:
             warnings=warnings,
             field_manager=field_manager,
         )
+        return await self._in_version(served, raw)
 
     async def patch(
         self,
@@ -246,7 +268,7 @@ class Registry:
         )
         served = self._served(info, subresource)
         change = patches.bind(patch_type, patch, None if served.custom else self.schemas.node(info))
-        return await self._writes.patch(
+        raw = await self._writes.patch(
             user,
             served,
             name,
@@ -258,6 +280,7 @@ class Registry:
             warnings=warnings,
             field_manager=field_manager,
         )
+        return await self._in_version(served, raw)
 
     async def apply(
         self,
@@ -278,9 +301,10 @@ class Registry:
         self.core.authorize(
             user, "patch", info, namespace or self._self_scope(info, name), name, subresource=subresource
         )
-        return await self._applies.apply(
+        served = self._served(info, subresource)
+        raw, created = await self._applies.apply(
             user,
-            self._served(info, subresource),
+            served,
             name,
             config,
             namespace,
@@ -291,6 +315,7 @@ class Registry:
             field_validation=field_validation,
             warnings=warnings,
         )
+        return await self._in_version(served, raw), created
 
     async def delete(
         self,
@@ -307,8 +332,9 @@ class Registry:
     ) -> bytes:
         """See the protocol."""
         self.core.authorize(user, "delete", info, namespace or self._self_scope(info, name), name)
-        return await self._deletes.delete(
-            self.core.served(info),
+        served = self.core.served(info)
+        raw = await self._deletes.delete(
+            served,
             name,
             namespace,
             user=user,
@@ -318,6 +344,7 @@ class Registry:
             grace_period_seconds=grace_period_seconds,
             dry_run=dry_run,
         )
+        return await self._in_version(served, raw)
 
     async def delete_collection(
         self,
@@ -363,7 +390,14 @@ class Registry:
                 )
             except NotFound:
                 continue
-        return deleted
+        return await shown(self.core, served, deleted)
+
+    async def _in_version(self, served: Served, raw: bytes) -> bytes:
+        """What a write has left, in the version in which it was written; a Scale is one in every version."""
+        if served.converter is None or raw.startswith(_SCALE_HEAD):
+            return raw
+        (made,) = await shown(self.core, served, [raw])
+        return made
 
     async def authorize(
         self,

@@ -245,7 +245,7 @@ class Writes:
         manager = field_manager or manager_of(user)
         while True:
             record = core.record(served, namespace, name)
-            old = core.load(served, record)
+            old = await core.loaded(served, record)
             sent = change(old)
             self._check_version(served, sent, record)
             new = merge_subresource(served, sent, old, subresource)

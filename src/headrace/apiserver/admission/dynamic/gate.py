@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
     from headrace.api.meta import KindInfo
+    from headrace.apiserver.admission.dynamic.caller import Caller
     from headrace.apiserver.admission.dynamic.policies import Policies, Policy
     from headrace.apiserver.admission.dynamic.webhooks import Webhook, Webhooks
     from headrace.apiserver.admission.lookup import Lookup
@@ -50,6 +51,7 @@ class Gate:
         self._mutating: list[Webhook] = []
         self._validating: list[Webhook] = []
         self._policies: list[Policy] = []
+        self._caller: Caller | None = None
         self._webhooks: Webhooks | None = None
         self._judge: Policies | None = None
 
@@ -84,15 +86,22 @@ class Gate:
 
     async def close(self) -> None:
         """Drop connections to webhooks."""
-        if self._webhooks is not None:
-            await self._webhooks.close()
+        if self._caller is not None:
+            await self._caller.close()
+
+    def caller(self) -> Caller:
+        """The way to webhooks."""
+        if self._caller is None:
+            from headrace.apiserver.admission.dynamic.caller import Caller  # noqa: PLC0415 - brings aiohttp
+
+            self._caller = Caller(lambda: self.dialer)
+        return self._caller
 
     def _asking(self) -> Webhooks:
         if self._webhooks is None:
-            from headrace.apiserver.admission.dynamic.caller import Caller  # noqa: PLC0415 - brings aiohttp
-            from headrace.apiserver.admission.dynamic.webhooks import Webhooks  # noqa: PLC0415
+            from headrace.apiserver.admission.dynamic.webhooks import Webhooks  # noqa: PLC0415 - brings aiohttp
 
-            self._webhooks = Webhooks(Caller(lambda: self.dialer), self._lookup, self._authorizer, self._versions)
+            self._webhooks = Webhooks(self.caller(), self._lookup, self._authorizer, self._versions)
         return self._webhooks
 
     def _judging(self) -> Policies:

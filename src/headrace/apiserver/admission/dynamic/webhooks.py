@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import _wire
 from headrace.api.errors import InternalError, StatusError
 from headrace.apiserver.admission.dynamic.caller import CallFailed
+from headrace.apiserver.admission.dynamic.conversion import convert
 from headrace.apiserver.admission.dynamic.expressions import Budget, conditions_hold, variables_of
 from headrace.apiserver.admission.dynamic.matching import matched
 from headrace.apiserver.cel.syntax import CompileError
@@ -85,10 +86,6 @@ class Webhooks:
     ) -> None:
         self._caller, self._lookup, self._authorizer, self._versions = caller, lookup, authorizer, versions
 
-    async def close(self) -> None:
-        """Drop kept connections."""
-        await self._caller.close()
-
     async def mutate(self, attempt: Attempt, webhooks: Iterable[Webhook], decode: Callable[[Json], Json]) -> None:
         """Let each change the object. `decode` makes a patched object whole again. Raises StatusError."""
         again: list[Webhook] = []
@@ -143,8 +140,8 @@ class Webhooks:
             return False
         try:
             steps = _steps(patch, response.get("patchType"))
-            new = apply_json(_seen(attempt.obj, call.info), steps)
-            new = decode({**new, "apiVersion": attempt.info.api_version, "kind": attempt.info.kind})
+            new = apply_json(await self._seen(attempt, attempt.obj, call.info), steps)
+            new = decode(await self._seen(attempt, new, attempt.info))
         except (CallFailed, StatusError, binascii.Error, ValueError, TypeError, KeyError) as error:
             if call.webhook.ignores:
                 log.warning("the patch of webhook %s is left out: %s", call.webhook.name, error)
@@ -154,11 +151,18 @@ class Webhooks:
         attempt.obj = new
         return changed
 
+    async def _seen(self, attempt: Attempt, obj: Json, info: KindInfo) -> Json:
+        """An object in the version that a webhook asked for, or back in the request's own."""
+        client = attempt.served.converter
+        if client is not None and obj.get("apiVersion") != info.api_version:
+            (obj,) = await convert(self._caller, client, info, [obj], info.version)
+        return {**obj, "apiVersion": info.api_version, "kind": info.kind}
+
     async def _ask(self, call: _Call, attempt: Attempt) -> Json:
         webhook = call.webhook
         request = attempt.request(call.info)
         for key, obj in (("object", attempt.obj), ("oldObject", attempt.old)):
-            request[key] = _seen(obj, attempt.kind or call.info) if obj is not None else None
+            request[key] = await self._seen(attempt, obj, attempt.kind or call.info) if obj is not None else None
         body = {"kind": "AdmissionReview", "apiVersion": _API, "request": request}
         seconds = webhook.text.get("timeoutSeconds") or _DEFAULT_SECONDS
         try:
@@ -183,10 +187,6 @@ def _steps(patch: str, kind: Any) -> list[Any]:
     if not isinstance(steps, list):
         raise CallFailed("the patch is no list of operations")
     return steps
-
-
-def _seen(obj: Json, info: KindInfo) -> Json:
-    return {**obj, "apiVersion": info.api_version, "kind": info.kind}
 
 
 def _response(answer: Json, uid: str) -> Json:

@@ -49,7 +49,7 @@ def _webhooks(obj: Json) -> Iterator[Cause]:
             yield f.required(f"{path}.name")
         elif not f.SUBDOMAIN.fullmatch(name) or name.count(".") < _SEGMENTS - 1:
             yield f.invalid(f"{path}.name", name, "should be a domain with at least three segments separated by dots")
-        yield from _client(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
+        yield from client_config(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
         yield from f.one_of(f"{path}.sideEffects", webhook.get("sideEffects"), ("None", "NoneOnDryRun"))
         yield from f.one_of(f"{path}.failurePolicy", webhook.get("failurePolicy"), ("Fail", "Ignore"))
         yield from f.one_of(f"{path}.matchPolicy", webhook.get("matchPolicy"), ("Equivalent", "Exact"))
@@ -69,7 +69,8 @@ def _webhooks(obj: Json) -> Iterator[Cause]:
         yield from _conditions(webhook.get("matchConditions") or (), f"{path}.matchConditions")
 
 
-def _client(client: Json, path: str) -> Iterator[Cause]:
+def client_config(client: Json, path: str) -> Iterator[Cause]:
+    """How a webhook is reached."""
     url, service = client.get("url"), client.get("service")
     if (url is None) == (service is None):
         yield f.required(path, "exactly one of url or service is required")
