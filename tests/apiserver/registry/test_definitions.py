@@ -253,7 +253,7 @@ async def test_a_name_that_is_taken_is_not_established(cluster, info):
         ({"scope": "Everywhere"}, "spec.scope"),
         ({"versions": []}, "spec.versions"),
         ({"names": {"plural": "things"}}, "spec.names.kind"),
-        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.strategy"),
+        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.webhook.clientConfig"),
         ({"preserveUnknownFields": True}, "spec.preserveUnknownFields"),
         ({"versions": [{"name": "v1", "served": True, "storage": False}]}, "spec.versions"),
         ({"versions": [{"name": "v1", "served": True, "storage": True}]}, "spec.versions[0].schema.openAPIV3Schema"),
