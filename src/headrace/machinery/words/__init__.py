@@ -1,8 +1,9 @@
 """The dashboard's words in the reader's language.
 
 English stands in the code: `_("Runs")`, or with values `_("{n} of {all} tasks", n=3, all=5)`. Translations are gettext
-catalogues (`ko.po`, `zh_TW.po`) beside this module; a text that has none stays English. Which language a request is
-answered in is a context variable that the dashboard sets, so that nothing needs to be passed along.
+catalogues beside this module, a folder a language and a file a room (`ko/runs.po`); a text that has none stays
+English. Which language a request is answered in is a context variable that the dashboard sets, so that nothing needs
+to be passed along.
 """
 
 from __future__ import annotations
@@ -68,5 +69,6 @@ def catalogue(tag: str) -> Mapping[str, str]:
     """Every translated text of a language."""
     import polib  # noqa: PLC0415 - with the first reader of another language
 
-    entries = polib.pofile(str(_FOLDER / f"{tag.replace('-', '_')}.po"))
+    files = sorted((_FOLDER / tag.replace("-", "_")).glob("*.po"))
+    entries = (entry for file in files for entry in polib.pofile(str(file)))
     return {entry.msgid: entry.msgstr for entry in entries if entry.msgstr and not entry.fuzzy}

@@ -1,0 +1,53 @@
+"""Every text that pages say through `_` is translated, in every language, and nothing else is kept."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import polib
+import pytest
+
+from headrace.machinery.words import LANGUAGES
+
+SRC = Path(__file__).parents[2] / "src" / "headrace"
+WORDS = SRC / "machinery" / "words"
+TAGS = sorted(tag.replace("-", "_") for tag in LANGUAGES if tag != "en")
+
+
+def spoken() -> set[str]:
+    """The first argument of every call of `_`, and the titles and sections of pages, which the frame translates."""
+    found: set[str] = set()
+    for path in SRC.rglob("*.py"):
+        source = path.read_text()
+        if "machinery.words" not in source and "Page(" not in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            if node.func.id == "_" and texts:
+                found.add(texts[0])
+            elif node.func.id == "Page":
+                named = [
+                    k.value.value for k in node.keywords if k.arg == "section" and isinstance(k.value, ast.Constant)
+                ]
+                sections = [*texts[2:], *named]
+                if any(s.strip() for s in sections) or " " in sections:
+                    found.update(t for t in (texts[1:2] + sections) if t.strip())
+    return found
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_everything_that_is_said_is_translated(tag: str) -> None:
+    entries = [entry for file in (WORDS / tag).glob("*.po") for entry in polib.pofile(str(file))]
+    translated = {entry.msgid for entry in entries if entry.msgstr}
+    assert spoken() - translated == set()
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_no_text_is_translated_twice_differently(tag: str) -> None:
+    seen: dict[str, str] = {}
+    for file in sorted((WORDS / tag).glob("*.po")):
+        for entry in polib.pofile(str(file)):
+            assert seen.setdefault(entry.msgid, entry.msgstr) == entry.msgstr, entry.msgid
