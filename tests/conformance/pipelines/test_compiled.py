@@ -57,6 +57,9 @@ async def test_what_the_sdks_compile_comes_to_what_is_expected(lab):
 @pytest.mark.timeout(600)
 async def test_what_kfp_1_compiles_comes_to_what_is_expected(lab):
     await all_as_expected(lab, [(name, workflow, EXPECTED_V1[name]) for name, workflow in WORKFLOWS.items()])
+    runs = (await lab.api.ok("GET", "/runs?page_size=100", prefix="/apis/v1beta1"))["runs"]
+    metrics = [(m["name"], m["number_value"], m["format"]) for run in runs for m in run.get("metrics", [])]
+    assert metrics == [("accuracy", 0.75, "PERCENTAGE")]  # what loop_output writes into mlpipeline-metrics
 
 
 async def all_as_expected(lab, each: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:

@@ -243,3 +243,33 @@ def test_durations(text, expected):
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError, match="not a duration"):
         argo_steps.seconds(text)
+
+
+def test_templates_within_templates_have_a_bound():
+    deep = [dag(task(f"t{i + 1}"), name=f"t{i}") for i in range(2000)]
+    with pytest.raises(SpecError, match="levels deep"):
+        parse_pipeline_spec(workflow(*deep, program("t2000"), entrypoint="t0"))
+
+
+def test_many_blanks_take_no_time():
+    """The expression that finds variables is linear; a polynomial one would not come back."""
+    blanks = "{{" + " " * 200_000
+    document = workflow(dag(task()), program(container={"args": [blanks, "{{" * 100_000, "{{ mine }}"]}))
+    parse_pipeline_spec(document)
+
+
+@pytest.mark.parametrize(
+    ("value", "default"), [(1, "1"), (0.5, "0.5"), (True, "true"), ([1, "a"], '[1,"a"]'), ("text", "text")]
+)
+def test_values_are_text(value, default):
+    document = workflow(dag(task()), program(), arguments={"parameters": [{"name": "p", "value": value}]})
+    parameters = argo_translate.translate(document)["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    assert parameters == {"p": {"parameterType": "STRING", "defaultValue": default}}
+
+
+def test_blanks_within_a_variable_mean_nothing():
+    step = program(inputs={"parameters": [{"name": "x"}]}, container={"args": ["{{ inputs.parameters.x }}"]})
+    given = {"parameters": [{"name": "x", "value": "{{ workflow.uid }}"}]}
+    spec = parse_pipeline_spec(workflow(dag(task(arguments=given)), step))
+    executor = spec.executor_of(spec.component_of(spec.root.dag.tasks["step"]))
+    assert executor.container.command == ["echo", "{{$.inputs.parameters['x']}}"]

@@ -6,12 +6,15 @@ no answer may repeat itself.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
 from headrace.components.pipelines.api.access import is_service_account
 from headrace.components.pipelines.api.requests import answer, body, requester
+from headrace.components.pipelines.policy import metrics
 from headrace.components.pipelines.store.models import NewArtifact, Report, RuntimeState
 from headrace.components.pipelines.types.rest import (
     Code,
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.api.requests import Services
     from headrace.components.pipelines.store.models import Run, TaskRow
 
+log = logging.getLogger(__name__)
+
+SECONDS = 10
 _REPORTABLE = (RuntimeState.SUCCEEDED, RuntimeState.FAILED, RuntimeState.CANCELED)
 
 
@@ -36,7 +42,7 @@ class Reports:
     """The handler of reports."""
 
     def __init__(self, services: Services) -> None:
-        self._runs = services.runs
+        self._runs, self._objects, self._metrics = services.runs, services.objects, services.metrics
 
     def routes(self) -> list[Route]:
         """One route."""
@@ -47,10 +53,13 @@ class Reports:
         run_id, task_id = request.path_params["run"], request.path_params["task"]
         user = requester(request)
         given = await body(request, ReportBody)
+        namespace = ""
 
         def check(run: Run | None, task: TaskRow | None) -> None:
+            nonlocal namespace
             if run is None:
                 raise not_found("Run", run_id)
+            namespace = run.namespace
             if not is_service_account(user, run.namespace, run.service_account):
                 raise RpcError(
                     Code.PERMISSION_DENIED,
@@ -60,7 +69,23 @@ class Reports:
             if task is None or task.run_id != run_id:
                 raise not_found("Task", task_id)
 
-        return answer({"recorded": await self._runs.record_report(run_id, task_id, _report(given), check)})
+        recorded = await self._runs.record_report(run_id, task_id, _report(given), check)
+        for artifact in given.outputs.artifacts if recorded else []:
+            if artifact.output in metrics.OUTPUTS:
+                await self._keep_metrics(namespace, run_id, task_id, artifact.uri)
+        return answer({"recorded": recorded})
+
+    async def _keep_metrics(self, namespace: str, run_id: str, task_id: str, uri: str) -> None:
+        """Of a component of kfp 1, which writes its metrics into a file. Without them the step is as good as with."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                async with self._objects.open(
+                    namespace, uri, {"range": f"bytes=0-{metrics.MAX_BYTES - 1}"}
+                ) as response:
+                    raw = await response.read() if response.status == 206 else b""
+                await self._metrics.report(run_id, metrics.parse(raw, task_id))
+        except (RpcError, TimeoutError) as error:
+            log.warning("the metrics of run %s in %s could not be read: %s", run_id, uri, error)
 
 
 def _report(given: ReportBody) -> Report:

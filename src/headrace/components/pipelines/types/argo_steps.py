@@ -12,13 +12,15 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from headrace.api import _wire
 from headrace.components.pipelines.types.argo import KFP
 from headrace.components.pipelines.types.ir import SpecError
 
 if TYPE_CHECKING:
     from headrace.components.pipelines.types.argo import ArgoVolume, Env, Mount, Template, WorkflowSpec
 
-REFERENCE = re.compile(r"\{\{\s*(?P<name>[^{}$]+?)\s*\}\}")
+REFERENCE = re.compile(r"\{\{(?P<name>[^{}$]+)\}\}")
+"""A variable of Argo; blanks around the name are not part of it."""
 WORKFLOW_PARAMETER = "workflow.parameters."
 CONSTANTS = {
     "workflow.name": "{{$.pipeline_job_resource_name}}",
@@ -47,7 +49,13 @@ class Step:
 
 def references(text: str) -> list[str]:
     """The names of Argo's variables in a text; other braces are the author's own."""
-    return [m["name"] for m in REFERENCE.finditer(text) if m["name"].startswith(_PREFIXES)]
+    names = (found["name"].strip() for found in REFERENCE.finditer(text))
+    return [name for name in names if name.startswith(_PREFIXES)]
+
+
+def as_text(value: Any) -> str:
+    """A value of a workflow as the text that Argo passes."""
+    return value if isinstance(value, str) else _wire.encode(value).decode()
 
 
 def step(template: Template, workflow: WorkflowSpec) -> Step:
@@ -95,7 +103,7 @@ ARTIFACT = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
 
 def _input(value: Any) -> dict[str, Any]:
     kind: dict[str, Any] = {"parameterType": "STRING"}
-    return kind if value is None else kind | {"defaultValue": str(value)}
+    return kind if value is None else kind | {"defaultValue": as_text(value)}
 
 
 class _Words:
@@ -158,7 +166,7 @@ class _Words:
         """Argo's variables as placeholders of the IR."""
 
         def value(found: re.Match[str]) -> str:
-            name = found["name"]
+            name = found["name"].strip()
             if not name.startswith(_PREFIXES):
                 return found[0]
             if name.startswith("inputs.parameters.") and name.removeprefix("inputs.parameters.") in self._inputs:

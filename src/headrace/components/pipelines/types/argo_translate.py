@@ -29,6 +29,7 @@ from headrace.components.pipelines.types.argo_steps import (
     REFERENCE,
     STATUS,
     WORKFLOW_PARAMETER,
+    as_text,
     references,
 )
 from headrace.components.pipelines.types.ir import KUBERNETES, SpecError
@@ -43,6 +44,7 @@ _ITEM = "item"
 _OUTPUT = re.compile(r"tasks\.(?P<task>[^.]+)\.outputs\.(?P<kind>parameters|artifacts)\.(?P<name>.+)")
 _STATUS_WORD = '(parseJson(string_value)["state"] == "COMPLETE") ? "Succeeded" : "Failed"'
 MAX_NAME = 100
+MAX_DEPTH = 50
 
 
 def translate(document: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class _Translator:
         root: dict[str, Any] = {
             "inputDefinitions": {
                 "parameters": {
-                    name: {"parameterType": "STRING"} | ({} if p.value is None else {"defaultValue": str(p.value)})
+                    name: {"parameterType": "STRING"} | ({} if p.value is None else {"defaultValue": as_text(p.value)})
                     for name, p in given.items()
                 }
             },
@@ -134,6 +136,8 @@ class _Translator:
     def _needs_of(self, name: str, above: tuple[str, ...] = ()) -> set[str]:
         if name in above:
             raise SpecError(f"Template {name!r} of the workflow contains itself, which cannot be translated.")
+        if len(above) > MAX_DEPTH:
+            raise SpecError(f"The workflow's templates are more than {MAX_DEPTH} levels deep.")
         if name not in self._needs:
             template = self._template(f"A task of template {above[-1] if above else name!r}", name)
             needs: set[str] = set()
@@ -199,7 +203,7 @@ class _Translator:
             default = parameter.value if parameter.value is not None else parameter.default
             parameters[parameter.name] = {"parameterType": "STRING"}
             if default is not None:
-                parameters[parameter.name]["defaultValue"] = str(default)
+                parameters[parameter.name]["defaultValue"] = as_text(default)
         parameters |= {name: {"parameterType": "STRING"} for name in sorted(needs)}
         artifacts = {a.name: {"artifactType": ARTIFACT, "isOptional": a.optional} for a in template.inputs.artifacts}
         return {"parameters": parameters, "artifacts": artifacts}
@@ -440,7 +444,7 @@ class _Root(_Scope):
 
 def _value(where: str, argument: str, value: Any, scope: _Scope, *, looped: bool) -> Source:
     """The source of an argument."""
-    text = "" if value is None else value if isinstance(value, str) else _wire.encode(value).decode()
+    text = "" if value is None else as_text(value)
     used = references(text)
     if not used:
         return {"runtimeValue": {"constant": text}}
@@ -449,7 +453,7 @@ def _value(where: str, argument: str, value: Any, scope: _Scope, *, looped: bool
         raise SpecError(
             f"{where} gives {argument!r} the value {text!r}; a value is a constant or one variable, not a mixture."
         )
-    name = whole["name"]
+    name = whole["name"].strip()
     if name == _ITEM or name.startswith(f"{_ITEM}."):
         if not looped:
             raise SpecError(f"{where} gives {argument!r} an item, but does not loop.")
@@ -480,7 +484,7 @@ def _output(where: str, task: str, name: str, scope: _Scope) -> Source:
 
 def _artifact(where: str, argument: str, text: str, scope: _Scope) -> Source:
     whole = REFERENCE.fullmatch(text.strip())
-    name = whole["name"] if whole else ""
+    name = whole["name"].strip() if whole else ""
     if name.startswith("inputs.artifacts."):
         return {"componentInputArtifact": name.removeprefix("inputs.artifacts.")}
     found = _OUTPUT.fullmatch(name)
