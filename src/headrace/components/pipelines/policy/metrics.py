@@ -30,8 +30,9 @@ def parse(raw: bytes, node_id: str) -> list[Metric]:
         if not isinstance(entry, dict):
             continue
         name, value = entry.get("name"), entry.get("numberValue")
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if isinstance(name, str) and 0 < len(name) <= MAX_NAME and number and len(found) < MAX_METRICS:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            continue
+        if isinstance(name, str) and 0 < len(name) <= MAX_NAME and len(found) < MAX_METRICS:
             kind = entry.get("format")
             found[name] = Metric(name, node_id, float(value), kind if kind in _FORMATS else "")
     return list(found.values())
