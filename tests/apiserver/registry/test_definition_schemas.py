@@ -78,6 +78,12 @@ async def test_an_embedded_resource_says_what_it_is(registry):
         ({"a": {"type": "string", "enum": ["x"], "default": "y"}}, {}, "properties[a].default", "supported values"),
         ({"a": {"type": "object", FREE: False}}, {}, f"properties[a].{FREE}", "must be true or undefined"),
         ({"a": {"type": "string", "x-kubernetes-int-or-string": True}}, {}, "properties[a].type", "must be empty"),
+        (
+            {"a": {"type": "string", "anyOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]}},
+            {},
+            "anyOf",
+            "may stand",
+        ),
         ({"a": {"type": "object", EMBEDDED: True}}, {}, "properties[a].properties", "must not be empty"),
         ({"a": {"type": "string"}}, {"selectableFields": [{"jsonPath": ".spec.b"}]}, "[0].jsonPath", "invalid path"),
         ({}, {"selectableFields": [{"jsonPath": ".metadata.name"}]}, "[0].jsonPath", "must not point to fields in"),

@@ -120,6 +120,12 @@ def test_rules_stand_anywhere():
     ]
 
 
+def test_rules_of_all_parts_hold():
+    made = schema({"a": INTEGER}, {"rule": "self.a > 0", "message": "1"}, allOf=[spec({}, {"rule": "self.a < 9"})])
+    assert told(made, obj(a=5)) == []
+    assert told(made, obj(a=10)) == [("spec", 'Invalid value: "object": failed rule: self.a < 9')]
+
+
 def test_a_rule_at_the_root_sees_the_name_and_nothing_else_of_metadata():
     root = {"type": "object", "x-kubernetes-validations": [{"rule": "self.metadata.name == 'x' && self.kind == 'X'"}]}
     assert CustomSchema(root).causes(obj()) == []

@@ -22,6 +22,7 @@ Json = dict[str, Any]
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _VERSION = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DEPTH = 64
+_RULES = "x-kubernetes-validations"
 _SELECTABLE = 8
 
 
@@ -144,7 +145,12 @@ def _structural(schema: Json, path: str, depth: int, loose: str = "") -> Iterato
     if "$ref" in schema:
         yield f.forbidden(f"{path}.$ref", "$ref is not supported")
         return
-    if schema.get("x-kubernetes-validations"):
+    for key in ("anyOf", "oneOf", "not", "allOf"):
+        found = schema.get(key)
+        parts = found if isinstance(found, list) else [found]
+        if any(isinstance(p, dict) and _has_rules(p, here=key != "allOf") for p in parts):
+            yield f.forbidden(f"{path}.{key}", f"{_RULES} may stand at the schema itself, or at the top of its allOf")
+    if schema.get(_RULES) or any(isinstance(p, dict) and p.get(_RULES) for p in schema.get("allOf") or ()):
         from headrace.apiserver.schema.validations import check_rules  # noqa: PLC0415 - few definitions have rules
 
         yield from check_rules(schema, path, root=not depth, uncorrelated=loose)
@@ -170,6 +176,20 @@ def _structural(schema: Json, path: str, depth: int, loose: str = "") -> Iterato
         yield f.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
     if schema.get("type") == "array" and not isinstance(schema.get("items"), dict) and not schema.get(PRESERVE):
         yield f.required(f"{path}.items", "must be specified")
+
+
+def _has_rules(schema: Json, *, here: bool) -> bool:
+    """Whether there are rules below a part of a schema (or at it) where nobody would run them."""
+    if here and schema.get(_RULES):
+        return True
+    below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    below += [
+        *(schema.get("allOf") or ()),
+        *(schema.get("anyOf") or ()),
+        *(schema.get("oneOf") or ()),
+        schema.get("not"),
+    ]
+    return any(isinstance(s, dict) and _has_rules(s, here=True) for s in below)
 
 
 def causes_of_update(new: Json, old: Json) -> Iterator[Cause]:

@@ -284,7 +284,8 @@ def _times() -> Iterator[Row]:
     for name, unit in units.items():
 
         def of_span(x: Duration, unit: int = unit) -> int:
-            return int(x.ns / unit)
+            whole = abs(x.ns) // unit
+            return whole if x.ns >= 0 else -whole
 
         yield Row(name, "duration", "int", of_span, method=True)
 

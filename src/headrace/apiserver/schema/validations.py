@@ -76,7 +76,7 @@ class Validations:
 
 def _node(schema: Json, *, root: bool = False) -> _Node | None:
     rules = []
-    for raw in schema.get(RULES) or ():
+    for raw in rules_at(schema):
         kind = declare(schema, root=root) or t.DYN
         variables = _variables(kind, optional=bool(raw.get("optionalOldSelf")))
         program = compile_text(raw["rule"], variables)
@@ -91,6 +91,12 @@ def _node(schema: Json, *, root: bool = False) -> _Node | None:
     if isinstance(schema.get("additionalProperties"), dict):
         node.extra = _node(schema["additionalProperties"])
     return node if node.rules or node.properties or node.items or node.extra else None
+
+
+def rules_at(schema: Json) -> list[Json]:
+    """The rules at one place, those of its allOf with them: they must hold just as well."""
+    more = [r for part in schema.get("allOf") or () if isinstance(part, dict) for r in part.get(RULES) or ()]
+    return [*(schema.get(RULES) or ()), *more]
 
 
 def _variables(kind: t.Type, *, optional: bool) -> dict[str, t.Type]:
@@ -229,12 +235,11 @@ def is_absent(value: Any) -> bool:
 
 def check_rules(schema: Json, path: str, *, root: bool, uncorrelated: str) -> Iterator[Cause]:
     """What is wrong with the rules at one place of a schema. `uncorrelated` names the list above that has no keys."""
-    rules = schema.get(RULES)
     kind = declare(schema, root=root)
     if kind is None:
         yield _bad(f"{path}.{RULES}", "", "rules need a schema with a type that expressions can use")
         return
-    for i, rule in enumerate(rules or ()):
+    for i, rule in enumerate(rules_at(schema)):
         yield from _check_rule(rule, kind, schema, f"{path}.{RULES}[{i}]", uncorrelated)
 
 
