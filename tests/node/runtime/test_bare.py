@@ -14,7 +14,7 @@ from headrace.machinery.settings import Settings
 from headrace.node.images.environments import bundled_pip
 from headrace.node.images.interpreters import own
 from headrace.node.runtime.bare import BareRuntime, refusal
-from headrace.node.runtime.base import ContainerSpec, Mount, PodSandbox, StartFailed
+from headrace.node.runtime.base import ContainerPhase, ContainerSpec, Mount, PodSandbox, StartFailed
 from headrace.node.runtime.rewriting import rewrite
 from headrace.node.runtime.sandboxd.redirect import BIND, CONNECT, SEND, Network, moved
 from headrace.testing.eventually import eventually
@@ -231,3 +231,23 @@ async def test_two_homes_have_networks_of_their_own(node, tmp_path):
 async def _run(*argv: str) -> None:
     process = await asyncio.create_subprocess_exec(*argv)
     assert await process.wait() == 0
+
+
+@bare
+@pytest.mark.node
+async def test_the_end_of_one_container_is_not_that_of_another(node):
+    """Their names begin alike, and a restarted control plane learns of both ends."""
+    await node.pod()
+    later = await node.runtime.start_container(node.spec("sleep", "1000", id="main-10"))
+    await node.ended(await node.runtime.start_container(node.spec("true", id="main-1")))
+    again = BareRuntime(node.settings)
+    await node.runtime.stop(pods=False)
+    await again.start()
+    try:
+        await asyncio.gather(*again._tidying)
+        assert Path(f"/proc/{later.pid}").exists()
+        phases = {state.id: state.phase for state in await again.containers()}
+        assert phases == {"main-1": ContainerPhase.EXITED, "main-10": ContainerPhase.RUNNING}
+    finally:
+        await again.stop(pods=False)
+        await node.runtime.start()

@@ -167,7 +167,9 @@ class BareRuntime(SandboxRuntime):
             _remove(_temporary(container))
 
     def _end_processes(self, prefix: str) -> None:
-        """Kill what has left its container's tree; a supervisor that was killed itself leaves such processes."""
+        """Kill the processes whose mark begins like this: what has left its container's tree, as it may when a
+        supervisor is killed itself.
+        """
         marked = os.fsencode(f"{MARK}={prefix}")
         for name in os.listdir("/proc"):  # noqa: PTH208 - paths as objects would be the greater part of the cost
             if not name.isdigit():
@@ -180,7 +182,7 @@ class BareRuntime(SandboxRuntime):
     def _report(self, state: ContainerState) -> None:
         super()._report(state)
         folder = self._records.container_folder(state.pod_uid, state.id)
-        self._tidy(self._end_processes, str(folder))
+        self._tidy(self._end_processes, f"{folder}\0")  # all of its name: main-1 is not main-10
         self._tidy(_remove, _temporary(folder))
 
     # -- containers ---------------------------------------------------------------------------------------------
