@@ -21,7 +21,7 @@ def rows(output):
     return [line.split() for line in output.splitlines()]
 
 
-def eventually(predicate, seconds=10):
+def eventually(predicate, seconds=60):
     """What the predicate returns once it is true."""
     end = time.monotonic() + seconds
     while True:
@@ -247,7 +247,7 @@ def test_budgets_hold_a_drain(kubectl, namespace, background):
     ready(background, namespace, *names)
     kubectl(*on, "create", "pdb", "web", "--selector=app=web", "--max-unavailable=1")
     eventually(lambda: rows(kubectl(*on, "get", "pdb", "web"))[1][:4] == ["web", "N/A", "1", "1"])
-    drain = kubectl.popen("drain", node)
+    drain = kubectl.popen("drain", node, "--timeout=60s")
     try:
         assert any("Cannot evict pod as it would violate the pod's disruption budget." in line for line in drain.stderr)
     finally:
