@@ -196,11 +196,15 @@ BENCHES = {
 def main() -> None:
     import _api
     import _pods
+    import _steps
     from _history import bench_history
     from _serve import bench_serve
 
     benches = {
         **BENCHES,
+        "chain": lambda platform: _steps.bench_chain(platform, row),
+        "loop": lambda platform: _steps.bench_loop(platform, row),
+        "packages": lambda platform: _steps.bench_packages(platform, row),
         "get": lambda platform: _api.bench_get(platform, row),
         "create": lambda platform: _api.bench_create(platform, row),
         "list": lambda platform: _api.bench_list(platform, row),

