@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from headrace.machinery.component import ConfigurationError
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 2.0
 NOTICE_SECONDS = 0.5
@@ -137,7 +140,11 @@ class Server:
             return
         self._listener.close()
         for connection in list(self._state.connections):
-            connection.shutdown()
+            try:
+                connection.shutdown()
+            except Exception:  # noqa: BLE001 - such as a WebSocket whose handshake was no handshake: it goes all the same
+                log.debug("a connection did not end in order", exc_info=True)
+                connection.transport.abort()
         if self._state.tasks:
             await asyncio.wait(set(self._state.tasks), timeout=DRAIN_SECONDS)
         for connection in list(self._state.connections):
