@@ -142,7 +142,7 @@ class Server:
         for connection in list(self._state.connections):
             try:
                 connection.shutdown()
-            except Exception:  # noqa: BLE001 - such as a WebSocket whose handshake was no handshake: it goes all the same
+            except Exception:
                 log.debug("a connection did not end in order", exc_info=True)
                 connection.transport.abort()
         if self._state.tasks:

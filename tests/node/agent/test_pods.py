@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,7 @@ from headrace.api.core import (
 )
 from headrace.api.errors import BadRequest, NotFound, ServiceUnavailable
 from headrace.api.meta import ObjectMeta
+from headrace.node.runtime.base import PodSandbox
 from headrace.testing import eventually
 
 if TYPE_CHECKING:
@@ -424,6 +426,26 @@ async def test_orphans_are_removed(node: Node) -> None:
 
     async def none() -> bool:
         return await node.runtime.containers() == []
+
+    await eventually(none, timeout=30)
+
+
+async def test_a_pod_that_a_crash_left_half_made_or_half_removed_is_removed(node: Node) -> None:
+    """Its network and files are there, but no container tells of it."""
+    await node.run("one", shell("true"))
+    pod = await node.phase("one", "Succeeded")
+    await node.manager.stop()
+    await node.agent.stop()
+    address = str(ipaddress.ip_network(node.settings.pod_cidr)[77])
+    await node.runtime.create_pod(PodSandbox("made", "default", "made", "made", address))
+    await node.runtime.stop(pods=False)
+    half = node.settings.run / "pods" / pod.metadata.uid
+    half.mkdir(parents=True, exist_ok=True)
+    assert sorted(await node.runtime.pods()) == sorted(["made", pod.metadata.uid])
+    await node.up()
+
+    async def none() -> bool:
+        return await node.runtime.pods() == []
 
     await eventually(none, timeout=30)
 

@@ -192,11 +192,12 @@ class NodeAgent:
                 self._addresses.hold((self._folders.small(uid) / "ip").read_text())
 
     async def _remove_orphans(self) -> None:
-        """What was running for pods that were deleted while no agent was there."""
-        for uid in [u for u in self._found if u not in self._workers]:
-            log.info("pod %s is gone: removing what is left of it", uid)
-            self._found.pop(uid, None)
-            await self._runtime.remove_pod(uid)
+        """What is left of pods that were deleted, or came to their end, while no agent was there."""
+        for uid in {*self._found, *await self._runtime.pods()}:
+            if uid not in self._workers:
+                log.info("pod %s is gone: removing what is left of it", uid)
+                self._found.pop(uid, None)
+                await self._runtime.remove_pod(uid)
         known = {p.metadata.uid for p in self._cache(Pod).all()}
         for uid in self._folders.all() - known:
             await asyncio.to_thread(self._folders.remove, uid)

@@ -256,6 +256,10 @@ class Runtime(Protocol):
         """Make the pod's network and shared files; does nothing when they are there."""
         ...
 
+    async def pods(self) -> list[str]:
+        """The uids of all pods that were created and not wholly removed, also those that have no container."""
+        ...
+
     async def remove_pod(self, uid: str) -> None:
         """Kill what still runs in the pod and forget it. Logs stay."""
         ...

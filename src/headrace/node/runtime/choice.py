@@ -108,6 +108,10 @@ class ChosenRuntime:
         """See Runtime."""
         await self._chosen.kill(pod_uid, container_id, signal)
 
+    async def pods(self) -> list[str]:
+        """See Runtime."""
+        return await self._chosen.pods()
+
     async def containers(self) -> list[ContainerState]:
         """See Runtime."""
         return await self._chosen.containers()

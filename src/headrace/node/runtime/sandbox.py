@@ -174,6 +174,10 @@ class SandboxRuntime:
         if not pod.host_network:
             await self._helpers.hold("drop", uid=pod.uid)
 
+    async def pods(self) -> list[str]:
+        """See Runtime."""
+        return [uid for uid in self._records.all_pods() if uid != PROBE]
+
     async def remove_pod(self, uid: str) -> None:
         """See Runtime."""
         async with self._lock(uid):
