@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 
 import pytest
 import yaml
@@ -332,3 +333,16 @@ async def test_objects_that_are_nested_very_deeply(api, depth):
     answer = await api("PATCH", f"{CMS}/deep-{depth}", sent, Content_Type="application/merge-patch+json")
     assert answer.status in {200, 400}
     assert "nested too deeply" in answer.json["message"] if answer.status == 400 else depth < 5000
+
+
+async def test_the_head_of_a_watch_does_not_keep_the_connection(http, pki):
+    context = ssl.create_default_context(cafile=str(pki.ca))
+    context.load_cert_chain(pki.admin, pki.admin_key)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", http.server.port, ssl=context, server_hostname="localhost"
+    )
+    writer.write(f"HEAD {CMS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200")
+    writer.transport.abort()

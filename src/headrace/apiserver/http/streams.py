@@ -60,7 +60,10 @@ class WatchStream:
         """Head, events, end."""
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await run_until_gone(self._pump(send), self._request, self._stopping, self._timeout)
+        if self._request.method == "HEAD":  # it has had its answer; the connection's next request waits for the end
+            await close(self._events)
+        else:
+            await run_until_gone(self._pump(send), self._request, self._stopping, self._timeout)
         await send({"type": "http.response.body", "body": b""})
 
     async def _pump(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
