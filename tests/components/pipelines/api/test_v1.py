@@ -49,6 +49,10 @@ def reference(kind: str, ident: str, relationship: str = "OWNER") -> dict:
     return {"key": {"type": kind, "id": ident}, "relationship": relationship}
 
 
+async def start(api, body: dict) -> dict:
+    return (await api.ok("POST", "/runs", body, **V1))["run"]
+
+
 def form(document=None) -> FormData:
     data = FormData()
     data.add_field("uploadfile", safe_dump(document or WORKFLOW), filename="greet.yaml")
@@ -89,7 +93,7 @@ async def test_both_dialects_see_the_same_things(api):
     assert new["display_name"] == "greet"
     versions = (await api.ok("GET", f"/pipelines/{pipeline['id']}/versions"))["pipeline_versions"]
     assert versions[0]["pipeline_spec"] == WORKFLOW
-    run = await api.ok("POST", "/runs", new_run(), **V1)
+    run = await start(api, new_run())
     assert (await api.ok("GET", f"/runs/{run['id']}"))["runtime_config"] == {"parameters": {"who": "world"}}
     old = await api.start_run()
     assert (await api.ok("GET", f"/runs/{old['run_id']}", **V1))["run"]["pipeline_spec"]["parameters"] == [
@@ -98,7 +102,7 @@ async def test_both_dialects_see_the_same_things(api):
 
 
 async def test_a_run_is_started_and_shown_with_its_workflow(api):
-    made = await api.ok("POST", "/runs", new_run(), **V1)
+    made = await start(api, new_run())
     experiment = made["resource_references"][0]["key"]["id"]
     assert made["resource_references"] == [reference("EXPERIMENT", experiment), reference("NAMESPACE", HOME)]
     assert made["status"] == "Pending"
@@ -131,7 +135,7 @@ async def test_a_run_is_started_and_shown_with_its_workflow(api):
     [(RuntimeState.FAILED, "Failed"), (RuntimeState.CANCELED, "Failed"), (RuntimeState.SKIPPED, "Skipped")],
 )
 async def test_states_are_in_the_older_words(api, state, word):
-    made = await api.ok("POST", "/runs", new_run(), **V1)
+    made = await start(api, new_run())
     await api.runs.finish_run(made["id"], state, error_code=2, error_message="why")
     run = (await api.ok("GET", f"/runs/{made['id']}", **V1))["run"]
     assert (run["status"], run["error"]) == (word, "why")
@@ -142,15 +146,13 @@ async def test_runs_of_versions_of_pipelines_and_of_the_ir(api):
     version = pipeline["default_version"]["id"]
     given = [{"name": "who", "value": "x"}]
     of_version = [reference("PIPELINE_VERSION", version, "CREATOR"), reference("NAMESPACE", HOME)]
-    one = await api.ok(
-        "POST", "/runs", new_run(pipeline_spec={"parameters": given}, resource_references=of_version), **V1
-    )
+    one = await start(api, new_run(pipeline_spec={"parameters": given}, resource_references=of_version))
     assert reference("PIPELINE_VERSION", version, "CREATOR") in one["resource_references"]
     latest = {"pipeline_id": pipeline["id"], "parameters": given}
-    two = await api.ok("POST", "/runs", new_run(pipeline_spec=latest), **V1)
+    two = await start(api, new_run(pipeline_spec=latest))
     assert two["pipeline_spec"]["pipeline_id"] == pipeline["id"]
     of_ir = {"pipeline_manifest": json.dumps(SPEC), "parameters": [*given, {"name": "times", "value": "3"}]}
-    three = await api.ok("POST", "/runs", new_run(pipeline_spec=of_ir), **V1)
+    three = await start(api, new_run(pipeline_spec=of_ir))
     assert (await api.runs.load_run(three["id"])).run.parameters == {"who": "x", "times": 3}
     listed = await api.ok("GET", f"/runs{SCOPE}&sort_by=created_at%20desc", **V1)
     assert [r["id"] for r in listed["runs"]] == [three["id"], two["id"], one["id"]]
@@ -186,7 +188,7 @@ async def test_a_workflow_that_cannot_run_here_is_refused_when_it_is_uploaded(ap
 
 
 async def test_metrics_are_reported_once(api):
-    run = (await api.ok("POST", "/runs", new_run(), **V1))["id"]
+    run = (await start(api, new_run()))["id"]
     good = {"name": "accuracy", "node_id": "n", "number_value": 0.9, "format": "PERCENTAGE"}
     bad = {"name": "", "node_id": "n", "number_value": 1}
     results = (await api.ok("POST", f"/runs/{run}:reportMetrics", {"metrics": [good, bad]}, **V1))["results"]
@@ -199,7 +201,7 @@ async def test_metrics_are_reported_once(api):
 
 
 async def test_runs_are_sorted_by_a_metric_in_both_dialects(api):
-    runs = [(await api.ok("POST", "/runs", new_run(), **V1))["id"] for _ in range(3)]
+    runs = [(await start(api, new_run()))["id"] for _ in range(3)]
     for run, value in zip(runs, (0.5, 0.9, 0.1), strict=True):
         metric = {"name": "Accuracy", "node_id": "n", "number_value": value}
         await api.ok("POST", f"/runs/{run}:reportMetrics", {"metrics": [metric]}, **V1)
@@ -286,7 +288,7 @@ async def test_each_route_asks_who_and_whether_they_may(api):
     pipeline = await api.ok("POST", "/pipelines/upload?name=greet", data=form(), **V1)
     experiment = await api.ok("POST", "/experiments", {"name": "e"}, **V1)
     owner = [reference("EXPERIMENT", experiment["id"])]
-    run = await api.ok("POST", "/runs", new_run(resource_references=owner), **V1)
+    run = await start(api, new_run(resource_references=owner))
     schedule = {"max_concurrency": "1", "trigger": {"periodic_schedule": {"interval_second": "60"}}}
     job = await api.ok("POST", "/jobs", new_run(resource_references=owner, **schedule), **V1)
     ids = {
@@ -307,7 +309,7 @@ async def test_each_route_asks_who_and_whether_they_may(api):
 
 
 async def test_an_artifact_is_read_by_the_older_path_too(api):
-    run = (await api.ok("POST", "/runs", new_run(), **V1))["id"]
+    run = (await start(api, new_run()))["id"]
     assert (await api.refused("GET", f"/runs/{run}/nodes/none/artifacts/a:read", **V1))[:2] == (404, 5)
     assert (await api.refused("GET", f"/runs/{run}/nodes/n/artifacts/a:read", user="other", **V1))[:2] == (403, 7)
 

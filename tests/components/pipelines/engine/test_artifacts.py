@@ -168,6 +168,17 @@ async def test_an_artifact_that_cannot_be_recorded(lab, given, status):
     assert (await lab.api.refused("POST", "/artifacts", given))[0] == status
 
 
+async def test_what_lies_elsewhere_is_not_uploaded_to(lab, made):
+    (artifact,) = made.artifacts("write", "data")
+    given = {"artifact": {"name": "mine", "type": "Dataset", "uri": artifact.uri}}
+    mine = await lab.api.ok("POST", "/artifacts", given)
+    url = f"{lab.api.url}/apis/v2beta1/artifacts/{mine['artifact_id']}:upload"
+    async with lab.api.session.put(url, data=b"x", headers={"authorization": "Bearer editor"}) as response:
+        assert response.status == 400
+        assert "not a place for uploads" in (await response.json())["message"]
+    assert (await lab.api.ok("GET", f"/artifacts/{artifact.id}:preview"))["size"] == 600
+
+
 async def test_what_a_step_made_is_not_replaced(lab, made):
     (artifact,) = made.artifacts("write", "data")
     url = f"{lab.api.url}/apis/v2beta1/artifacts/{artifact.id}:upload"

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import warnings
 
 warnings.simplefilter("ignore")
@@ -48,6 +49,16 @@ def add(a: float, b: float) -> float:
 def sums(x: float, y: float = 2.0):
     first = add(a=x, b=y)
     add(a=first.output, b=1.0)
+
+
+@dsl.container_component
+def wait():
+    return dsl.ContainerSpec(image="python:3.11-slim", command=["sleep", "600"])
+
+
+@dsl.pipeline(name="sdk-waits")
+def waits():
+    wait()
 
 
 def predicate(operation, key, value):
@@ -126,9 +137,10 @@ def sweep_client(url, token, namespace, package):
         raise AssertionError("a run that has ended was terminated")
     except kfp.client.client.kfp_server_api.ApiException as error:
         assert error.status == 400, error
-    ended = client.create_run_from_pipeline_package(package, {"x": 1}, experiment_name="sdk").run_id
+    ended = client.create_run_from_pipeline_func(waits, experiment_name="sdk").run_id
     client.terminate_run(ended)
-    assert client.get_run(ended).state in {"CANCELING", "CANCELED"}
+    while client.get_run(ended).state != "CANCELED":  # the caller has a limit of its own
+        time.sleep(0.2)
 
     nightly = client.create_recurring_run(
         ident, "nightly", cron_expression="0 0 0 * * *", params={"x": 1}, pipeline_package_path=package, enabled=False

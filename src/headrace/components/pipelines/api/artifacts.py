@@ -106,6 +106,10 @@ class Artifacts:
         found = await self.find(request, "create")
         if found.task_id:
             raise RpcError(Code.FAILED_PRECONDITION, f"Artifact {found.id} was made by a step: it is not replaced.")
+        if not found.uri.startswith(upload_folder(found)):
+            raise RpcError(
+                Code.FAILED_PRECONDITION, f"Artifact {found.id} lies at {found.uri}, which is not a place for uploads."
+            )
         length = request.headers.get("content-length", "")
         if not length.isdigit():
             raise invalid("An upload needs a Content-Length.")
@@ -177,6 +181,11 @@ class Artifacts:
             raise not_found("Artifact", ident)
         await self._access.require(requester(request), verb, "runs", found.namespace)
         return found
+
+
+def upload_folder(found: Artifact) -> str:
+    """Where an artifact that is uploaded lies: nothing else does."""
+    return f"minio://mlpipeline/artifacts/{found.namespace}/uploads/{found.id}/"
 
 
 def _name(found: Artifact) -> str:

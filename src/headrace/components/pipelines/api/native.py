@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from headrace.api import _wire
 from headrace.components.pipelines.api import views
+from headrace.components.pipelines.api.artifacts import upload_folder
 from headrace.components.pipelines.api.requests import (
     answer,
     body,
@@ -172,16 +173,17 @@ class Native:
         metadata = dict(artifact.metadata or {})
         metadata |= {name: artifact.number_value} if artifact.number_value is not None else {}
         metadata |= {"description": artifact.description} if artifact.description else {}
-        place = f"minio://mlpipeline/artifacts/{namespace}/uploads/{ident}/{quote(name, safe=' -_.~')}"
         made = Artifact(
             id=ident,
             namespace=namespace,
             type=f"system.{kind}",
             name=name,
-            uri=artifact.uri or place,
+            uri=artifact.uri or "",
             metadata=metadata,
             schema_version="0.0.1",
         )
+        if not made.uri:
+            made.uri = upload_folder(made) + quote(name, safe=" -_.~")
         return answer(views.artifact(await self._lineage.add(made)))
 
     async def lineage(self, request: Request) -> Response:

@@ -282,7 +282,7 @@ class V1:
             pipeline_root=_root(given.pipeline_spec),
         )
         made = await self._services.runs.create_run(run, spec)
-        return answer({"run": views.run(made, spec), "pipeline_runtime": {}} | views.run(made, spec))
+        return answer({"run": views.run(made, spec), "pipeline_runtime": {}})
 
     async def get_run(self, request: Request) -> Response:
         """GET /runs/{id}: the run and the workflow that Argo would show of it."""
