@@ -176,6 +176,25 @@ async def test_what_cannot_be_measured_says_so(world, wanted, resources, reason,
     assert await replicas(world) == 1
 
 
+async def test_two_autoscalers_of_the_same_pods_both_stop(world):
+    await world.client.create(stateful_set(1))
+    await running(world, 1, 1.0)
+    for name in ("web", "other"):
+        made = autoscaler(1, 9, metrics=[metric(averageUtilization=5000)])
+        made.metadata.name = name
+        await world.client.create(made)
+        await world.quiet()
+    await look(world)
+    for name in ("web", "other"):
+        found = (await world.client.get(HorizontalPodAutoscaler, name, NS)).status
+        active = conditions.get(found.conditions, "ScalingActive")
+        assert (active.status, active.reason) == ("False", "AmbiguousSelector")
+        assert "[default/other default/web]" in active.message
+    await world.client.delete(HorizontalPodAutoscaler, "other", NS)
+    await look(world)
+    assert conditions.get((await get(world)).conditions, "ScalingActive").reason == "ValidMetricFound"
+
+
 async def test_nought_stays_nought(world):
     await world.client.create(stateful_set(0))
     await world.client.create(autoscaler(2, 4))

@@ -66,11 +66,14 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
         self._histories: dict[str, policy.History] = {}
         self._measured: tuple[float, metrics.Measured] | None = None
         self._looked: dict[str, tuple[tuple[str, int], float]] = {}
+        self._pods: dict[str, set[str]] = {}
+        """The pods that each autoscaler found when it looked last."""
 
     async def gone(self, key: str) -> None:
         """Forget what happened lately."""
         self._histories.pop(key, None)
         self._looked.pop(key, None)
+        self._pods.pop(key, None)
 
     async def reconcile(self, obj: HorizontalPodAutoscaler) -> Result:
         """Look at the target's size and at what its pods use, and resize it."""
@@ -155,6 +158,12 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
             await self._events.warning(obj, "SelectorRequired", "selector is required")
             return None
         listed = await self._client.list(core.Pod, obj.metadata.namespace, labels=selector)
+        rivals = self._rivals(obj.key, {pod.metadata.uid for pod in listed.items})
+        if rivals:
+            message = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(rivals)}]"
+            self._say(obj, "ScalingActive", "AmbiguousSelector", message, true=False)
+            await self._events.warning(obj, "AmbiguousSelector", message)
+            return None
         failed: list[MetricFailed] = []
         statuses: list[Json] = []
         best: tuple[int, str] | None = None
@@ -180,6 +189,12 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
             message = f"the HPA was able to successfully calculate a replica count from {best[1]}"
             self._say(obj, "ScalingActive", "ValidMetricFound", message, true=True)
         return best
+
+    def _rivals(self, key: str, found: set[str]) -> list[str]:
+        """The autoscalers that want the same pods, this one among them; none when it has them for itself."""
+        self._pods[key] = found
+        rivals = [other for other, theirs in self._pods.items() if other != key and theirs & found]
+        return sorted([key, *rivals]) if rivals else []
 
     async def _metric(self, spec: Json, found: Sequence[core.Pod], current: int) -> tuple[metrics.Proposal, Json, str]:
         """What one metric asks for, its status and its name. Raises MetricFailed."""
