@@ -151,6 +151,49 @@ def test_a_policy(kubectl, namespace):
     kubectl("-n", namespace, "create", "configmap", "b", "--from-literal=k=v", "--from-literal=l=w")
 
 
+SESSIONS = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: sessions}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [CONNECT], resources: [pods/exec, pods/portforward]}
+    - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods/eviction]}
+  validations:
+  - expression: >-
+      request.operation == 'CREATE' || request.subResource != 'exec' || object.command != ['rm']
+    message: nothing is removed here
+  - expression: request.operation != 'CREATE' || request.name != 'kept'
+    message: it is kept
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: sessions}
+spec: {policyName: sessions, validationActions: [Deny]}
+"""
+
+
+def test_a_policy_on_sessions_and_evictions(kubectl, namespace):
+    for name in ("kept", "other"):
+        kubectl("-n", namespace, "run", name, "--image=i")
+    kubectl("apply", "-f", "-", stdin=SESSIONS)
+    said = kubectl.fails("-n", namespace, "exec", "kept", "--", "rm")
+    assert "denied request: nothing is removed here" in said
+    assert "nothing is removed here" not in kubectl.fails("-n", namespace, "exec", "kept", "--", "ls")
+
+    def evict(name):
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+        return kubectl.run("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+    refused = evict("kept")
+    assert refused.returncode != 0
+    assert "denied request: it is kept" in refused.stdout + refused.stderr
+    assert evict("other").returncode == 0
+    kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "--all")
+
+
 def test_pod_security(kubectl, namespace):
     level = "pod-security.kubernetes.io"
     kubectl("label", "namespace", namespace, f"{level}/enforce=baseline", f"{level}/warn=restricted")

@@ -6,12 +6,13 @@ it was asked by plain HTTP or by the older upgrade to SPDY, which kubectl tries 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl
 
 from headrace.api import _wire
 from headrace.api.core import Pod
 from headrace.api.errors import BadRequest, ServiceUnavailable
+from headrace.apiserver.admission.dynamic.gate import admit_part
 from headrace.apiserver.authn.tokens import SYSTEM
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http import channels, portforward
@@ -75,7 +76,11 @@ class Sessions:
         asked = Attributes(verb, "", "pods", target.subresource, target.namespace, target.name)
         if not self._registry.authorizer.allows(user, asked):
             raise forbidden(user, asked)
-        return _wire.decode(Pod, await self._registry.get(SYSTEM, Pod.INFO, target.name, target.namespace))
+        pod = _wire.decode(Pod, await self._registry.get(SYSTEM, Pod.INFO, target.name, target.namespace))
+        meta = {"name": target.name, "namespace": target.namespace}
+        sent = _options(request, target.subresource)
+        await admit_part(self._registry, user, Pod.INFO, meta, part=target.subresource, sent=sent)
+        return pod
 
     async def _forward(self, request: Request, pod: Pod, socket: WebSocket) -> None:
         protocol = chosen(socket, portforward.PROTOCOLS)
@@ -136,6 +141,21 @@ class Sessions:
             await channels.serve(socket, session, options, self._stopping)
         finally:
             await session.close()
+
+
+def _options(request: Request, part: str) -> dict[str, Any]:
+    """What is asked for, as the object that admission is shown."""
+    if part == "portforward":
+        listed = ",".join(repeated(request, "ports")).split(",")
+        ports = [int(p) for p in listed if p.isascii() and p.isdecimal() and len(p) < 6]
+        return {"apiVersion": "v1", "kind": "PodPortForwardOptions", "ports": ports}
+    out: dict[str, Any] = {"apiVersion": "v1", "kind": "PodExecOptions" if part == "exec" else "PodAttachOptions"}
+    out |= {name: True for name in ("stdin", "stdout", "stderr", "tty") if request.flag(name)}
+    if request.query.get("container"):
+        out["container"] = request.query["container"]
+    if part == "exec":
+        out["command"] = repeated(request, "command")
+    return out
 
 
 def repeated(request: Request, name: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from headrace.api import _wire
 from headrace.api.core import Pod, Service, ServiceAccount
 from headrace.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound, ServiceUnavailable
+from headrace.apiserver.admission.dynamic.gate import admit_part
 from headrace.apiserver.authn.tokens import DELEGATED_SECONDS, ISSUER, SYSTEM
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http import sessions
@@ -207,6 +208,9 @@ class Subresources:
         if request.method != "POST":
             raise not_allowed()
         self._authorize(user, "create", Pod.INFO, target)
+        meta = {"name": target.name, "namespace": target.namespace}
+        sent = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+        await admit_part(self._registry, user, Pod.INFO, meta, part="eviction", sent=sent)
         return await self._evictions.evict(request, target)
 
     async def _proxied(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
@@ -218,6 +222,10 @@ class Subresources:
             raise ServiceUnavailable("no pod network is up here, so nothing can be reached through the proxy")
         scheme, name, port = split_proxy_name(target.name)
         raw = await self._registry.get(SYSTEM, info, name, target.namespace)
+        sent = {"apiVersion": "v1", "kind": f"{info.kind}ProxyOptions", "path": target.rest}
+        await admit_part(
+            self._registry, user, info, {"name": name, "namespace": target.namespace}, part="proxy", sent=sent
+        )
         token = ""
         if info.plural == "services":
             service = _wire.decode(Service, raw)

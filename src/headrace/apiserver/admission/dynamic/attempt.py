@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-CREATE, UPDATE, DELETE = "CREATE", "UPDATE", "DELETE"
+CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 _OPTIONS = {CREATE: "CreateOptions", UPDATE: "UpdateOptions", DELETE: "DeleteOptions"}
 
 
@@ -32,6 +32,8 @@ class Attempt:
     warnings: Warnings | None = None
     kind: KindInfo | None = None
     """What the objects are, when they are not of the resource's kind: a Scale."""
+    place: Json | None = None
+    """Metadata of the object whose part is asked for, where what is sent has none of its own."""
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -42,6 +44,8 @@ class Attempt:
     @property
     def meta(self) -> Json:
         """Metadata of the newest object that there is."""
+        if self.place is not None:
+            return self.place
         found: Json = (self.obj or self.old or {}).get("metadata") or {}
         return found
 
@@ -81,9 +85,11 @@ class Attempt:
             out["name"] = self.name
         if self.namespace:
             out["namespace"] = self.namespace
-        options: Json = {"kind": _OPTIONS[self.operation], "apiVersion": "meta.k8s.io/v1"}
-        if self.dry_run:
-            options["dryRun"] = ["All"]
+        options: Json | None = None
+        if self.operation in _OPTIONS:
+            options = {"kind": _OPTIONS[self.operation], "apiVersion": "meta.k8s.io/v1"}
+            if self.dry_run:
+                options["dryRun"] = ["All"]
         return out | {"operation": self.operation, "userInfo": user, "dryRun": self.dry_run, "options": options}
 
 

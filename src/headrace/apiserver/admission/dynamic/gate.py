@@ -14,15 +14,15 @@ from headrace.api.admissionregistration import (
     ValidatingAdmissionPolicyBinding,
     ValidatingWebhookConfiguration,
 )
+from headrace.api.meta import KindInfo
 from headrace.apiserver.admission import metadata
-from headrace.apiserver.admission.dynamic.attempt import DELETE, Attempt
+from headrace.apiserver.admission.dynamic.attempt import CONNECT, CREATE, DELETE, Attempt
 from headrace.apiserver.registry.scale import SCALE, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.api.identity import User
-    from headrace.api.meta import KindInfo
     from headrace.apiserver.admission.dynamic.caller import Caller
     from headrace.apiserver.admission.dynamic.policies import Policies, Policy
     from headrace.apiserver.admission.dynamic.webhooks import Webhook, Webhooks
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.authz.rbac import Authorizer
     from headrace.apiserver.registry.core import Core
     from headrace.apiserver.registry.kinds import KindCatalog, Served
+    from headrace.apiserver.registry.registry import Registry
     from headrace.apiserver.registry.scale import ScalePaths
     from headrace.machinery.component import Dialer
 
@@ -202,3 +203,24 @@ async def admit_delete(core: Core, user: User, served: Served, old: Json, *, dry
     attempt = Attempt(user, DELETE, served, None, old, dry_run=dry_run)
     await core.gate.mutate(attempt, lambda patched: patched)
     await core.gate.validate(attempt)
+
+
+async def admit_part(registry: Registry, user: User, info: KindInfo, meta: Json, *, part: str, sent: Json) -> None:
+    """Whoever is asked about a session in an object, a way through it, or its eviction may refuse it.
+
+    `sent` is what the client wants, as an object: PodExecOptions, Eviction … Webhooks cannot change it.
+    """
+    if not registry.gate.active:
+        return
+    group, _, version = sent["apiVersion"].rpartition("/")
+    attempt = Attempt(
+        user,
+        CREATE if part == "eviction" else CONNECT,
+        registry.core.served(info),
+        sent,
+        subresource=part,
+        kind=KindInfo(group, version, sent["kind"], info.plural),
+        place=meta,
+    )
+    await registry.gate.mutate(attempt, lambda patched: patched)
+    await registry.gate.validate(attempt)
