@@ -131,3 +131,16 @@ async def test_volumes_and_probes(node):
     )
     await node.condition("reader", "Ready")
     assert await node.log("reader") == "from the map\n"
+
+
+async def test_a_program_in_python_finds_volumes_by_paths_that_it_puts_together(node):
+    await node.client.create(ConfigMap(metadata=ObjectMeta(name="d", namespace="default"), data={"key": "found"}))
+    script = 'python -c \'import os; print(open(os.path.join("/" + "etc", "conf8", "key")).read())\''
+    image = f"python:{sys.version_info[0]}.{sys.version_info[1]}"
+    await node.run(
+        "assembled",
+        shell(script, image=image, volume_mounts=[VolumeMount(name="d", mount_path="/etc/conf8")]),
+        volumes=[Volume(name="d", config_map=ConfigMapVolumeSource(name="d"))],
+    )
+    await node.phase("assembled", "Succeeded", timeout=60)
+    assert await node.log("assembled") == "found\n"
