@@ -263,8 +263,8 @@ async def test_a_taint_sends_pods_away(node):
 async def test_a_more_important_pod_takes_the_room(node):
     now_has(node)
     await node.client.create(PriorityClass(metadata=ObjectMeta(name="high"), value=1000))
-    cpus = int(float(node.agent._current_node().status.allocatable["cpu"]))
-    all_of_it = ResourceRequirements(requests={"cpu": str(cpus)})
+    stored = await node.client.get(Node, node.settings.node_name)
+    all_of_it = ResourceRequirements(requests={"cpu": stored.status.allocatable["cpu"]})
     await node.run("low", shell("sleep 1000", resources=all_of_it), termination_grace_period_seconds=0)
     await node.phase("low", "Running", timeout=30)
     await node.run("equal", shell("sleep 1000", resources=all_of_it))
