@@ -194,6 +194,23 @@ def test_the_report(api, tmp_path):
     ]
 
 
+def test_an_artifact_in_the_workspace_is_found_there_and_where_its_uri_says(api, tmp_path):
+    scratch = tmp_path / "scratch"
+    there = scratch / "kfp-workspace" / ".artifacts" / "minio" / "b" / "k"
+    there.parent.mkdir(parents=True)
+    there.write_text("brought by an importer\n")
+    document = task(api.url)
+    found = {"name": "a", "uri": "minio://b/k", "metadata": {"_kfp_workspace": True}}
+    document["executor_input"]["inputs"]["artifacts"] = {"data": {"artifacts": [found]}}
+    document["executor_input"]["outputs"]["parameters"] = {}
+    placeholder = "{{$.inputs.artifacts['data'].path}}"
+    document |= {"command": ["sh", "-c", 'echo "$0"; cat "$0" "$1"'], "args": [placeholder, f"{scratch}/minio/b/k"]}
+    result = launch(document, scratch)
+
+    assert result.out == f"{there}\n" + "brought by an importer\n" * 2, result.err
+    assert api.reports[0]["state"] == "SUCCEEDED"
+
+
 @pytest.mark.parametrize(
     ("netloc", "resolv", "whole"),
     [

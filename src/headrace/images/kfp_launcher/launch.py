@@ -102,11 +102,19 @@ class Step:
                 path = self.task.path_of_artifact(artifact)
                 if path is None:
                     sys.stderr.write(f"Input artifact {name!r} has the URI {uri!r}, which is not fetched.\n")
-                elif not _exists(path):
-                    if in_workspace(artifact):
+                elif in_workspace(artifact):
+                    if not _exists(path):
                         self._fetch_to_workspace(name, uri, path)
-                    else:
-                        self._fetch(name, uri, path)
+                    self._show_outside(uri, path)
+                elif not _exists(path):
+                    self._fetch(name, uri, path)
+
+    def _show_outside(self, uri: str, path: str) -> None:
+        """SDKs before 2.15 look for every artifact where its URI says."""
+        usual = self.task.path_of(uri)
+        if usual and not _exists(usual):
+            make_parent(usual)
+            Path(usual).symlink_to(path)
 
     def _fetch_to_workspace(self, name: str, uri: str, path: str) -> None:
         """Other steps may do the same at the same time: whole or not at all, and whoever is first."""
