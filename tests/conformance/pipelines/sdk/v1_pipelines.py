@@ -215,6 +215,39 @@ def volume():
     return body
 
 
+@component
+def get_batch() -> NamedTuple("Outputs", [("datapoints", float), ("dataset_version", str)]):
+    return [60000.0, "1.0"]
+
+
+@component
+def get_latest():
+    print("nothing new")
+
+
+@component
+def train(epochs: int = 1, optimizer: str = "adam") -> NamedTuple(
+    "Output", [("mlpipeline_ui_metadata", "UI_metadata"), ("mlpipeline_metrics", "Metrics")]
+):
+    import json
+
+    shown = {"outputs": [{"type": "markdown", "storage": "inline", "source": f"# {optimizer}"}]}
+    metrics = {"metrics": [{"name": "model_accuracy", "numberValue": 0.5 + epochs / 10, "format": "PERCENTAGE"}]}
+    return [json.dumps(shown), json.dumps(metrics)]
+
+
+@case
+def digits():
+    """The shape of a well-known example: lightweight steps in the order of `after`, files that kfp 1 shows."""
+
+    def body(epochs, optimizer):
+        reshape = say("reshaped").after(get_batch()).after(get_latest())
+        trained = train(epochs, optimizer).after(reshape)
+        say("served").after(trained)
+
+    return body
+
+
 def main(out):
     compiled = {}
     with tempfile.TemporaryDirectory() as folder:
