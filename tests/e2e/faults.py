@@ -41,7 +41,7 @@ CORE, BATCH, APPS = (
     "/apis/apps/v1/namespaces/default",
 )
 MERGE = "application/merge-patch+json"
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds for whatever must happen in the end."""
 GONE = None
 WORK = 'sleep 0.2; echo "$POD" >> "/ledger/$JOB"'
