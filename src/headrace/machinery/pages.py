@@ -129,6 +129,8 @@ class Page:
     """Where the navigation lists it; nowhere when empty."""
     actions: Mapping[str, Action] = field(default_factory=dict)
     """By the value of the form's field `action`."""
+    listed: Callable[[User], Awaitable[bool]] | None = None
+    """Whether the navigation lists it for this person; for everybody when there is no such function."""
 
 
 @dataclass(frozen=True, slots=True)

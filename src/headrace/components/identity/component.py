@@ -20,14 +20,17 @@ FIRST_USER_MADE = "headrace.dev/first-user"
 def build(context: Context) -> Parts:
     """Wire directory, credentials and the issuer; the last is made when somebody first needs it."""
     from headrace.api.core import Namespace  # noqa: PLC0415 - imported when enabled
+    from headrace.components.identity.api.accounts import Accounts  # noqa: PLC0415
     from headrace.components.identity.api.credentials import Credentials  # noqa: PLC0415
     from headrace.components.identity.api.directory import Directory  # noqa: PLC0415
     from headrace.components.identity.api.keys import Keys  # noqa: PLC0415
     from headrace.components.identity.api.sessions import KnownPeople  # noqa: PLC0415
     from headrace.components.identity.controller import CredentialController  # noqa: PLC0415
+    from headrace.components.identity.ui import pages_of  # noqa: PLC0415
 
     client, clock, settings = context.client, context.clock, context.settings
     directory, credentials, keys = Directory(client), Credentials(client, clock), Keys(client, clock)
+    accounts = Accounts(client, directory, credentials, context.auditor)
     made: dict[str, Any] = {}
 
     def issuer() -> Issuer:
@@ -54,7 +57,7 @@ def build(context: Context) -> Parts:
                 connectors=Connectors(directory, clock, f"{settings.gateway_url}/dex/callback"),
                 auditor=context.auditor,
             )
-            made["apps"] = build_apps(login, issuer(), keys, Account(client, directory, credentials, context.auditor))
+            made["apps"] = build_apps(login, issuer(), keys, Account(accounts))
         return made["apps"][path]
 
     def later(path: str) -> ASGIApp:
@@ -76,6 +79,7 @@ def build(context: Context) -> Parts:
         mounts=(*opened, Mount("/api/identity", later("/api/identity"))),
         people=KnownPeople(credentials, directory, issuer),
         start=start,
+        pages=pages_of(context, accounts),
     )
 
 

@@ -43,6 +43,7 @@ class Shell:
             el("link", rel="icon", href=url("icon.svg")),
             el("link", rel="stylesheet", href=url("tokens.css")),
             el("link", rel="stylesheet", href=url("app.css")),
+            el("link", rel="stylesheet", href=url("people.css")),
             el("script", src=url("early.js")),
             el("script", type="module", src=url("app.js")),
         )
@@ -57,7 +58,7 @@ class Shell:
         frame = el(
             "div",
             await self._top(request, fragment.namespace or request.namespace),
-            self._nav(request, page),
+            await self._nav(request, page),
             main,
             class_="shell",
             id="shell",
@@ -111,6 +112,7 @@ class Shell:
                     "div",
                     el("b", user),
                     _languages(),
+                    el("a", _("Your account"), href="/account"),
                     el("a", _("Log out"), href="/logout", data_plain=True),
                     class_="menu panel",
                 ),
@@ -130,8 +132,9 @@ class Shell:
                 found.add(name)
         return sorted(found)
 
-    def _nav(self, request: PageRequest, page: Page | None) -> Markup:
-        pages = [p for p in self._context.site.pages if p.section]
+    async def _nav(self, request: PageRequest, page: Page | None) -> Markup:
+        user = request.user
+        pages = [p for p in self._context.site.pages if p.section and (p.listed is None or await p.listed(user))]
         here = request.path
         query = f"?{urlencode({'ns': request.query['ns']})}" if request.query.get("ns") else ""
         parts: list[Markup] = []

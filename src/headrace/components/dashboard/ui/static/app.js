@@ -155,6 +155,7 @@ async function post(form, pressed) {
   if (answer.status === 401) { location.assign(location.href); return; }
   const said = await answer.json();
   tell(said.error || said.message || "");
+  if (answer.ok) form.reset();
   if (answer.ok) await visit(said.location || location.href, said.location ? "push" : "replace");
 }
 document.addEventListener("change", (event) => {

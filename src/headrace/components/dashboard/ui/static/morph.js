@@ -10,6 +10,8 @@ export function morph(from, to) {
 
 /** @param {Element} from @param {Element} to */
 function attributes(from, to) {
+  const typed = from instanceof HTMLInputElement && from.form?.method === "post" &&
+    (from.value !== from.defaultValue || from.checked !== from.defaultChecked);
   for (const { name, value } of [...to.attributes]) {
     if (from.getAttribute(name) !== value && !(name === "aria-pressed" && from.hasAttribute("data-log-follow"))) {
       from.setAttribute(name, value);
@@ -18,7 +20,7 @@ function attributes(from, to) {
   for (const { name } of [...from.attributes]) {
     if (!to.hasAttribute(name) && !(name === "open" && from.localName === "details")) from.removeAttribute(name);
   }
-  if (from instanceof HTMLInputElement && to instanceof HTMLInputElement && document.activeElement !== from) {
+  if (from instanceof HTMLInputElement && to instanceof HTMLInputElement && document.activeElement !== from && !typed) {
     if (!from.hasAttribute("data-log-search")) from.value = to.value;
   }
 }
