@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING
 from headrace.machinery.pages import Page, Panel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from headrace.components.pipelines.ui.acts import RunActs
     from headrace.components.pipelines.ui.follow import FollowedRuns
     from headrace.components.pipelines.ui.recent import Recent
     from headrace.components.pipelines.ui.run import RunPage
     from headrace.components.pipelines.ui.runs import RunsPage
     from headrace.machinery.component import Context
     from headrace.machinery.html import Markup
-    from headrace.machinery.pages import Fragment, PageRequest
+    from headrace.machinery.pages import Action, Done, Form, Fragment, PageRequest
     from headrace.machinery.sql import Database
+
+RUN_ACTIONS = ("terminate", "retry", "archive", "unarchive", "delete")
 
 
 def pages_of(context: Context, database: Database, runs: FollowedRuns) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
     """The pages and the panels. What they need is imported when the first of them is asked for."""
     views = _Views(context, database, runs)
     pages = (
-        Page("/runs", "Runs", views.list, views.follow_all, "Build"),
-        Page("/runs/{run}", "Run", views.run, views.follow_run),
+        Page("/runs", "Runs", views.list, views.follow_all, "Build", views.actions("compare", *RUN_ACTIONS)),
+        Page("/runs/{run}", "Run", views.run, views.follow_run, actions=views.actions(*RUN_ACTIONS)),
     )
     panels = (
         Panel("Running and recent", views.pipelines, views.follow_all),
@@ -38,7 +41,7 @@ class _Views:
 
     def __init__(self, context: Context, database: Database, runs: FollowedRuns) -> None:
         self._context, self._database, self._runs = context, database, runs
-        self._made: tuple[RunsPage, RunPage, Recent] | None = None
+        self._made: tuple[RunsPage, RunPage, Recent, RunActs] | None = None
 
     async def list(self, request: PageRequest) -> Fragment:
         return await self._views[0].render(request)
@@ -58,18 +61,34 @@ class _Views:
     def follow_run(self, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
         return self._views[1].follow(request, wake)
 
+    def actions(self, *names: str) -> Mapping[str, Action]:
+        """Actions of the pages by their names; each is found when it is first asked for."""
+
+        def named(name: str) -> Action:
+            async def act(request: PageRequest, form: Form) -> Done:
+                action: Action = getattr(self._views[3], name)
+                return await action(request, form)
+
+            return act
+
+        return {name: named(name) for name in names}
+
     @property
-    def _views(self) -> tuple[RunsPage, RunPage, Recent]:
+    def _views(self) -> tuple[RunsPage, RunPage, Recent, RunActs]:
         if self._made is None:
+            from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
+            from headrace.components.pipelines.ui.acts import RunActs  # noqa: PLC0415
             from headrace.components.pipelines.ui.data import RunLists  # noqa: PLC0415
             from headrace.components.pipelines.ui.recent import Recent  # noqa: PLC0415
             from headrace.components.pipelines.ui.run import RunPage  # noqa: PLC0415
             from headrace.components.pipelines.ui.runs import RunsPage  # noqa: PLC0415
 
             lists = RunLists(self._database)
+            acts = RunActs(self._context, Catalog(self._database, self._context.clock), self._runs)
             self._made = (
-                RunsPage(self._context, lists),
-                RunPage(self._context, self._runs),
+                RunsPage(self._context, lists, acts),
+                RunPage(self._context, self._runs, acts),
                 Recent(self._context, lists),
+                acts,
             )
         return self._made

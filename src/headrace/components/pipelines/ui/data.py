@@ -14,11 +14,15 @@ from headrace.components.pipelines.store.models import Run, RuntimeState, Storag
 from headrace.components.pipelines.store.rows import from_row
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from sqlalchemy.engine import Connection
 
     from headrace.machinery.sql import Database
 
 PAGE_SIZE = 50
+NAMED_RUNS = 1000
+"""The filter by pipeline offers what so many runs ran; an address may name any other."""
 FILTERS: dict[str, tuple[RuntimeState, ...]] = {
     "running": (RuntimeState.RUNNING, RuntimeState.PENDING, RuntimeState.CANCELING, RuntimeState.PAUSED),
     "succeeded": (RuntimeState.SUCCEEDED,),
@@ -51,9 +55,14 @@ class RunLists:
         experiment: str = "",
         pipeline: str = "",
         token: str = "",
+        archived: bool = False,
+        since: dt.datetime | None = None,
     ) -> RunList:
-        """Runs that are not archived. Raises ListError for a token that is not one."""
-        scope = [t.runs.c.namespace == namespace, t.runs.c.storage_state == StorageState.AVAILABLE.value]
+        """Runs that are not archived, or those that are. Raises ListError for a token that is not one."""
+        storage = StorageState.ARCHIVED if archived else StorageState.AVAILABLE
+        scope = [t.runs.c.namespace == namespace, t.runs.c.storage_state == storage.value]
+        if since is not None:
+            scope.append(t.runs.c.created_at >= since)
         if experiment:
             scope.append(t.runs.c.experiment_id == experiment)
         if pipeline:
@@ -71,6 +80,16 @@ class RunLists:
             by_state = {row[0]: int(row[1]) for row in connection.execute(found)}
             counts = {key: sum(by_state.get(s.value, 0) for s in states) for key, states in FILTERS.items()}
             return RunList([from_row(Run, row) for row in rows.rows], counts, rows.next_page_token)
+
+        return await self._database.run(work)
+
+    async def pipeline_names(self, namespace: str) -> list[str]:
+        """What the newest runs of a namespace ran, in the order of the alphabet."""
+        newest = sa.select(t.runs.c.pipeline_name).where(t.runs.c.namespace == namespace)
+        names = newest.order_by(t.runs.c.created_at.desc()).limit(NAMED_RUNS).subquery()
+
+        def work(connection: Connection) -> list[str]:
+            return sorted(name for name in connection.scalars(sa.select(names.c.pipeline_name).distinct()) if name)
 
         return await self._database.run(work)
 

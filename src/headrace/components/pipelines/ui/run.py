@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.api.core import Event, Pod
-from headrace.components.pipelines.store.models import RuntimeState, TaskType
+from headrace.components.pipelines.store.models import RuntimeState, StorageState, TaskType
 from headrace.components.pipelines.ui import timeline
+from headrace.components.pipelines.ui.acts import RETRYABLE, VERBS
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.states import look_of, look_of_task
 from headrace.components.pipelines.ui.task import TaskDetail
 from headrace.components.pipelines.ui.timeline import LEAVES, began, short
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
-from headrace.machinery.pages import Fragment, PageError, authorize, both
+from headrace.machinery.pages import Fragment, PageError, authorize, both, button
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from headrace.components.pipelines.store.models import Run, RunRow, TaskRow
+    from headrace.components.pipelines.ui.acts import RunActs
     from headrace.components.pipelines.ui.follow import FollowedRuns
     from headrace.machinery.component import Context
     from headrace.machinery.pages import PageRequest
@@ -30,8 +33,8 @@ PARAMETERS = 5
 class RunPage:
     """The page `/runs/{run}`."""
 
-    def __init__(self, context: Context, runs: FollowedRuns) -> None:
-        self._context, self._runs = context, runs
+    def __init__(self, context: Context, runs: FollowedRuns, acts: RunActs) -> None:
+        self._context, self._runs, self._acts = context, runs, acts
         self._detail = TaskDetail(context)
 
     def follow(self, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
@@ -74,11 +77,12 @@ class RunPage:
             el("section", right, class_="panel", aria_label="The selected task") if right else None,
             class_="split" if right else "split one",
         )
-        body = el("div", _head(row), why, split, class_="page with-why" if why else "page")
+        allowed = await self._acts.allowed(request, run.namespace, (*VERBS, "create"))
+        body = el("div", _head(row, allowed), why, split, class_="page with-why" if why else "page")
         return Fragment(run.display_name, body, log=log, fill=True, namespace=run.namespace)
 
 
-def _head(row: RunRow) -> Markup:
+def _head(row: RunRow, allowed: frozenset[str]) -> Markup:
     run = row.run
     kind, word = look_of(run.state)
     leaves = [task for task in row.tasks if task.type in LEAVES]
@@ -104,9 +108,37 @@ def _head(row: RunRow) -> Markup:
         el("span", f"{cached} of {len(leaves)} from cache", class_="chip") if cached else None,
         el("span", f"{done} of {len(leaves)} tasks", class_="chip num") if not run.state.final and leaves else None,
         el("span", given, class_="chips"),
+        _buttons(run, allowed),
         class_="row",
     )
     return el("div", crumbs, title, class_="head lines")
+
+
+def _buttons(run: Run, allowed: frozenset[str]) -> Markup:
+    """What this person may do with the run as it is."""
+    archived = run.storage_state is StorageState.ARCHIVED
+    stop = _("Stop this run? Its steps are ended.")
+    forget = _("Delete this run and what it recorded? It cannot be undone.")
+    again = el(
+        "a",
+        _("Run again…"),
+        href=f"/runs/new?clone={run.id}",
+        class_="btn small",
+        title=_("With the same or with other parameters"),
+    )
+    offered = [
+        ("terminate", not run.state.final, button(_("Stop"), "terminate", kind="small", confirm=stop)),
+        (
+            "retry",
+            run.state in RETRYABLE,
+            button(_("Retry from the failed step"), "retry", kind="small primary"),
+        ),
+        ("create", True, again),
+        ("archive", not archived, button(_("Archive"), "archive", kind="small")),
+        ("unarchive", archived, button(_("Restore"), "unarchive", kind="small")),
+        ("delete", run.state.final, button(_("Delete"), "delete", kind="small danger", confirm=forget)),
+    ]
+    return el("span", [made for verb, fits, made in offered if fits and verb in allowed], class_="acts push")
 
 
 def _why(request: PageRequest, run: Run, tasks: Sequence[TaskRow]) -> Markup | None:

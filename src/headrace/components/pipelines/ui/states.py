@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headrace.components.pipelines.store.models import RuntimeState
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -14,28 +15,48 @@ if TYPE_CHECKING:
 
     from headrace.components.pipelines.store.models import Run, TaskRow
 
-_LOOKS = {
-    RuntimeState.PENDING: (look.WAIT, "Waiting"),
-    RuntimeState.RUNNING: (look.RUN, "Running"),
-    RuntimeState.SUCCEEDED: (look.OK, "Succeeded"),
-    RuntimeState.SKIPPED: (look.WAIT, "Skipped"),
-    RuntimeState.FAILED: (look.BAD, "Failed"),
-    RuntimeState.CANCELING: (look.WARN, "Stopping"),
-    RuntimeState.CANCELED: (look.WARN, "Stopped"),
-    RuntimeState.PAUSED: (look.WAIT, "Paused"),
+_KINDS = {
+    RuntimeState.PENDING: look.WAIT,
+    RuntimeState.RUNNING: look.RUN,
+    RuntimeState.SUCCEEDED: look.OK,
+    RuntimeState.SKIPPED: look.WAIT,
+    RuntimeState.FAILED: look.BAD,
+    RuntimeState.CANCELING: look.WARN,
+    RuntimeState.CANCELED: look.WARN,
+    RuntimeState.PAUSED: look.WAIT,
 }
+
+
+def _word(state: RuntimeState) -> str:
+    match state:
+        case RuntimeState.PENDING:
+            return _("Waiting")
+        case RuntimeState.RUNNING:
+            return _("Running")
+        case RuntimeState.SUCCEEDED:
+            return _("Succeeded")
+        case RuntimeState.SKIPPED:
+            return _("Skipped")
+        case RuntimeState.FAILED:
+            return _("Failed")
+        case RuntimeState.CANCELING:
+            return _("Stopping")
+        case RuntimeState.CANCELED:
+            return _("Stopped")
+        case RuntimeState.PAUSED:
+            return _("Paused")
 
 
 def look_of(state: RuntimeState) -> tuple[str, str]:
     """Colour and word of a run's state."""
-    return _LOOKS[state]
+    return _KINDS[state], _word(state)
 
 
 def look_of_task(task: TaskRow) -> tuple[str, str]:
     """Colour and word of a task's state."""
     if task.cached_from and task.state is RuntimeState.SUCCEEDED:
-        return look.HIT, "From cache"
-    return _LOOKS[task.state]
+        return look.HIT, _("From cache")
+    return look_of(task.state)
 
 
 def duration(run: Run, now: dt.datetime) -> float:
@@ -66,8 +87,8 @@ def bars(runs: Sequence[Run], now: dt.datetime, *, slots: int, width: int, strip
         hint = el("title", f"{run.display_name}: {word}, {look.seconds(duration(run, now))}")
         parts.append(el("a", hint, rect, href=f"/runs/{run.id}", aria_label=f"{run.display_name}: {word}"))
     if strip:
-        return el("svg", parts, class_="strip", role="group", aria_label="Runs, the newest right")
+        return el("svg", parts, class_="strip", role="group", aria_label=_("Runs, the newest right"))
     total = max(len(shown), 1) * (width + 2)
     return el(
-        "svg", parts, class_="bars", width=total, height=height, role="group", aria_label="Runs, the newest right"
+        "svg", parts, class_="bars", width=total, height=height, role="group", aria_label=_("Runs, the newest right")
     )

@@ -2,6 +2,7 @@
 import { connect, disconnect } from "./live.js";
 import { write } from "./log.js";
 import { morph } from "./morph.js";
+import { clear } from "./ticks.js";
 import { localise, tick } from "./time.js";
 
 const notice = document.getElementById("notice");
@@ -156,6 +157,7 @@ async function post(form, pressed) {
   const said = await answer.json();
   tell(said.error || said.message || "");
   if (answer.ok) form.reset();
+  if (answer.ok) clear(form);
   if (answer.ok) await visit(said.location || location.href, said.location ? "push" : "replace");
 }
 document.addEventListener("change", (event) => {
