@@ -214,7 +214,9 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
     settings.state.mkdir()
     clock = MovableClock()
     components = (IDENTITY, PROFILES, PIPELINES, SERVING, DASHBOARD)
-    async with embedded_cluster((InferenceService, Password), settings=settings, clock=clock) as cluster:
+    async with embedded_cluster(
+        (InferenceService, Password, *PROFILES.kinds), settings=settings, clock=clock
+    ) as cluster:
         issuer = TokenIssuer(signing_key, cluster.registry, clock)
         client = EmbeddedClient(cluster.registry, ADMIN, issuer)
         cluster.tokens = issuer
@@ -242,6 +244,8 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
                 own = cluster.client_for(component(part.name))
                 parts = part.build(Context(part.name, settings, own, clock, None, logs, site, auditor))
                 site.components.append(ComponentFacts(part.name, part.title, parts.health))
+                for controller in parts.controllers if part is PROFILES else ():
+                    cluster.manager.add(controller, own)
                 site.pages += parts.pages
                 site.panels += parts.panels
                 mounts += parts.mounts

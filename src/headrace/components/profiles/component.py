@@ -22,6 +22,7 @@ def build(context: Context) -> Parts:
     from headrace.api.errors import AlreadyExists  # noqa: PLC0415
     from headrace.components.profiles import policy, render  # noqa: PLC0415
     from headrace.components.profiles.controller import KeysController, ProfileController  # noqa: PLC0415
+    from headrace.components.profiles.ui import pages_of  # noqa: PLC0415
 
     client = context.client
     profiles = ProfileController(client)
@@ -55,11 +56,14 @@ def build(context: Context) -> Parts:
         mark = {"metadata": {"annotations": {FIRST_PROFILE_MADE: DEFAULT_NAMESPACE}}}
         await client.patch(Namespace, SYSTEM_NAMESPACE, mark)
 
+    pages, panels = pages_of(context)
     return Parts(
         controllers=(profiles, KeysController(client)),
         mounts=tuple(Mount(path, later(path)) for path in ("/kfam", "/api/workgroup")),
         mutators=(Mutator("pods", PodDefault, default_pods),),
         start=start,
+        pages=pages,
+        panels=panels,
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headrace.api import _wire
-from headrace.api.errors import Forbidden
+from headrace.api.errors import BadRequest, Forbidden
 from headrace.components.profiles.types import Binding, BindingRole, BindingUser, PodDefault
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Json = dict[str, Any]
 
@@ -18,6 +21,35 @@ PREFIX = "poddefault.admission.kubeflow.org"
 EXCLUDE = f"{PREFIX}/exclude"
 ISTIO_PROXY = "istio-proxy"
 _OTHER = re.compile(r"[^a-zA-Z0-9]+")
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+MAX_NAME = 63
+KEPT_PREFIXES = ("kube-", "istio-", "knative-")
+"""Names that Kubernetes and the platform's parts keep for themselves."""
+
+
+def suggest(address: str, taken: Collection[str]) -> str:
+    """A name for somebody's profile: ada@example.com gets `ada`, else `ada-example-com`, else that with a number."""
+
+    def plain(text: str) -> str:
+        return _OTHER.sub("-", text).strip("-").lower()
+
+    first = plain(address.partition("@")[0])[: MAX_NAME - 4].strip("-")
+    long = plain(address)[: MAX_NAME - 4].strip("-")
+    if not long or long.startswith(KEPT_PREFIXES):
+        first = long = "profile"
+    wanted = [first, long, *(f"{long}-{n}" for n in range(2, len(taken) + 3))]
+    return next(name for name in wanted if name and name not in taken and not name.startswith(KEPT_PREFIXES))
+
+
+def checked_name(name: str) -> str:
+    """The name of a profile that a person chooses. Raises BadRequest."""
+    if len(name) > MAX_NAME or not NAME.fullmatch(name):
+        raise BadRequest(
+            f"{name!r} is not a name for a profile: up to {MAX_NAME} lower-case letters, digits and hyphens"
+        )
+    if name.startswith(KEPT_PREFIXES):
+        raise BadRequest(f"names that begin with {', '.join(KEPT_PREFIXES)} are kept for the platform")
+    return name
 
 
 def binding_name(user_kind: str, user: str, role_kind: str, role: str) -> str:

@@ -137,6 +137,8 @@ class App:
     async def find(self, user: User, path: str, query: str) -> tuple[PageRequest, Page | None]:
         """The page of a path, and the request as the page sees it."""
         values = dict(parse_qsl(query))
+        if path == "/":
+            path = await self._greeting(user)
         namespace = values.get("ns") or await self._home_namespace(user)
         for pattern, page in self._table:
             match = pattern.fullmatch(path)
@@ -144,6 +146,16 @@ class App:
                 found = match.groupdict()
                 return PageRequest(user, path, namespace, self._context.clock.precise(), found, values), page
         return PageRequest(user, path, namespace, self._context.clock.precise(), {}, values), None
+
+    async def _greeting(self, user: User) -> str:
+        """The path of what stands in the place of the first page, for people who have to do something before."""
+        for page in self._context.site.pages:
+            try:
+                if page.greets is not None and await page.greets(user):
+                    return page.path
+            except PageError:
+                log.info("page %s cannot say yet whether it greets %s", page.path, user.name)
+        return "/"
 
     async def render(self, request: PageRequest, page: Page | None) -> tuple[int, Fragment]:
         """The fragment of a page, or a fragment that says why there is none."""
