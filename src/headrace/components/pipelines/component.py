@@ -65,6 +65,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.store.metrics import Metrics  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
+    from headrace.components.pipelines.ui.authoring import authoring_pages  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
     from headrace.machinery.events import EventRecorder  # noqa: PLC0415
     from headrace.machinery.sql import Database  # noqa: PLC0415
@@ -118,7 +119,8 @@ def build(context: Context) -> Parts:
         services=(HostService("ml-pipeline", SYSTEM_NAMESPACE, PORT, context.settings.ports.gateway),),
         start=start,
         stop=stop,
-        pages=pages,
+        # First: /runs/new is not a run.
+        pages=(*authoring_pages(context, database, repository, app), *pages),
         panels=panels,
         health=health,
     )

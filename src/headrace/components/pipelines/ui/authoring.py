@@ -1,0 +1,94 @@
+"""The pages on which people author work: pipelines, the form of runs, schedules, comparisons, artifacts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.machinery.pages import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from headrace.components.pipelines.ui.follow import FollowedRuns
+    from headrace.machinery.component import Context
+    from headrace.machinery.pages import Action, Done, Form, Fragment, PageRequest
+    from headrace.machinery.sql import Database
+
+
+def authoring_pages(context: Context, database: Database, runs: FollowedRuns, app: Any) -> tuple[Page, ...]:
+    """The pages; `app` is the application of v2beta1. What they need is imported when the first is asked for."""
+    views = _Views(context, database, runs, app)
+
+    def page(path: str, title: str, name: str, section: str = "", *, live: bool = False, **actions: str) -> Page:
+        return Page(
+            path,
+            title,
+            views.render(name),
+            views.follow_runs if live else _never,
+            section,
+            actions={key.replace("_", "-"): views.act(name, method) for key, method in actions.items()},
+        )
+
+    return (
+        page("/runs/new", "Run a pipeline", "launch", start="start"),
+        page("/pipelines", "Pipelines", "pipelines", "Build", live=True),
+        page("/pipelines/new", "Upload a pipeline", "upload", look="look", save="save"),
+        page("/pipelines/{id}", "Pipeline", "pipeline", live=True, delete="delete", delete_version="delete_version"),
+        page("/pipelines/{id}/run", "Run a pipeline", "launch", start="start"),
+    )
+
+
+def _never(_request: PageRequest, _wake: Callable[[], None]) -> Callable[[], None]:
+    """A form is not made anew while somebody fills it in."""
+    return lambda: None
+
+
+class _Views:
+    """Imports and makes the pages when the first of them is asked for."""
+
+    def __init__(self, context: Context, database: Database, runs: FollowedRuns, app: Any) -> None:
+        self._context, self._database, self._runs, self._app = context, database, runs, app
+        self._made: dict[str, Any] | None = None
+
+    def render(self, name: str) -> Callable[[PageRequest], Awaitable[Fragment]]:
+        """What renders the page of this name."""
+
+        async def work(request: PageRequest) -> Fragment:
+            fragment: Fragment = await self._page(name).render(request)
+            return fragment
+
+        return work
+
+    def act(self, name: str, method: str) -> Action:
+        """An action of the page of this name."""
+
+        async def work(request: PageRequest, form: Form) -> Done:
+            done: Done = await getattr(self._page(name), method)(request, form)
+            return done
+
+        return work
+
+    def follow_runs(self, _request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
+        """Runs begin and end."""
+        return self._runs.changed.subscribe(wake)
+
+    def _page(self, name: str) -> Any:
+        if self._made is None:
+            from headrace.components.pipelines.ui.calls import Calls  # noqa: PLC0415
+            from headrace.components.pipelines.ui.catalogue import (  # noqa: PLC0415
+                PipelinePage,
+                PipelinesPage,
+                UploadPage,
+            )
+            from headrace.components.pipelines.ui.drafts import Drafts  # noqa: PLC0415
+            from headrace.components.pipelines.ui.launcher import LaunchPage  # noqa: PLC0415
+            from headrace.components.pipelines.ui.shelves import Shelves  # noqa: PLC0415
+
+            calls, shelves = Calls(self._app), Shelves(self._database)
+            self._made = {
+                "pipelines": PipelinesPage(self._context, calls, shelves),
+                "pipeline": PipelinePage(self._context, calls, shelves),
+                "upload": UploadPage(calls, Drafts()),
+                "launch": LaunchPage(calls, self._runs),
+            }
+        return self._made[name]
