@@ -247,7 +247,7 @@ class Platform:
         people: People | None = None
         auditor = AuditLog(settings.logs, clock)
         self._stack.callback(auditor.close)
-        site = Site(manager)
+        site = Site(manager, registry)
         for part in self.components:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, part.objects(settings))
             context = Context(

@@ -69,6 +69,10 @@ class PodLogs(Protocol):
         """The uids of pods of this name whose logs are kept, the newest first; the pods may be gone."""
         ...
 
+    def containers(self, namespace: str, pod: str, uid: str) -> list[str]:
+        """The containers of a pod whose logs are kept; the pod may be gone."""
+        ...
+
 
 class PodSession(Protocol):
     """A command in a container, or a container's own input and output. Nothing is kept but by the kernel."""

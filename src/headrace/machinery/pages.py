@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from headrace.api.identity import User
-    from headrace.client.base import Client
+    from headrace.client.base import Client, Registry
     from headrace.machinery.informer import Informer
     from headrace.machinery.manager import Manager
 
@@ -225,6 +225,8 @@ class Site:
     """
 
     manager: Manager | None = None
+    registry: Registry | None = None
+    """The API server's core, for what a person does on a page: under the person's name, never another."""
     components: list[ComponentFacts] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)

@@ -10,9 +10,10 @@ from headrace.machinery.html import Child, Markup, el
 from headrace.machinery.pages import LogSource, authorize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from headrace.api.core import ContainerStatus, Pod
+    from headrace.api.meta import Object
     from headrace.machinery.component import Context
     from headrace.machinery.pages import PageRequest, Site
 
@@ -103,16 +104,16 @@ def search(request: PageRequest, words: str, *, keep: tuple[str, ...]) -> Markup
     )
 
 
-async def events(site: Site, pod: Pod) -> list[Event]:
-    """What happened to the pod, newest last."""
+async def events(site: Site, about: Object) -> list[Event]:
+    """What happened to a pod, or to another object, newest last."""
     cache = await site.cache(Event)
-    uid = pod.metadata.uid
-    found = [e for e in cache.all(pod.metadata.namespace) if e.involved_object.uid == uid]
-    return sorted(found, key=_when)
+    uid = about.metadata.uid
+    found = [e for e in cache.all(about.metadata.namespace) if e.involved_object.uid == uid]
+    return sorted(found, key=when)
 
 
-def event_table(found: list[Event]) -> Markup:
-    """Events as a table."""
+def event_table(found: list[Event], about: Callable[[Event], Child] | None = None) -> Markup:
+    """Events as a table, with what each is about where `about` says it."""
     if not found:
         return look.empty("No events. They are kept for an hour.")
     rows = [
@@ -120,6 +121,7 @@ def event_table(found: list[Event]) -> Markup:
             "tr",
             el("td", look.moment(e.last_timestamp or e.event_time or e.metadata.creation_timestamp, date=False)),
             el("td", look.pill(look.WARN, e.reason) if e.type == "Warning" else el("span", e.reason, class_="dim")),
+            el("td", about(e)) if about is not None else None,
             el(
                 "td",
                 e.message,
@@ -129,11 +131,13 @@ def event_table(found: list[Event]) -> Markup:
         )
         for e in found
     ]
-    head = el("tr", el("th", "Time"), el("th", "Reason"), el("th", "Message"))
+    about_head = el("th", "Object") if about is not None else None
+    head = el("tr", el("th", "Time"), el("th", "Reason"), about_head, el("th", "Message"))
     return el("table", el("thead", head), el("tbody", rows), class_="events")
 
 
-def _when(event: Event) -> float:
+def when(event: Event) -> float:
+    """The moment of an event, for sorting."""
     moment = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
     return moment.timestamp() if moment is not None else 0.0
 

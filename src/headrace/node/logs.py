@@ -123,6 +123,12 @@ class NodeLogs:
         found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         return [path.name.removeprefix(prefix) for path in found]
 
+    def containers(self, namespace: str, pod: str, uid: str) -> list[str]:
+        """See PodLogs."""
+        if uid not in self.kept(namespace, pod):
+            return []
+        return sorted(p.name for p in (self._folder / f"{namespace}_{pod}_{uid}").iterdir() if p.is_dir())
+
     def written(self, pod: Pod, container: str, attempt: int) -> int:
         """How much of a container's log there is now."""
         meta = pod.metadata

@@ -234,7 +234,7 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
         await client.patch(Namespace, "auth", mark)
         await client.create(ServiceAccount(metadata=ObjectMeta(name="nobody", namespace=OTHER)))
         await client.create(Node(metadata=ObjectMeta(name="headrace")))
-        site = Site(cluster.manager)
+        site = Site(cluster.manager, cluster.registry)
         logs = NodeLogs(settings, clock, lambda _key: None, lambda _uid, _name: None)
         mounts: list[Any] = []
         people = None

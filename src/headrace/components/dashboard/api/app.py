@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from headrace.components.dashboard.ui.shell import Shell
     from headrace.components.dashboard.ui.workloads import Workloads
     from headrace.machinery.component import Context
-    from headrace.machinery.pages import Done
+    from headrace.machinery.pages import Action, Done, Form
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,14 @@ class App:
         follow_home = self._follow(lambda parts: parts[0].follow)
         self.own_pages = (
             Page("/", "Home", self._home, follow_home, section=" "),
-            Page("/workloads", "Workloads", self._workloads, self._follow(lambda p: p[1].follow), section="System"),
+            Page(
+                "/workloads",
+                "Workloads",
+                self._workloads,
+                self._follow(lambda p: p[1].follow),
+                section="System",
+                actions={name: self._action(name) for name in ("check", "apply", "delete", "restart", "scale")},
+            ),
         )
         self.own_panels: tuple[Panel, ...] = ()
 
@@ -216,6 +223,12 @@ class App:
 
     async def _workloads(self, request: PageRequest) -> Fragment:
         return await self._made[1].render(request)
+
+    def _action(self, name: str) -> Action:
+        async def act(request: PageRequest, form: Form) -> Done:
+            return await self._made[1].objects.actions[name](request, form)
+
+        return act
 
     def _follow(self, choose: Callable[[Any], Any]) -> Callable[[PageRequest, Callable[[], None]], Callable[[], None]]:
         def follow(request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:

@@ -1,185 +1,380 @@
-"""Pods of a namespace: what runs, what has ended and how, their events and logs."""
+"""What runs in a namespace, as kubectl would show it to those who know it: lists by kind, and one object beside them.
+
+Everything is read from the platform's caches after the person's right to list it was asked for; what a person does is
+done as that person (`objects.py`).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.api.core import Event, Pod
+from headrace.api.core import Endpoints, Event, Pod, Service
+from headrace.components.dashboard.ui import kinds
+from headrace.components.dashboard.ui.objects import Objects
 from headrace.machinery import look, podlook
-from headrace.machinery.html import Markup, el
-from headrace.machinery.pages import Fragment, authorize, both
+from headrace.machinery.html import Child, Markup, el
+from headrace.machinery.pages import Fragment, LogSource, authorize, both
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.api.core import Container, ContainerStatus
+    from headrace.api.meta import Object
     from headrace.machinery.component import Context
-    from headrace.machinery.pages import LogSource, PageRequest
+    from headrace.machinery.pages import PageRequest
 
-STATES = (("running", "Running"), ("waiting", "Waiting"), ("failed", "Failed"), ("done", "Completed"))
 _GROUP = {look.OK: "running", look.RUN: "waiting", look.WAIT: "waiting", look.WARN: "waiting", look.BAD: "failed"}
+MAX_EVENTS = 500
+"""More are not shown: the newest are."""
 
 
 class Workloads:
-    """Left the pods, right the selected one."""
+    """Left the objects of a kind, right the selected one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.objects = Objects(context)
 
     def follow(self, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
-        """Pods and events of the namespace."""
+        """The kind that is shown, pods and events of the namespace."""
         site, namespace = self._context.site, request.namespace
-        return both(site.changes(Pod).subscribe(wake, namespace), site.changes(Event).subscribe(wake, namespace))
+        shown = kinds.KINDS.get(request.query.get("kind", kinds.PODS), Pod)
+        wanted: set[type[Object]] = {Pod, Event, shown}
+        if shown is Service:
+            wanted.add(Endpoints)
+        return both(*(site.changes(kind).subscribe(wake, namespace) for kind in wanted))
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
-        await authorize(self._context.client, request, "list", "pods")
-        cache = await self._context.site.cache(Pod)
-        pods = sorted(cache.all(request.namespace), key=lambda p: (_age(p), p.metadata.name), reverse=True)
-        text, state = request.query.get("q", ""), request.query.get("state", "")
-        shown = [p for p in pods if text.lower() in p.metadata.name.lower() and state in {"", group(p)}]
-        chosen = next((p for p in pods if p.metadata.name == request.query.get("pod")), None)
-        if chosen is None and "pod" not in request.query and shown:
+        key = request.query.get("kind", kinds.PODS)
+        strip = self._tabs(request, key)
+        if key == kinds.EVENTS:
+            return await self._events(request, strip)
+        kind = kinds.KINDS.get(key, Pod)
+        await authorize(self._context.client, request, "list", kind.INFO.plural, group=kind.INFO.group)
+        every = sorted(await self._all(kind, request), key=lambda o: (_age(o), o.metadata.name), reverse=True)
+        states = {o.metadata.uid: await self._state(o) for o in every}
+        groups = {o.metadata.uid: _group(o, states[o.metadata.uid]) for o in every}
+        text, wanted = request.query.get("q", "").lower(), request.query.get("state", "")
+        shown = [o for o in every if text in o.metadata.name.lower() and wanted in {"", groups[o.metadata.uid]}]
+        name = request.query.get("pod") or request.query.get("name")
+        chosen = next((o for o in every if o.metadata.name == name), None)
+        if chosen is None and not name and shown:
             chosen = shown[0]
-        counts = {key: sum(1 for p in pods if group(p) == key) for key, _ in STATES}
         chips = [
             el(
                 "a",
                 words,
-                el("small", " ", counts[key]),
-                href=request.link(state=None if state == key else key, pod=None),
+                el("small", " ", count),
+                href=request.link(state=None if wanted == group else group, pod=None, name=None),
                 class_="chip",
-                aria_current="true" if state == key else None,
+                aria_current="true" if wanted == group else None,
             )
-            for key, words in STATES
-            if counts[key] or state == key
+            for group, words in _states().items()
+            if (count := sum(1 for each in groups.values() if each == group)) or wanted == group
         ]
         head = el(
             "div",
-            el("h1", "Workloads"),
-            el("span", f"{len(pods)} pod{'' if len(pods) == 1 else 's'}", class_="dim"),
+            el("h1", _("Workloads")),
+            el("span", _("{n} in {namespace}", n=len(every), namespace=request.namespace), class_="dim"),
             el("div", chips, class_="chips"),
-            podlook.search(request, "Find a pod", keep=("ns", "state")),
+            podlook.search(request, _("Find by name"), keep=("ns", "kind", "state")),
             class_="head row",
         )
+        right: Markup | None = None
         log: LogSource | None = None
-        if not pods:
-            right: Markup | None = None
-            left = look.empty(
-                f"No pods in {request.namespace}.",
-                f"kubectl -n {request.namespace} run hello --image=busybox --restart=Never -- echo hello",
-            )
+        if name and chosen is None:
+            right, log = await self._gone(request, key, name)
+        elif chosen is not None:
+            right, log = await self._detail(request, chosen, states[chosen.metadata.uid])
+        if not every:
+            left = self._nothing(request, kind)
+        elif not shown:
+            left = look.empty(_("Nothing matches this filter."))
         else:
-            left = self._table(request, shown, chosen) if shown else look.empty("No pod matches this filter.")
-            right, log = await self._detail(request, chosen)
+            left = await self._table(request, shown, chosen, states)
         split = el(
             "div",
-            el("section", left, class_="panel", aria_label="Pods"),
-            el("section", right, class_="panel", aria_label="The selected pod") if right else None,
+            el("section", left, class_="panel", aria_label=kinds.titles()[kind.INFO.plural]),
+            el("section", right, class_="panel", aria_label=_("What is selected")) if right else None,
             class_="split" if right else "split one",
         )
-        return Fragment("Workloads", el("div", head, split, class_="page"), log=log, fill=True)
+        body = el("div", head, strip, split, class_="page list")
+        return Fragment(_("Workloads"), body, log=log, fill=True)
 
-    def _table(self, request: PageRequest, pods: list[Pod], chosen: Pod | None) -> Markup:
+    def _tabs(self, request: PageRequest, key: str) -> Markup:
+        query: dict[str, str | None] = dict.fromkeys(("pod", "name", "tab", "state", "container", "v", "q"))
+        entries: list[tuple[str, str, bool, Child]] = [
+            (words, request.link(**{**query, "kind": None if each == kinds.PODS else each}), each == key, None)
+            for each, words in kinds.titles().items()
+        ]
+        return el("div", look.tabs(entries, _("Kinds")), class_="kinds")
+
+    async def _all(self, kind: type[Object], request: PageRequest) -> list[Object]:
+        return list((await self._context.site.cache(kind)).all(request.namespace))
+
+    async def _state(self, obj: Object) -> tuple[str, str]:
+        if not isinstance(obj, Service):
+            return kinds.state(obj)
+        cache = await self._context.site.cache(Endpoints)
+        found = cache.get(f"{obj.metadata.namespace}/{obj.metadata.name}")
+        return kinds.state(obj, found)
+
+    async def _reasons(self, objects: list[Object], states: dict[str, tuple[str, str]]) -> dict[str, str]:
+        """Why each that is not well is not, by uid."""
+        ill = [obj for obj in objects if states[obj.metadata.uid][0] != look.OK]
+        if not ill:
+            return {}
+        site, namespace = self._context.site, ill[0].metadata.namespace
+        pods = list((await site.cache(Pod)).all(namespace))
+        warnings: dict[str, list[Event]] = {}
+        for event in sorted((await site.cache(Event)).all(namespace), key=podlook.when):
+            warnings.setdefault(event.involved_object.uid, []).append(event)
+        return {
+            uid: kinds.why(obj, states[uid], kinds.pods_of(obj, pods), warnings.get(uid, ()))
+            for obj in ill
+            if (uid := obj.metadata.uid)
+        }
+
+    def _nothing(self, request: PageRequest, kind: type[Object]) -> Markup:
+        words = _(
+            "Nothing of this kind is in {namespace}: {kind}.",
+            kind=kinds.titles()[kind.INFO.plural],
+            namespace=request.namespace,
+        )
+        if kind is not Pod:
+            return look.empty(words, f"kubectl -n {request.namespace} get {kind.INFO.plural}")
+        line = f"kubectl -n {request.namespace} run hello --image=busybox --restart=Never -- echo hello"
+        return look.empty(words, line)
+
+    async def _table(
+        self, request: PageRequest, shown: list[Object], chosen: Object | None, states: dict[str, tuple[str, str]]
+    ) -> Markup:
         rows = []
-        for pod in pods:
-            kind, words = podlook.state(pod)
-            restarts = sum(s.restart_count for s in pod.status.container_statuses)
+        reasons = await self._reasons(shown, states)
+        for obj in shown:
+            colour, words = states[obj.metadata.uid]
+            why = reasons.get(obj.metadata.uid)
             rows.append(
                 el(
                     "tr",
-                    el("td", look.pill(kind, words)),
+                    el("td", look.pill(colour, words)),
                     el(
                         "td",
-                        el("a", pod.metadata.name, href=request.link(pod=pod.metadata.name), data_row=True),
+                        el("a", obj.metadata.name, href=_link(request, obj), data_row=True),
+                        el("span", why, class_="reason", title=why) if why else None,
                         class_="cut",
                     ),
-                    el("td", restarts or "", class_="num dim hide-s"),
-                    el("td", look.moment(pod.metadata.creation_timestamp), class_="num dim nowrap"),
-                    id=f"pod-{pod.metadata.uid}",
-                    class_="sel" if pod is chosen else None,
+                    el("td", kinds.summary(obj), class_="num dim hide-s nowrap"),
+                    el("td", look.moment(obj.metadata.creation_timestamp), class_="num dim nowrap"),
+                    id=f"{obj.INFO.plural}-{obj.metadata.uid}",
+                    class_="sel" if obj is chosen else None,
                 )
             )
-        head = el("tr", el("th", "State"), el("th", "Pod"), el("th", "Restarts", class_="hide-s"), el("th", "Created"))
+        head = el(
+            "tr",
+            el("th", _("State")),
+            el("th", _("Name")),
+            el("th", el("span", _("In short"), class_="sr"), class_="hide-s"),
+            el("th", _("Created")),
+        )
         return el("table", el("thead", head), el("tbody", rows), class_="dense")
 
-    async def _detail(self, request: PageRequest, pod: Pod | None) -> tuple[Markup, LogSource | None]:
-        if pod is None:
-            name = request.query.get("pod", "")
-            return look.empty(
-                f"There is no pod {name} in {request.namespace} (any more)." if name else "Choose a pod."
-            ), None
-        tab = request.query.get("tab", "overview")
-        kind, words = podlook.state(pod)
-        head = el("div", el("h2", pod.metadata.name), look.pill(kind, words), class_="dhead row")
-        events = await podlook.events(self._context.site, pod)
-        entries = [
-            ("Overview", request.link(tab=None), tab == "overview", None),
-            ("Logs", request.link(tab="logs"), tab == "logs", None),
-            ("Events", request.link(tab="events"), tab == "events", len(events) or None),
-        ]
-        strip = look.tabs(entries, "About the pod")
-        if tab == "logs":
-            container = request.query.get("container") or pod.spec.containers[0].name
-            names = [c.name for c in (*pod.spec.init_containers, *pod.spec.containers)]
-            links = [
-                el(
-                    "a",
-                    n,
-                    href=request.link(container=n),
-                    class_="chip",
-                    aria_current="true" if n == container else None,
-                )
-                for n in names
-            ]
+    async def _detail(
+        self, request: PageRequest, obj: Object, state: tuple[str, str]
+    ) -> tuple[Markup, LogSource | None]:
+        tab, name = request.query.get("tab", "overview"), obj.metadata.name
+        events = await podlook.events(self._context.site, obj)
+        buttons = el("span", await self.objects.buttons(request, obj), class_="push acts")
+        head = el("div", el("h2", name), look.pill(*state), buttons, class_="dhead row")
+
+        def entry(key: str, words: str, count: int | None = None) -> tuple[str, str, bool, Child]:
+            # The name is in the link: the object stays selected also when another one comes.
+            link = request.link(tab=None if key == "overview" else key, v=None, **_name(obj))
+            return words, link, tab == key, count
+
+        entries = [entry("overview", _("Overview"))]
+        if isinstance(obj, Pod):
+            entries.append(entry("logs", _("Logs")))
+        entries += [entry("events", _("Events"), len(events) or None), entry("yaml", "YAML")]
+        strip = look.tabs(entries, _("About {name}", name=name))
+        log: LogSource | None = None
+        if tab == "logs" and isinstance(obj, Pod):
+            names = [c.name for c in (*obj.spec.init_containers, *obj.spec.containers)]
+            container = request.query.get("container") or obj.spec.containers[0].name
             body, log = await podlook.log_panel(
-                self._context, request, pod, container, links if len(names) > 1 else None
+                self._context, request, obj, container, _containers(request, names, container)
             )
-            return el("div", head, strip, body, class_="detail"), log
-        if tab == "events":
-            return el("div", head, strip, podlook.event_table(events), class_="detail"), None
-        return el("div", head, strip, _overview(pod), class_="detail"), None
+        elif tab == "events":
+            body = podlook.event_table(events)
+        elif tab == "yaml":
+            body = await self.objects.yaml(request, obj)
+        else:
+            body = await self._overview(request, obj, state)
+        return el("div", head, strip, body, class_="detail"), log
+
+    async def _overview(self, request: PageRequest, obj: Object, state: tuple[str, str]) -> Markup:
+        message = (await self._reasons([obj], {obj.metadata.uid: state})).get(obj.metadata.uid)
+        trouble = look.why(_("Why"), message) if message else None
+        if isinstance(obj, Pod):
+            return el("div", trouble, _pod(obj), _conditions(obj))
+        pods = kinds.pods_of(obj, (await self._context.site.cache(Pod)).all(obj.metadata.namespace))
+        return el("div", trouble, podlook.facts(kinds.facts(obj)), _pods(request, pods), _conditions(obj))
+
+    async def _gone(self, request: PageRequest, key: str, name: str) -> tuple[Markup, LogSource | None]:
+        """An object that is no more; the log of a pod is kept."""
+        words = _("There is no {name} in {namespace} (any more).", name=name, namespace=request.namespace)
+        uids = self._context.logs.kept(request.namespace, name) if key == kinds.PODS else []
+        if not uids:
+            return look.empty(words), None
+        await authorize(self._context.client, request, "get", "pods", subresource="log")
+        names = self._context.logs.containers(request.namespace, name, uids[0])
+        if not names:
+            return look.empty(words), None
+        container = request.query.get("container", "")
+        container = container if container in names else names[0]
+        source = LogSource(request.namespace, name, container, uids[0])
+        panel = await podlook.log_of(self._context, request, source, _containers(request, names, container))
+        head = el("div", el("h2", name), look.pill(look.WAIT, _("Gone")), class_="dhead row")
+        note = el("p", _("The pod is gone; what it wrote is kept for 30 days."), class_="dim note")
+        return el("div", head, note, panel, class_="detail"), source
+
+    async def _events(self, request: PageRequest, strip: Markup) -> Fragment:
+        await authorize(self._context.client, request, "list", "events")
+        text = request.query.get("q", "").lower()
+        found = [
+            e
+            for e in (await self._context.site.cache(Event)).all(request.namespace)
+            if not text or text in f"{e.involved_object.kind} {e.involved_object.name} {e.reason} {e.message}".lower()
+        ]
+        found.sort(key=podlook.when, reverse=True)
+        head = el(
+            "div",
+            el("h1", _("Workloads")),
+            el("span", _("{n} in {namespace}", n=len(found), namespace=request.namespace), class_="dim"),
+            podlook.search(request, _("Find in events"), keep=("ns", "kind")),
+            class_="head row",
+        )
+        table = podlook.event_table(found[:MAX_EVENTS], lambda event: _about(request, event))
+        body = el("section", table, class_="panel fullpanel", aria_label=_("Events"))
+        return Fragment(_("Workloads"), el("div", head, strip, body, class_="page list"), fill=True)
 
 
-def group(pod: Pod) -> str:
-    """Which filter finds the pod."""
-    if pod.status.phase == "Succeeded":
+def _states() -> dict[str, str]:
+    return {"running": _("Running"), "waiting": _("Waiting"), "failed": _("Failed"), "done": _("Completed")}
+
+
+def _group(obj: Object, state: tuple[str, str]) -> str:
+    """Which filter finds it."""
+    if isinstance(obj, Pod) and obj.status.phase == "Succeeded":
         return "done"
-    return _GROUP[podlook.state(pod)[0]]
+    if obj.INFO.plural == "jobs" and state[0] == look.OK:
+        return "done"
+    return _GROUP[state[0]]
 
 
-def _overview(pod: Pod) -> Markup:
-    message = podlook.trouble(pod)
+def _name(obj: Object) -> dict[str, str | None]:
+    name = obj.metadata.name
+    return {"pod": name, "name": None} if isinstance(obj, Pod) else {"name": name, "pod": None}
+
+
+def _link(request: PageRequest, obj: Object) -> str:
+    return request.link(v=None, container=None, **_name(obj))
+
+
+def _about(request: PageRequest, event: Event) -> Child:
+    """What an event is about, as a link where there is a page."""
+    about = event.involved_object
+    words = f"{about.kind} {about.name}"
+    key = next((k for k, kind in kinds.KINDS.items() if kind.INFO.kind == about.kind), "")
+    if not key:
+        return words
+    chosen: dict[str, str | None] = {"pod": about.name} if key == kinds.PODS else {"name": about.name, "kind": key}
+    return el("a", words, href=request.link(**{"kind": None, "q": None, **chosen}))
+
+
+def _containers(request: PageRequest, names: list[str], chosen: str) -> Child:
+    if len(names) < 2:
+        return None
+    return [
+        el(
+            "a",
+            name,
+            href=request.link(container=name),
+            class_="chip",
+            aria_current="true" if name == chosen else None,
+        )
+        for name in names
+    ]
+
+
+def _pods(request: PageRequest, pods: list[Pod]) -> Child:
+    if not pods:
+        return None
+    rows = [
+        el(
+            "tr",
+            el("td", look.pill(*podlook.state(pod))),
+            el(
+                "td",
+                el("a", pod.metadata.name, href=f"/workloads?ns={request.namespace}&pod={pod.metadata.name}"),
+                class_="cut",
+            ),
+            el("td", look.moment(pod.metadata.creation_timestamp), class_="num dim nowrap"),
+        )
+        for pod in pods
+    ]
+    return [el("h3", _("Pods"), class_="subhead"), el("table", el("tbody", rows), class_="dense")]
+
+
+def _conditions(obj: Object) -> Child:
+    found = kinds.conditions(obj)
+    if not found:
+        return None
+    rows = [
+        el(
+            "tr",
+            el("td", c.type, ": ", _yes_or_no(c.status)),
+            el("td", c.reason, class_="dim"),
+            el("td", c.message, class_="wrap-any"),
+            el("td", look.moment(c.last_transition_time), class_="dim nowrap num"),
+        )
+        for c in found
+    ]
+    return [el("h3", _("Conditions"), class_="subhead"), el("table", el("tbody", rows), class_="events")]
+
+
+def _yes_or_no(status: str) -> str:
+    return {"True": _("Yes"), "False": _("No")}.get(status, _("Unknown"))
+
+
+def _pod(pod: Pod) -> Markup:
     facts = [
-        ("Node", pod.spec.node_name),
-        ("Address", pod.status.pod_ip),
-        ("Service account", pod.spec.service_account_name),
-        ("Started", look.moment(pod.status.start_time)),
-        ("Owner", ", ".join(f"{ref.kind} {ref.name}" for ref in pod.metadata.owner_references)),
+        (_("Node"), pod.spec.node_name),
+        (_("Address"), pod.status.pod_ip),
+        (_("Service account"), pod.spec.service_account_name),
+        (_("Started"), look.moment(pod.status.start_time)),
+        (_("Owner"), ", ".join(f"{ref.kind} {ref.name}" for ref in pod.metadata.owner_references)),
     ]
     statuses = {s.name: s for s in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
     containers = [_container(c, statuses.get(c.name)) for c in (*pod.spec.init_containers, *pod.spec.containers)]
-    return el(
-        "div",
-        look.why("Why it does not run", message) if message else None,
-        podlook.facts(facts),
-        containers,
-    )
+    return el("div", podlook.facts(facts), containers)
 
 
 def _container(container: Container, status: ContainerStatus | None) -> Markup:
     kind, words = podlook.container_state(status)
     requests, limits = container.resources.requests, container.resources.limits
     rows = [
-        ("Image", el("span", container.image, class_="mono")),
-        ("Command", el("span", " ".join([*container.command, *container.args])[:400], class_="mono wrap-any")),
-        ("Asks for", ", ".join(f"{v} {k}" for k, v in requests.items())),
-        ("At most", ", ".join(f"{v} {k}" for k, v in limits.items())),
-        ("Restarts", status.restart_count if status is not None and status.restart_count else None),
+        (_("Image"), el("span", container.image, class_="mono")),
+        (_("Command"), el("span", " ".join([*container.command, *container.args])[:400], class_="mono wrap-any")),
+        (_("Asks for"), ", ".join(f"{v} {k}" for k, v in requests.items())),
+        (_("At most"), ", ".join(f"{v} {k}" for k, v in limits.items())),
+        (_("Restarts"), status.restart_count if status is not None and status.restart_count else None),
     ]
     return el("div", el("div", el("h3", container.name), look.pill(kind, words), class_="row sub"), podlook.facts(rows))
 
 
-def _age(pod: Pod) -> float:
-    made = pod.metadata.creation_timestamp
+def _age(obj: Object) -> float:
+    made = obj.metadata.creation_timestamp
     return made.timestamp() if made is not None else 0.0
