@@ -186,7 +186,7 @@ class Workloads:
     ) -> tuple[Markup, LogSource | None]:
         tab, name = request.query.get("tab", "overview"), obj.metadata.name
         events = await podlook.events(self._context.site, obj)
-        buttons = el("span", await self.objects.buttons(request, obj), class_="push acts")
+        buttons = el("span", await self.objects.buttons(request, obj), class_="push objacts")
         head = el("div", el("h2", name), look.pill(*state), buttons, class_="dhead row")
 
         def entry(key: str, words: str, count: int | None = None) -> tuple[str, str, bool, Child]:
