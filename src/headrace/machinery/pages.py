@@ -48,6 +48,8 @@ class PageRequest:
     parameters: Mapping[str, str] = field(default_factory=dict)
     """From the path."""
     query: Mapping[str, str] = field(default_factory=dict)
+    every: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As `query`, with each value of a name that stands there several times."""
 
     def link(self, **changes: str | None) -> str:
         """The same page with parts of the query changed; None or "" takes a part away."""

@@ -120,7 +120,7 @@ def build(context: Context) -> Parts:
         start=start,
         stop=stop,
         # First: /runs/new is not a run.
-        pages=(*authoring_pages(context, database, repository, app), *pages),
+        pages=(*authoring_pages(context, database, repository, recurring, app), *pages),
         panels=panels,
         health=health,
     )

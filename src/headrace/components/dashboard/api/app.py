@@ -143,7 +143,11 @@ class App:
 
     async def find(self, user: User, path: str, query: str) -> tuple[PageRequest, Page | None]:
         """The page of a path, and the request as the page sees it."""
-        values = dict(parse_qsl(query))
+        pairs = parse_qsl(query)
+        values = dict(pairs)
+        every: dict[str, tuple[str, ...]] = {}
+        for key, value in pairs:
+            every[key] = (*every.get(key, ()), value)
         if path == "/":
             path = await self._greeting(user)
         namespace = values.get("ns") or await self._home_namespace(user)
@@ -151,8 +155,8 @@ class App:
             match = pattern.fullmatch(path)
             if match is not None:
                 found = match.groupdict()
-                return PageRequest(user, path, namespace, self._context.clock.precise(), found, values), page
-        return PageRequest(user, path, namespace, self._context.clock.precise(), {}, values), None
+                return PageRequest(user, path, namespace, self._context.clock.precise(), found, values, every), page
+        return PageRequest(user, path, namespace, self._context.clock.precise(), {}, values, every), None
 
     async def _greeting(self, user: User) -> str:
         """The path of what stands in the place of the first page, for people who have to do something before."""
@@ -198,6 +202,7 @@ class App:
             self._context.clock.precise(),
             request.parameters,
             request.query,
+            request.every,
         )
 
     @property

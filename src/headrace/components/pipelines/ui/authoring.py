@@ -9,15 +9,18 @@ from headrace.machinery.pages import Page
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.ui.follow import FollowedRuns
     from headrace.machinery.component import Context
     from headrace.machinery.pages import Action, Done, Form, Fragment, PageRequest
     from headrace.machinery.sql import Database
 
 
-def authoring_pages(context: Context, database: Database, runs: FollowedRuns, app: Any) -> tuple[Page, ...]:
+def authoring_pages(
+    context: Context, database: Database, runs: FollowedRuns, recurring: RecurringRuns, app: Any
+) -> tuple[Page, ...]:
     """The pages; `app` is the application of v2beta1. What they need is imported when the first is asked for."""
-    views = _Views(context, database, runs, app)
+    views = _Views(context, database, runs, recurring, app)
 
     def page(path: str, title: str, name: str, section: str = "", *, live: bool = False, **actions: str) -> Page:
         return Page(
@@ -35,6 +38,28 @@ def authoring_pages(context: Context, database: Database, runs: FollowedRuns, ap
         page("/pipelines/new", "Upload a pipeline", "upload", look="look", save="save"),
         page("/pipelines/{id}", "Pipeline", "pipeline", live=True, delete="delete", delete_version="delete_version"),
         page("/pipelines/{id}/run", "Run a pipeline", "launch", start="start"),
+        page(
+            "/experiments",
+            "Experiments",
+            "experiments",
+            "Build",
+            live=True,
+            make="make",
+            archive="archive",
+            restore="restore",
+        ),
+        page(
+            "/schedules",
+            "Schedules",
+            "schedules",
+            "Build",
+            live=True,
+            enable="enable",
+            disable="disable",
+            delete="delete",
+        ),
+        page("/schedules/new", "Schedule a pipeline", "plan", start="start"),
+        Page("/compare", "Compare runs", views.render("compare"), views.follow("compare")),
     )
 
 
@@ -46,8 +71,11 @@ def _never(_request: PageRequest, _wake: Callable[[], None]) -> Callable[[], Non
 class _Views:
     """Imports and makes the pages when the first of them is asked for."""
 
-    def __init__(self, context: Context, database: Database, runs: FollowedRuns, app: Any) -> None:
-        self._context, self._database, self._runs, self._app = context, database, runs, app
+    def __init__(
+        self, context: Context, database: Database, runs: FollowedRuns, recurring: RecurringRuns, app: Any
+    ) -> None:
+        self._context, self._database, self._runs = context, database, runs
+        self._recurring, self._app = recurring, app
         self._made: dict[str, Any] | None = None
 
     def render(self, name: str) -> Callable[[PageRequest], Awaitable[Fragment]]:
@@ -68,6 +96,15 @@ class _Views:
 
         return work
 
+    def follow(self, name: str) -> Callable[[PageRequest, Callable[[], None]], Callable[[], None]]:
+        """What follows for the page of this name."""
+
+        def work(request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
+            end: Callable[[], None] = self._page(name).follow(request, wake)
+            return end
+
+        return work
+
     def follow_runs(self, _request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
         """Runs begin and end."""
         return self._runs.changed.subscribe(wake)
@@ -80,8 +117,11 @@ class _Views:
                 PipelinesPage,
                 UploadPage,
             )
+            from headrace.components.pipelines.ui.compare import ComparePage  # noqa: PLC0415
             from headrace.components.pipelines.ui.drafts import Drafts  # noqa: PLC0415
+            from headrace.components.pipelines.ui.experiments import ExperimentsPage  # noqa: PLC0415
             from headrace.components.pipelines.ui.launcher import LaunchPage  # noqa: PLC0415
+            from headrace.components.pipelines.ui.schedules import SchedulesPage  # noqa: PLC0415
             from headrace.components.pipelines.ui.shelves import Shelves  # noqa: PLC0415
 
             calls, shelves = Calls(self._app), Shelves(self._database)
@@ -90,5 +130,9 @@ class _Views:
                 "pipeline": PipelinePage(self._context, calls, shelves),
                 "upload": UploadPage(calls, Drafts()),
                 "launch": LaunchPage(calls, self._runs),
+                "plan": LaunchPage(calls, self._runs, recurring=True),
+                "experiments": ExperimentsPage(self._context, calls, shelves),
+                "schedules": SchedulesPage(self._context, calls, shelves, self._recurring),
+                "compare": ComparePage(self._context, self._runs),
             }
         return self._made[name]

@@ -10,9 +10,16 @@
     [/^#\/runs\/details\/([^/?]+)/, "/runs/$1"],
     [/^#\/runs\/?(?:\?.*)?$/, "/runs"],
     [/^#\/experiments\/details\/([^/?]+)/, "/runs?experiment=$1"],
-    [/^#\/experiments\/?(?:\?.*)?$/, "/runs"],
-    [/^#\/pipelines\/details\/([^/?]+)/, "/runs?pipeline=$1"],
-    [/^#\/pipelines\/?(?:\?.*)?$/, "/runs"]
+    [/^#\/experiments\/?(?:\?.*)?$/, "/experiments"],
+    [/^#\/pipelines\/details\/([^/?]+)(?:\/version\/([^/?]+))/, "/pipelines/$1?version=$2"],
+    [/^#\/pipelines\/details\/([^/?]+)/, "/pipelines/$1"],
+    [/^#\/(?:shared\/)?pipelines\/?(?:\?.*)?$/, "/pipelines"],
+    [/^#\/pipeline_versions\/new\/?(?:\?.*)?$/, "/pipelines/new"],
+    [/^#\/recurringruns?(?:\/details\/[^/?]+)?\/?(?:\?.*)?$/, "/schedules"],
+    [/^#\/runs\/new\/?(?:\?.*)?$/, "/runs/new"],
+    [/^#\/archive\/experiments\/?(?:\?.*)?$/, "/experiments?archived=yes"],
+    [/^#\/artifacts?\/([^/?]+)\/?(?:\?.*)?$/, "/artifacts/$1"],
+    [/^#\/artifacts\/?(?:\?.*)?$/, "/artifacts"]
   ];
   function follow() {
     // The central dashboard of upstream puts its own prefix before the page's: /_/pipeline/?ns=x#/runs/details/id
@@ -20,7 +27,10 @@
     for (var i = 0; i < pages.length; i++) {
       var match = pages[i][0].exec(hash);
       if (match) {
-        var target = pages[i][1].replace("$1", encodeURIComponent(decodeURIComponent(match[1] || "")));
+        var target = pages[i][1];
+        for (var part = 1; part <= 2; part++) {
+          target = target.replace("$" + part, encodeURIComponent(decodeURIComponent(match[part] || "")));
+        }
         var ns = new URLSearchParams(location.search).get("ns");
         if (ns) target += (target.indexOf("?") < 0 ? "?" : "&") + "ns=" + encodeURIComponent(ns);
         location.replace(target);
