@@ -251,12 +251,22 @@ class Platform:
         for part in self.components:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, part.objects(settings))
             context = Context(
-                part.name, settings, client_for(component(part.name)), clock, proxy, agent.logs, site, auditor
+                part.name,
+                settings,
+                client_for(component(part.name)),
+                clock,
+                proxy,
+                agent.logs,
+                site,
+                auditor,
+                agent.usages,
             )
             parts = part.build(context)
             site.components.append(ComponentFacts(part.name, part.title, parts.health))
             site.pages += parts.pages
             site.panels += parts.panels
+            site.starts += parts.starts
+            site.finders += parts.finders
             await self._start_component(parts, manager, context)
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.host_services(settings, parts.services))
             mounts += parts.mounts

@@ -16,12 +16,11 @@ import click
 from headrace.cli.dashboard import link
 from headrace.cli.home import home_option, port_options, settings
 from headrace.cli.up import start_detached
+from headrace.machinery.examples import DIGITS, example
 from headrace.machinery.settings import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
-
-EXAMPLE = "01-digits"
 
 
 @click.command(
@@ -37,14 +36,14 @@ def command(home: Path | None, api_port: int | None, gateway_port: int | None, o
     """Train a recognizer of handwritten digits, serve it, ask it. Leaves the platform running."""
     begin = time.monotonic()
     chosen = settings(home, api=api_port, gateway=gateway_port, objectstore=objectstore_port)
-    example = _example()
+    folder = _example()
     click.echo("Starting the platform")
     start_detached(chosen)
-    python = asyncio.run(_clients(chosen, example / "requirements.txt"))
+    python = asyncio.run(_clients(chosen, folder / "requirements.txt"))
     click.echo()
     done = subprocess.run(
         [str(python), "-u", "run.py"],
-        cwd=example,
+        cwd=folder,
         check=False,
         env={
             **{key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))},
@@ -61,16 +60,15 @@ def command(home: Path | None, api_port: int | None, gateway_port: int | None, o
             "the example did not finish: its last line says why; `headrace logs` shows the platform's side"
         )
     click.echo(f"\nDone after {time.monotonic() - begin:.1f} s. The platform is still running. Next:")
-    click.echo(_next(chosen, example, link(chosen)))
+    click.echo(_next(chosen, folder, link(chosen)))
 
 
 def _example() -> Path:
     """The example's folder: in the installed package, or in the checkout that this package runs from."""
-    package = Path(__file__).parents[1]
-    for candidate in (package / "examples" / EXAMPLE, package.parents[1] / "examples" / EXAMPLE):
-        if (candidate / "run.py").is_file():
-            return candidate
-    raise click.ClickException(f"examples/{EXAMPLE} is missing from this installation: install Headrace again")
+    found = example(DIGITS, "run.py")
+    if found is None:
+        raise click.ClickException(f"examples/{DIGITS} is missing from this installation: install Headrace again")
+    return found
 
 
 async def _clients(chosen: Settings, requirements: Path) -> Path:
@@ -103,7 +101,7 @@ async def _clients(chosen: Settings, requirements: Path) -> Path:
     return environment.python
 
 
-def _next(chosen: Settings, example: Path, dashboard: str) -> str:
+def _next(chosen: Settings, folder: Path, dashboard: str) -> str:
     headrace = Path(sys.argv[0])
     home = chosen.home_option
     return "\n".join(
@@ -113,7 +111,7 @@ def _next(chosen: Settings, example: Path, dashboard: str) -> str:
             f"  export KUBECONFIG={chosen.kubeconfig}",
             "  kubectl get pods -A",
             f"  kubectl -n {DEFAULT_NAMESPACE} get inferenceservices",
-            f"  {example / 'pipeline.py'}   the pipeline: change it and run this again",
+            f"  {folder / 'pipeline.py'}   the pipeline: change it and run this again",
             f"  {headrace} status{home}      what runs and what it costs",
             f"  {headrace} down{home}        stop; nothing is lost",
         )

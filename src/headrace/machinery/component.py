@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headrace.machinery.audit import Auditor
     from headrace.machinery.clock import Clock
     from headrace.machinery.controller import AnyController
+    from headrace.machinery.offers import Finder, Start
     from headrace.machinery.pages import Page, Panel
     from headrace.machinery.people import People
     from headrace.machinery.settings import Settings
@@ -171,6 +172,8 @@ class Context:
     site: Site = field(default_factory=Site)
     """What pages may know of the rest of the platform."""
     auditor: Auditor = field(default_factory=NoAudit)
+    usages: Usages | None = None
+    """What the node and its pods use; None where there is no node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,9 @@ class Parts:
     pages: tuple[Page, ...] = ()
     panels: tuple[Panel, ...] = ()
     """Parts of the dashboard's first page."""
+    starts: tuple[Start, ...] = ()
+    finders: tuple[Finder, ...] = ()
+    """What the dashboard offers to start, and where it looks when somebody searches."""
     health: Callable[[], Awaitable[str]] | None = None
     """Says "" or what is wrong with the component now, in a sentence."""
 

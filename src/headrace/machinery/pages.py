@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headrace.client.base import Client, Registry
     from headrace.machinery.informer import Informer
     from headrace.machinery.manager import Manager
+    from headrace.machinery.offers import Finder, Start
 
 T = TypeVar("T", bound=Object)
 
@@ -232,6 +233,8 @@ class Site:
     components: list[ComponentFacts] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    finders: list[Finder] = field(default_factory=list)
     _signals: dict[type[Object], Signal] = field(default_factory=dict)
 
     async def cache(self, kind: type[T]) -> Informer[T]:

@@ -248,6 +248,8 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
                     cluster.manager.add(controller, own)
                 site.pages += parts.pages
                 site.panels += parts.panels
+                site.starts += parts.starts
+                site.finders += parts.finders
                 mounts += parts.mounts
                 people = parts.people or people
                 if parts.start is not None:

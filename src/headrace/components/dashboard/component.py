@@ -13,9 +13,17 @@ if TYPE_CHECKING:
 def build(context: Context) -> Parts:
     """The application with its own pages; those of other components are asked for when the first request comes."""
     from headrace.components.dashboard.api.app import App  # noqa: PLC0415 - imported when enabled
+    from headrace.components.dashboard.controller import History  # noqa: PLC0415
 
-    app = App(context)
-    return Parts(mounts=(Mount("/", app),), pages=app.own_pages, panels=app.own_panels)
+    history = History(context.clock, context.settings.home, context.usages)
+    app = App(context, history)
+    return Parts(
+        mounts=(Mount("/", app),),
+        pages=app.own_pages,
+        panels=app.own_panels,
+        start=history.start,
+        stop=history.stop,
+    )
 
 
 COMPONENT = Component(name="dashboard", title="Dashboard", build=build, requires=frozenset({"identity"}))

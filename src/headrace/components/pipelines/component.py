@@ -66,6 +66,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.authoring import authoring_pages  # noqa: PLC0415
+    from headrace.components.pipelines.ui.example import example_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
     from headrace.machinery.events import EventRecorder  # noqa: PLC0415
     from headrace.machinery.sql import Database  # noqa: PLC0415
@@ -110,6 +111,7 @@ def build(context: Context) -> Parts:
         return ""
 
     pages, panels = pages_of(context, database, repository)
+    digits, start_digits = example_of(context, app)
     return Parts(
         controllers=(
             PipelineRecords(context.client, context.clock, catalog),
@@ -120,8 +122,9 @@ def build(context: Context) -> Parts:
         start=start,
         stop=stop,
         # First: /runs/new is not a run.
-        pages=(*authoring_pages(context, database, repository, recurring, app), *pages),
+        pages=(*authoring_pages(context, database, repository, recurring, app), *pages, digits),
         panels=panels,
+        starts=(start_digits,),
         health=health,
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
     from headrace.components.dashboard.api.static import Static
+    from headrace.components.dashboard.controller import History
     from headrace.components.dashboard.ui.home import Home
     from headrace.components.dashboard.ui.shell import Shell
     from headrace.components.dashboard.ui.workloads import Workloads
@@ -52,8 +53,8 @@ LINK_PATHS = frozenset({"/pipeline", "/pipeline/", "/_/pipeline", "/_/pipeline/"
 class App:
     """See the module."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, history: History) -> None:
+        self._context, self._history = context, history
         self._routes: list[tuple[re.Pattern[str], Page]] | None = None
         self._parts: tuple[Home, Workloads, Shell, Static] | None = None
         follow_home = self._follow(lambda parts: parts[0].follow)
@@ -220,7 +221,12 @@ class App:
             from headrace.components.dashboard.ui.workloads import Workloads  # noqa: PLC0415
 
             static = Static()
-            self._parts = Home(self._context), Workloads(self._context), Shell(self._context, static), static
+            self._parts = (
+                Home(self._context, self._history),
+                Workloads(self._context),
+                Shell(self._context, static),
+                static,
+            )
         return self._parts
 
     async def _home(self, request: PageRequest) -> Fragment:

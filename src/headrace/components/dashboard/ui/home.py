@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from headrace.api.core import Node
+from headrace.components.dashboard.controller import existing
+from headrace.components.dashboard.ui import usage
 from headrace.machinery import look
 from headrace.machinery.html import Child, Markup, el
-from headrace.machinery.pages import Fragment, PageError, both
+from headrace.machinery.pages import Fragment, PageError, both, button
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import psutil
 
     from headrace.api.core import Node as NodeObject
+    from headrace.components.dashboard.controller import History
     from headrace.machinery.component import Context
     from headrace.machinery.pages import ComponentFacts, PageRequest, Panel
 
@@ -28,8 +32,8 @@ HEALTH_SECONDS = 2.0
 class Home:
     """Renders the page from the platform's facts and the components' panels."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, history: History) -> None:
+        self._context, self._history = context, history
         self._process: psutil.Process | None = None
 
     def follow(self, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
@@ -46,92 +50,99 @@ class Home:
         nodes = list((await self._context.site.cache(Node)).all())
         body = el(
             "div",
-            el("h1", "Home", class_="sr"),
+            el("h1", _("Home"), class_="sr"),
             await self._health(nodes),
             el(
                 "div",
-                el("div", wide, self._start(request), class_="stack"),
-                el("div", self._machine(nodes), side, class_="stack"),
+                el("div", wide, await self._start(request), class_="stack"),
+                el("div", await self._machine(nodes, request.now.timestamp()), side, class_="stack"),
                 class_="cols",
             ),
             class_="wrap",
         )
-        return Fragment("Home", body, again=MEASURE_SECONDS)
+        return Fragment(_("Home"), body, again=MEASURE_SECONDS)
 
     async def _health(self, nodes: list[NodeObject]) -> Markup:
         """One row: every component that runs, and the node that runs the pods."""
         components = self._context.site.components
         found = await asyncio.gather(*(_health(facts) for facts in components))
         entries = [(facts.title, sentence) for facts, sentence in zip(components, found, strict=True)]
-        entries += [("Node", _node(node)) for node in nodes]
+        entries += [(_("Node"), _node(node)) for node in nodes]
         chips = [
             el(
                 "li",
-                look.dot(look.BAD if sentence else look.OK, "failing" if sentence else "ready"),
+                look.dot(look.BAD if sentence else look.OK, _("failing") if sentence else _("ready")),
                 title,
                 el("span", " ", sentence, class_="dim") if sentence else None,
             )
             for title, sentence in entries
         ]
-        return el("ul", chips, class_="health", aria_label="Health of the components")
+        return el("ul", chips, class_="health", aria_label=_("Health of the components"))
 
-    def _machine(self, nodes: list[NodeObject]) -> Markup:
+    async def _machine(self, nodes: list[NodeObject], now: float) -> Markup:
         import psutil  # noqa: PLC0415 - with the first look
 
+        samples = [*self._history.since(usage.HOUR), await self._history.look()]
         memory, cores = psutil.virtual_memory(), psutil.cpu_count() or 1
-        busy = psutil.cpu_percent(interval=None) / 100
-        disk = psutil.disk_usage(str(_existing(self._context)))
+        disk = psutil.disk_usage(str(existing(self._context.settings.home)))
         if self._process is None:
             self._process = psutil.Process(os.getpid())
         own = self._process.memory_info().rss
-        rows: list[tuple[str, float, str]] = [
-            ("CPU", busy, f"{busy * cores:.1f} of {cores} cores"),
-            (
-                "Memory",
-                memory.percent / 100,
-                f"{look.size(memory.total - memory.available)} of {look.size(memory.total)}",
-            ),
-            ("Disk", disk.percent / 100, f"{look.size(disk.free)} free"),
-            ("Platform", own / memory.total, look.size(own)),
+        busy = f"{samples[-1].cpu * cores:.1f}"
+        used = look.size(memory.total - memory.available)
+        rows = [
+            (_("CPU"), [(s.at, s.cpu) for s in samples], _("{n} of {all} cores", n=busy, all=cores)),
+            (_("Memory"), [(s.at, s.memory) for s in samples], _("{n} of {all}", n=used, all=look.size(memory.total))),
+            (_("Disk"), [(s.at, s.disk) for s in samples], _("{n} free", n=look.size(disk.free))),
         ]
-        gpus = [count for node in nodes if (count := node.status.capacity.get("nvidia.com/gpu"))]
         lines = [
-            el("div", el("span", name), _gauge(share, full=name != "CPU"), el("span", words, class_="num dim"))
-            for name, share, words in rows
-        ]
-        if gpus:
-            lines.append(
-                el("div", el("span", "GPU"), el("span"), el("span", f"{gpus[0]} on this machine", class_="num dim"))
+            el(
+                "div",
+                el("span", name),
+                usage.chart(name, points, now, alarm=number > 0),
+                el("span", words, class_="num dim"),
             )
-        return _box("This machine", el("div", lines, class_="use"), note="now")
+            for number, (name, points, words) in enumerate(rows)
+        ]
+        share = _gauge(own / memory.total, full=True)
+        lines.append(el("div", el("span", _("Platform")), share, el("span", look.size(own), class_="num dim")))
+        gpus = [count for node in nodes if (count := node.status.capacity.get("nvidia.com/gpu"))]
+        if gpus:
+            words = _("{n} on this machine", n=gpus[0])
+            lines.append(el("div", el("span", _("GPU")), el("span"), el("span", words, class_="num dim")))
+        return _box(_("This machine"), el("div", lines, class_="use"), note=_("the last hour"))
 
-    def _start(self, request: PageRequest) -> Markup:
+    async def _start(self, request: PageRequest) -> Markup:
         settings = self._context.settings
         home = settings.home_option
-        cards: list[tuple[str, str, str]] = [
+        starts = [start for start in self._context.site.starts if await start.shown(request)]
+        rows = [
+            el(
+                "div",
+                el("div", el("b", _(start.title)), el("small", _(start.words))),
+                button(_(start.press), start.action, kind="primary", to=f"{start.path}?ns={quote(request.namespace)}"),
+            )
+            for start in starts
+        ]
+        lines: list[tuple[str, str, str]] = [
             (
-                "Run the digits recognizer",
-                "Train, evaluate and serve a model on real data.",
-                f"headrace quickstart{home}",
-            ),
-            (
-                "Use kubectl",
-                "The whole Kubernetes API is there.",
+                _("Use kubectl"),
+                _("The whole Kubernetes API is there."),
                 f"export KUBECONFIG=$(headrace status --kubeconfig{home})",
             ),
             (
-                "Submit a pipeline of your own",
-                "Any pipeline that the KFP SDK compiles.",
+                _("Submit a pipeline of your own"),
+                _("Any pipeline that the KFP SDK compiles."),
                 (
                     f"kfp --endpoint {settings.gateway_url}/pipeline --existing-token $(headrace token{home}) "
                     f"-n {request.namespace} run create -e Default -f pipeline.yaml"
                 ),
             ),
         ]
-        rows = [
-            el("div", el("div", el("b", title), el("small", words)), look.command(line)) for title, words, line in cards
+        rows += [
+            el("div", el("div", el("b", title), el("small", words)), look.command(line)) for title, words, line in lines
         ]
-        return _box("Start something", el("div", rows, class_="start"))
+        return _box(_("Start something"), el("div", rows, class_="start"))
 
 
 async def _panel(panel: Panel, request: PageRequest) -> Markup:
@@ -142,7 +153,7 @@ async def _panel(panel: Panel, request: PageRequest) -> Markup:
         if error.status == 403:
             return Markup()
         inner = look.empty(error.message)
-    return _box(panel.name, inner) if inner else Markup()
+    return _box(_(panel.name), inner) if inner else Markup()
 
 
 def _box(title: str, inner: Child, note: str = "") -> Markup:
@@ -159,7 +170,7 @@ def _gauge(share: float, *, full: bool) -> Markup:
         el("rect", width=width, height="6", rx="3"),
         class_=f"gauge {kind}",
         role="img",
-        aria_label=f"{share * 100:.0f} percent",
+        aria_label=_("{n} percent", n=round(share * 100)),
     )
 
 
@@ -170,7 +181,7 @@ async def _health(facts: ComponentFacts) -> str:
         async with asyncio.timeout(HEALTH_SECONDS):
             return await facts.health()
     except TimeoutError:
-        return "does not answer"
+        return _("does not answer")
     except Exception as error:  # noqa: BLE001 - whatever it is, it belongs on the page
         return str(error) or type(error).__name__
 
@@ -178,15 +189,7 @@ async def _health(facts: ComponentFacts) -> str:
 def _node(node: NodeObject) -> str:
     for condition in node.status.conditions:
         if condition.type == "Ready" and condition.status != "True":
-            return condition.message or "is not ready"
+            return condition.message or _("is not ready")
         if condition.type.endswith("Pressure") and condition.status == "True":
             return condition.message or condition.type
     return ""
-
-
-def _existing(context: Context) -> object:
-    folder = context.settings.home
-    with contextlib.suppress(OSError):
-        while not folder.exists():
-            folder = folder.parent
-    return folder
