@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..s3client import S3, S3Error  # noqa: TID252 (the top package has another name inside a pod)
+from ..tarball import extract  # noqa: TID252
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +128,7 @@ def _unpack(archive: Path, dest: Path) -> None:
     try:
         if archive.name.endswith(TAR_SUFFIXES):
             with tarfile.open(archive) as tar:
-                tar.extractall(dest, filter="data")
+                extract(tar, dest)
         elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as packed:
                 for name in packed.namelist():

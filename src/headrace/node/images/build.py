@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.api import _wire
+from headrace.images.tarball import extract
 from headrace.node.images import catalogue, dockerfile, pipcommand, trees
 from headrace.node.images import requirements as reqs
 from headrace.node.images.dockerfile import BuildError, Instruction
@@ -458,7 +459,7 @@ def _unpack(archive: Path, place: Path, line: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(archive) as opened:
-            opened.extractall(place, filter="data")
+            extract(opened, place)
     except (tarfile.TarError, OSError) as error:
         raise BuildError(f"ADD {archive.name}: {error}", line) from error
 
