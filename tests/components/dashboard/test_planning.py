@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 import aiohttp
@@ -64,8 +65,6 @@ async def test_experiments_are_made_archived_and_restored(world):
 async def pipeline(world) -> str:
     headers = {"authorization": f"Bearer {await world.token()}"}
     form = aiohttp.FormData()
-    import json
-
     form.add_field("uploadfile", json.dumps(SPEC).encode(), filename="greet.json")
     async with (
         world.anonymous() as session,
@@ -255,3 +254,24 @@ async def test_others_see_nothing(world, person):
     other = await world.browser(person)
     for path in (f"/experiments?ns={HOME}", f"/schedules?ns={HOME}", "/compare?run=one&run=two"):
         await world.page(other, path, 403)
+
+
+async def test_an_artifact_and_its_family(world):
+    await measured(world, "one", 0.1, 0.8)
+    session = await world.browser()
+    text = await world.page(session, f"/artifacts?ns={HOME}")
+    assert ">metrics<" in text
+    assert "minio://m/x" in text
+    assert ">classes<" not in await world.page(session, f"/artifacts?ns={HOME}&q=metr")
+    listed = await api(world, f"/artifacts?namespace={HOME}")
+    ident = next(a["artifact_id"] for a in listed["artifacts"] if a["name"] == "classes")
+    text = await world.page(session, f"/artifacts/{ident}")
+    for part in ("Confusion matrix", "ROC curve", "run one", ">score<", f"/apis/v2beta1/artifacts/{ident}:download"):
+        assert part in text
+    assert "/runs/one?task=one-1" in text
+    await world.page(await world.browser(VIEWER), f"/artifacts/{ident}")
+    for person in (STRANGER, NOBODY):
+        other = await world.browser(person)
+        await world.page(other, f"/artifacts/{ident}", 403)
+        await world.page(other, f"/artifacts?ns={HOME}", 403)
+        await world.page(other, f"/artifacts?ns={HOME}&tab=buckets", 403)

@@ -98,6 +98,8 @@ class Api:
     session: aiohttp.ClientSession
     cluster: EmbeddedCluster
     changes: list[Any] = field(default_factory=list)
+    app: Any = None
+    """The application of v2beta1, as pages call it."""
 
     async def call(
         self, method: str, path: str, body: Any = None, *, user: str = "editor", prefix: str = PATHS[0], **more: Any
@@ -204,6 +206,7 @@ async def serve(
         await server.start()
         async with aiohttp.ClientSession() as session:
             api = Api(f"http://127.0.0.1:{server.address[1]}", catalog, runs, recurring, database, session, cluster)
+            api.app = app
             runs.subscribe(api.changes.append)
             try:
                 yield api

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from headrace.api import _wire
 from headrace.api.errors import StatusError
 from headrace.components.pipelines.api.artifacts import Artifacts
+from headrace.components.pipelines.api.buckets import Buckets
 from headrace.components.pipelines.api.experiments import Experiments
 from headrace.components.pipelines.api.native import Native
 from headrace.components.pipelines.api.pipelines import Pipelines
@@ -71,6 +72,7 @@ def build_apps(services: Services) -> tuple[Starlette, Starlette]:
         *Reports(services).routes(),
         *Native(services, artifacts).routes(),
         *artifacts.routes(),
+        *Buckets(services).routes(),
         *runs.routes(),
         *recurring.routes(),
         *(Route(path, _refuse(what), methods=_ALL) for path, what in _REFUSED.items()),

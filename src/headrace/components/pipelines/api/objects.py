@@ -20,7 +20,7 @@ from headrace.components.pipelines.types.rest import Code, RpcError, invalid
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     import aiohttp
 
@@ -49,6 +49,27 @@ class Objects:
     async def _signed(self, method: str, namespace: str, uri: str) -> str:
         url, keys = f"{self._endpoint}{_path(uri)}", await self._keys(namespace)
         return presign(url, keys, self._clock.now(), LINK_SECONDS, method)
+
+    async def ask(self, namespace: str, path: str, query: Mapping[str, str]) -> bytes:
+        """The store's answer, a document, to GET of a path that is no object. Raises RpcError."""
+        import aiohttp  # noqa: PLC0415 - heavy, and not needed until somebody looks
+        from yarl import URL  # noqa: PLC0415
+
+        keys = await self._keys(namespace)
+        link = presign(f"{self._endpoint}{path}", keys, self._clock.now(), LINK_SECONDS, query=query)
+        timeout = aiohttp.ClientTimeout(total=30, sock_connect=10)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            try:
+                async with session.get(URL(link, encoded=True)) as response:
+                    if response.status == 403:
+                        raise RpcError(Code.PERMISSION_DENIED, f"The keys of namespace {namespace!r} do not open this.")
+                    if response.status == 404:
+                        raise RpcError(Code.NOT_FOUND, f"There is nothing at {path} in the object store.")
+                    if response.status >= 300:
+                        raise RpcError(Code.INVALID_ARGUMENT, f"The object store answered {response.status}.")
+                    return await response.read()
+            except aiohttp.ClientConnectionError as error:
+                raise RpcError(Code.UNAVAILABLE, "The object store does not answer; try again soon.") from error
 
     async def write(self, namespace: str, uri: str, body: AsyncIterator[bytes], length: int) -> None:
         """Store what comes, of a length that is known. Raises RpcError."""
@@ -105,7 +126,14 @@ class Objects:
         return access, key
 
 
-def presign(url: str, keys: tuple[str, str], now: dt.datetime, seconds: int, method: str = "GET") -> str:
+def presign(  # noqa: PLR0917 - what is signed
+    url: str,
+    keys: tuple[str, str],
+    now: dt.datetime,
+    seconds: int,
+    method: str = "GET",
+    query: Mapping[str, str] | None = None,
+) -> str:
     """The URL of an object, made readable (or what else `method` does) until `seconds` have passed."""
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{_REGION}/s3/aws4_request"
@@ -116,15 +144,16 @@ def presign(url: str, keys: tuple[str, str], now: dt.datetime, seconds: int, met
         "X-Amz-Date": stamp,
         "X-Amz-Expires": str(seconds),
         "X-Amz-SignedHeaders": "host",
+        **(query or {}),
     }
-    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
-    canonical = "\n".join((method, slash + path, query, f"host:{host}\n", "host", "UNSIGNED-PAYLOAD"))
+    signed = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
+    canonical = "\n".join((method, slash + path, signed, f"host:{host}\n", "host", "UNSIGNED-PAYLOAD"))
     text = "\n".join((_ALGORITHM, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()))
     signing = f"AWS4{keys[1]}".encode()
     for piece in scope.split("/"):
         signing = hmac.new(signing, piece.encode(), hashlib.sha256).digest()
     signature = hmac.new(signing, text.encode(), hashlib.sha256).hexdigest()
-    return f"{url}?{query}&X-Amz-Signature={signature}"
+    return f"{url}?{signed}&X-Amz-Signature={signature}"
 
 
 async def base64_json(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

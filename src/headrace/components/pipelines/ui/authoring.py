@@ -59,6 +59,8 @@ def authoring_pages(
             delete="delete",
         ),
         page("/schedules/new", "Schedule a pipeline", "plan", start="start"),
+        page("/artifacts", "Artifacts", "artifacts", "Data", upload="upload"),
+        page("/artifacts/{id}", "Artifact", "artifact"),
         Page("/compare", "Compare runs", views.render("compare"), views.follow("compare")),
     )
 
@@ -111,6 +113,8 @@ class _Views:
 
     def _page(self, name: str) -> Any:
         if self._made is None:
+            from headrace.components.pipelines.store.lineage import Lineage  # noqa: PLC0415
+            from headrace.components.pipelines.ui.artifacts import ArtifactPage, ArtifactsPage  # noqa: PLC0415
             from headrace.components.pipelines.ui.calls import Calls  # noqa: PLC0415
             from headrace.components.pipelines.ui.catalogue import (  # noqa: PLC0415
                 PipelinePage,
@@ -133,6 +137,8 @@ class _Views:
                 "plan": LaunchPage(calls, self._runs, recurring=True),
                 "experiments": ExperimentsPage(self._context, calls, shelves),
                 "schedules": SchedulesPage(self._context, calls, shelves, self._recurring),
+                "artifacts": ArtifactsPage(calls),
+                "artifact": ArtifactPage(calls, Lineage(self._database, self._context.clock)),
                 "compare": ComparePage(self._context, self._runs),
             }
         return self._made[name]

@@ -42,9 +42,9 @@ class Calls:
         """DELETE. Raises PageError."""
         await self._json(user, "DELETE", path, query)
 
-    async def put(self, user: User, path: str, content: bytes) -> dict[str, Any]:
+    async def put(self, user: User, path: str, content: bytes, **query: str) -> dict[str, Any]:
         """PUT of bytes. Raises PageError."""
-        return await self._json(user, "PUT", path, {}, content, "application/octet-stream")
+        return await self._json(user, "PUT", path, query, content, "application/octet-stream")
 
     async def upload(self, user: User, path: str, file: Upload, **query: str) -> dict[str, Any]:
         """A file, as clients upload pipelines. Raises PageError."""
