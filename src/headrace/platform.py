@@ -24,6 +24,7 @@ from headrace.api import _wire
 from headrace.api.identity import AUTHENTICATED, MASTERS, User, component
 from headrace.apiserver.authn.tokens import TokenIssuer
 from headrace.apiserver.http.server import ApiServer
+from headrace.apiserver.http.shells import PodShells
 from headrace.apiserver.pki.authority import ensure as ensure_pki
 from headrace.apiserver.pki.authority import ensure_gateway
 from headrace.apiserver.pki.kubeconfig import write_kubeconfig
@@ -247,7 +248,7 @@ class Platform:
         people: People | None = None
         auditor = AuditLog(settings.logs, clock)
         self._stack.callback(auditor.close)
-        site = Site(manager, registry)
+        site = Site(manager, registry, PodShells(registry, agent.streams))
         for part in self.components:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, part.objects(settings))
             context = Context(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api.core import Endpoints
 from headrace.api.errors import NotFound, StatusError
-from headrace.gateway import models, pages
+from headrace.gateway import models, pages, websockets
 from headrace.gateway.access import Access
 from headrace.gateway.proxy import IDENTITY, Exchange, forward, request_target
 from headrace.gateway.senders import SESSION, Refusal, Senders
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 NO_PODS_SECONDS = 10.0
 """A model whose pods are being started or replaced gets this long before a 503; one that has failed gets none."""
 RETRY_AFTER = (b"retry-after", b"1")
+_ANSWERS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
 
 class Gateway:
@@ -109,7 +110,7 @@ class Gateway:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """ASGI 3."""
         if scope["type"] == "websocket":
-            await _refuse_websocket(scope, receive, send)
+            await self._websocket(scope, receive, send)
             return
         path: str = scope["path"]
         if path == "/healthz":
@@ -133,6 +134,35 @@ class Gateway:
             log.warning("%s %s cannot be authorized: %s", scope["method"], path, error)
             await pages.error(send, 503, f"The request cannot be authorized at the moment: {error}", [RETRY_AFTER])
 
+    async def _websocket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """To a mounted app that takes them, from who may make changes; see `websockets`."""
+        path, host = scope["path"], next((value for n, value in scope["headers"] if n == b"host"), b"")
+        prefix, mount = next(((p, m) for p, m in self._mounts if path == p or path.startswith(f"{p}/")), ("", None))
+        name = _host_name(host)
+        to_model = models.looks_like_model(name) or path.startswith(models.PATH) or self._models.by_host(name)
+        if mount is None or not mount.websockets or mount.open or to_model:
+            await websockets.refuse(scope, receive, send, 501, websockets.UNSUPPORTED)
+            return
+        why = websockets.foreign(scope)
+        if why:
+            await websockets.refuse(scope, receive, send, 403, why)
+            return
+
+        async def identify() -> Sender | Refusal:
+            return await self._senders.identify({**scope, "method": "POST"}, predicts=False)
+
+        try:
+            sender = await identify()
+        except StatusError as error:
+            await websockets.refuse(scope, receive, send, 503, f"The request cannot be authorized now: {error}")
+            return
+        if isinstance(sender, Refusal):
+            await websockets.refuse(scope, receive, send, sender.status, sender.words)
+            return
+        inner = _scope_for(scope, sender.user, prefix)
+        app = mount.app(inner, receive, self._audited({**scope, "method": "CONNECT"}, send, sender))
+        await websockets.watched(app, identify, send)
+
     async def _open(self, scope: dict[str, Any], receive: Any, send: Any) -> bool:
         """Whether the request was for what everybody may see, and has been answered."""
         path: str = scope["path"]
@@ -153,13 +183,13 @@ class Gateway:
         address = scope["client"][0] if scope.get("client") else ""
 
         async def sending(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in _ANSWERS:
                 self._auditor.record(
                     sender.user.name,
                     scope["method"],
                     scope["path"],
                     address=address,
-                    outcome=message["status"],
+                    outcome=message.get("status", 101),
                     detail=sender.credential,
                 )
             await send(message)
@@ -234,21 +264,6 @@ class _Call:
     def user(self) -> User:
         """Who asks."""
         return self.sender.user
-
-
-_NO_WEBSOCKET = "WebSocket connections are not passed on yet."
-
-
-async def _refuse_websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    await receive()
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": _NO_WEBSOCKET})
-        return
-
-    async def respond(message: dict[str, Any]) -> None:
-        await send({**message, "type": message["type"].replace("http.response", "websocket.http.response")})
-
-    await pages.error(respond, 501, _NO_WEBSOCKET)
 
 
 def _scope_for(scope: dict[str, Any], user: User | None, prefix: str) -> dict[str, Any]:

@@ -123,6 +123,16 @@ class PodStreams(Protocol):
         ...
 
 
+class Shells(Protocol):
+    """Opens terminals in containers for people, under their own rights."""
+
+    async def open(self, user: User, namespace: str, pod: str, container: str, command: tuple[str, ...]) -> PodSession:
+        """Run a command with a terminal. Raises Forbidden unless the user may create pods/exec there, what exec is
+        refused for otherwise, and SessionRefused.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerUsage:
     """What a container used over a window of time that ended just now."""
@@ -199,6 +209,10 @@ class Mount:
     app: ASGIApp
     open: bool = False
     """Whether the app is for people who have not logged in yet: it authenticates by itself, and is told no user."""
+    websockets: bool = False
+    """Whether the app takes WebSockets too. They count as changes: the gateway lets in credentials that may write, and
+    from a browser only this site's own pages.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
     from headrace.client.base import Client, Registry
+    from headrace.machinery.component import Shells
     from headrace.machinery.informer import Informer
     from headrace.machinery.manager import Manager
     from headrace.machinery.offers import Finder, Start
@@ -230,6 +231,8 @@ class Site:
     manager: Manager | None = None
     registry: Registry | None = None
     """The API server's core, for what a person does on a page: under the person's name, never another."""
+    shells: Shells | None = None
+    """Terminals in pods, where a node agent runs."""
     components: list[ComponentFacts] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)

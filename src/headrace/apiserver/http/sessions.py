@@ -74,13 +74,7 @@ class Sessions:
         if verb is None or target.rest:
             raise not_allowed()
         asked = Attributes(verb, "", "pods", target.subresource, target.namespace, target.name)
-        if not self._registry.authorizer.allows(user, asked):
-            raise forbidden(user, asked)
-        pod = _wire.decode(Pod, await self._registry.get(SYSTEM, Pod.INFO, target.name, target.namespace))
-        meta = {"name": target.name, "namespace": target.namespace}
-        sent = _options(request, target.subresource)
-        await admit_part(self._registry, user, Pod.INFO, meta, part=target.subresource, sent=sent)
-        return pod
+        return await admitted(self._registry, user, asked, _options(request, target.subresource))
 
     async def _forward(self, request: Request, pod: Pod, socket: WebSocket) -> None:
         protocol = chosen(socket, portforward.PROTOCOLS)
@@ -141,6 +135,16 @@ class Sessions:
             await channels.serve(socket, session, options, self._stopping)
         finally:
             await session.close()
+
+
+async def admitted(registry: Registry, user: User, asked: Attributes, sent: dict[str, Any]) -> Pod:
+    """The pod, when the user may have the session in it. Raises Forbidden, NotFound, and what admission says."""
+    if not registry.authorizer.allows(user, asked):
+        raise forbidden(user, asked)
+    pod = _wire.decode(Pod, await registry.get(SYSTEM, Pod.INFO, asked.name, asked.namespace))
+    meta = {"name": asked.name, "namespace": asked.namespace}
+    await admit_part(registry, user, Pod.INFO, meta, part=asked.subresource, sent=sent)
+    return pod
 
 
 def _options(request: Request, part: str) -> dict[str, Any]:

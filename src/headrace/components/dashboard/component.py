@@ -18,7 +18,7 @@ def build(context: Context) -> Parts:
     history = History(context.clock, context.settings.home, context.usages)
     app = App(context, history)
     return Parts(
-        mounts=(Mount("/", app),),
+        mounts=(Mount("/", app, websockets=True),),
         pages=app.own_pages,
         panels=app.own_panels,
         start=history.start,

@@ -1,4 +1,4 @@
-"""One ASGI application: `/static/…` (files), `/live` (the stream of a page) and pages by path.
+"""One ASGI application: `/static/…` (files), `/live` (the stream of a page), `/terminal` and pages by path.
 
 The gateway authenticates and puts the user into the scope; every page authorizes by itself, each time it is rendered.
 What pages import is imported when the first request comes, so that a platform that nobody looks at does not pay.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from headrace.api.identity import User
     from headrace.components.dashboard.api.static import Static
+    from headrace.components.dashboard.api.terminal import Terminals
     from headrace.components.dashboard.controller import History
     from headrace.components.dashboard.ui.home import Home
     from headrace.components.dashboard.ui.shell import Shell
@@ -57,6 +58,7 @@ class App:
         self._context, self._history = context, history
         self._routes: list[tuple[re.Pattern[str], Page]] | None = None
         self._parts: tuple[Home, Workloads, Shell, Static] | None = None
+        self._terminals: Terminals | None = None
         follow_home = self._follow(lambda parts: parts[0].follow)
         self.own_pages = (
             Page("/", "Home", self._home, follow_home, section=" "),
@@ -72,8 +74,12 @@ class App:
         self.own_panels: tuple[Panel, ...] = ()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """ASGI 3, http only."""
+        """ASGI 3, http and websocket."""
         path = scope["path"]
+        if scope["type"] == "websocket":
+            with speaking(_language(scope)):
+                await self._socket(scope, receive, send)
+            return
         with speaking(_language(scope)):
             await self._speak(scope, receive, send, path)
 
@@ -90,6 +96,17 @@ class App:
             await self._live(scope, receive, send)
         else:
             await self._page(scope, send)
+
+    async def _socket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        from headrace.components.dashboard.api.terminal import Terminals  # noqa: PLC0415 - with the first terminal
+
+        if scope["path"] != "/terminal":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "Only /terminal takes WebSockets."})
+            return
+        if self._terminals is None:
+            self._terminals = Terminals(self._context.site.shells)
+        await self._terminals.serve(scope, receive, send)
 
     async def _page(self, scope: dict[str, Any], send: Any) -> None:
         if scope["path"] in LINK_PATHS:

@@ -9,6 +9,8 @@ FOLDER = Path(__file__).parents[1] / "ui" / "static"
 TYPES = {
     ".css": b"text/css; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
+    ".mjs": b"text/javascript; charset=utf-8",
+    ".txt": b"text/plain; charset=utf-8",
     ".svg": b"image/svg+xml",
 }
 FOREVER = (b"cache-control", b"public, max-age=31536000, immutable")

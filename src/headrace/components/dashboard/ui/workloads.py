@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.api.core import Endpoints, Event, Pod, Service
-from headrace.components.dashboard.ui import kinds
+from headrace.components.dashboard.ui import kinds, terminal
 from headrace.components.dashboard.ui.objects import Objects
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Child, Markup, el
@@ -198,6 +198,11 @@ class Workloads:
         if isinstance(obj, Pod):
             entries.append(entry("logs", _("Logs")))
         entries += [entry("events", _("Events"), len(events) or None), entry("yaml", "YAML")]
+        shell = (
+            isinstance(obj, Pod) and terminal.can_have(obj) and await self.objects.may(request, "create", obj, "exec")
+        )
+        if shell:
+            entries.append(entry("terminal", _("Terminal")))
         strip = look.tabs(entries, _("About {name}", name=name))
         log: LogSource | None = None
         if tab == "logs" and isinstance(obj, Pod):
@@ -206,6 +211,10 @@ class Workloads:
             body, log = await podlook.log_panel(
                 self._context, request, obj, container, _containers(request, names, container)
             )
+        elif tab == "terminal" and isinstance(obj, Pod) and shell:
+            names = terminal.running(obj)
+            container = request.query.get("container") or names[0]
+            body = terminal.panel(obj, container, _containers(request, names, container))
         elif tab == "events":
             body = podlook.event_table(events)
         elif tab == "yaml":

@@ -19,6 +19,15 @@ function tell(words) {
 function changed() {
   localise(document);
   tick(again);
+  terminals();
+}
+
+/** @type {Promise<{sync: () => Promise<void>}> | null} loaded with the first page that has a terminal */
+let terminal = null;
+function terminals() {
+  if (!terminal && !document.querySelector("[data-terminal]")) return;
+  terminal ??= import("./terminal.js");
+  terminal.then((module) => module.sync()).catch(() => tell("The terminal could not be loaded. Reload the page."));
 }
 
 function listen() {
@@ -196,6 +205,7 @@ function theme() {
 document.addEventListener("keydown", (event) => {
   if (event.metaKey || event.ctrlKey || event.altKey) return;
   const inField = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement || event.target instanceof HTMLTextAreaElement;
+  if (event.target instanceof Element && event.target.closest("[data-terminal]")) return;
   if (event.key === "Escape") {
     if (inField) /** @type {HTMLElement} */ (event.target).blur();
     for (const open of document.querySelectorAll("details.account[open]")) open.removeAttribute("open");
