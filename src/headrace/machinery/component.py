@@ -198,6 +198,25 @@ class HostService:
     port_name: str = "http"
 
 
+class LazyApp:
+    """An ASGI application that is made with the first request. Its routes can be asked for: `made` makes it."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+        self._app: ASGIApp = None
+
+    @property
+    def made(self) -> ASGIApp:
+        """The application itself."""
+        if self._app is None:
+            self._app = self._make()
+        return self._app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI 3."""
+        await self.made(scope, receive, send)
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """An ASGI app below a path of the gateway. The gateway authenticates; the app authorizes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.components.identity.types import NAMESPACE, Password
-from headrace.machinery.component import Component, Mount, Parts
+from headrace.machinery.component import Component, LazyApp, Mount, Parts
 from headrace.machinery.settings import DEFAULT_USER
 
 if TYPE_CHECKING:
@@ -60,11 +60,8 @@ def build(context: Context) -> Parts:
             made["apps"] = build_apps(login, issuer(), keys, Account(accounts))
         return made["apps"][path]
 
-    def later(path: str) -> ASGIApp:
-        async def run(scope: Any, receive: Any, send: Any) -> None:
-            await app(path)(scope, receive, send)
-
-        return run
+    def later(path: str) -> LazyApp:
+        return LazyApp(lambda: app(path))
 
     async def start() -> None:
         namespace = await client.get(Namespace, NAMESPACE)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 65536
 EMAIL = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,120}[a-zA-Z0-9])?")
+SERVICE_ACCOUNT = "system:serviceaccount:"
+"""What the names of programs begin with: a pod must not get itself a namespace beyond its own namespace's quota."""
 SIMPLE = {"admin": "owner", "edit": "contributor", "view": "viewer"}
 
 
@@ -109,6 +111,8 @@ class Bindings:
     async def create_profile(self, asker: User, profile: Profile) -> None:
         """Raises Forbidden, AlreadyExists, Invalid."""
         owner = profile.spec.owner
+        if asker.name.startswith(SERVICE_ACCOUNT) and not await self.is_admin(asker):
+            raise Forbidden(f"{asker.name} is a service account: people make profiles, and administrators for others")
         if (owner is None or owner.name != asker.name) and not await self.is_admin(asker):
             raise Forbidden(f"{asker.name} may make a profile for {asker.name} only")
         if profile.spec.resource_quota_spec.hard and not await self.is_admin(asker):

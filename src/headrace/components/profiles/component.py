@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.components.profiles.types import PodDefault, Profile
-from headrace.machinery.component import Component, Mount, Mutator, Parts
+from headrace.machinery.component import Component, LazyApp, Mount, Mutator, Parts
 from headrace.machinery.settings import DEFAULT_NAMESPACE, DEFAULT_USER, SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ def build(context: Context) -> Parts:
     profiles = ProfileController(client)
     made: dict[str, ASGIApp] = {}
 
-    def later(path: str) -> ASGIApp:
-        async def run(scope: Any, receive: Any, send: Any) -> None:
-            if not made:
-                from headrace.components.profiles.api import build_apps  # noqa: PLC0415 - with the first request
+    def app(path: str) -> ASGIApp:
+        if not made:
+            from headrace.components.profiles.api import build_apps  # noqa: PLC0415 - with the first request
 
-                made.update(build_apps(client))
-            await made[path](scope, receive, send)
+            made.update(build_apps(client))
+        return made[path]
 
-        return run
+    def later(path: str) -> LazyApp:
+        return LazyApp(lambda: app(path))
 
     def default_pods(pod: dict[str, Any], found: list[PodDefault]) -> None:
         chosen = policy.matching(pod, found)

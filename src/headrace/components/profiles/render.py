@@ -135,6 +135,9 @@ _WORKLOADS = [
     _rule(["apps"], ["deployments", "deployments/scale", "replicasets", "replicasets/scale"], []),
     _rule(["apps"], ["statefulsets", "statefulsets/scale", "daemonsets"], []),
     _rule(["batch"], ["jobs", "cronjobs"], []),
+    _rule(["autoscaling"], ["horizontalpodautoscalers"], []),
+    _rule(["policy"], ["poddisruptionbudgets"], []),
+    _rule(["networking.k8s.io"], ["ingresses", "networkpolicies"], []),
 ]
 _CORE = ["configmaps", "persistentvolumeclaims", "pods", "serviceaccounts", "services"]
 _VIEW = [
