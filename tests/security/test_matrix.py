@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import security_routes as routes
 import security_rules as rules
@@ -79,6 +80,14 @@ BODIES: dict[str, Any] = {
     "POST /apis/v1beta1/runs/{id}:reportMetrics": {"metrics": [{"name": "m", "node_id": "n", "number_value": 1.0}]},
 }
 """What must be said so that the request is judged by who sends it."""
+FORMS: dict[str, Any] = {
+    **{f"/runs#{action}": {"run": "{run}"} for action in ("archive", "delete", "retry", "terminate", "unarchive")},
+    "/pipelines/{id}#delete-version": {"version": "{version}"},
+    "/profiles/{profile}#add": {"user": "new@example.com", "role": "edit"},
+    "/profiles/{profile}#remove": {"user": "new@example.com", "role": "edit"},
+    "/profiles/{profile}#delete": {"typed": "other"},
+    "/account#make": {"name": "t", "days": "10", "scope": "read"},
+}
 QUERIES = {
     "GET /apis/v2beta1/tasks": "run_id={run}",
     "GET /apis/v2beta1/auth": f"namespace={HOME}&resources=VIEWERS&verb=GET",
@@ -175,6 +184,8 @@ def holds(expected: str, answer: Answer) -> bool:
             return answer.status < 400 and answer.outcome != "login"
         case "in":
             return answer.outcome not in DENIED and answer.status not in {500, 501}
+        case "4xx":
+            return 400 <= answer.status < 500
         case _:
             return answer.outcome == expected
 
@@ -217,7 +228,8 @@ async def _ask(world: World, role: str, route: Route) -> Answer:
     body = named(world, role, BODIES.get(key, {} if route.method != "GET" else None))
     page = "text/html" if not re.match(r"/(api|apis|kfam|pipeline/apis|serving)/", route.path) else ""
     if route.kind == "action":
-        body = f"action={route.path.partition('#')[2]}".encode()
+        fields = {"action": route.path.partition("#")[2], **named(world, role, FORMS.get(route.path, {}))}
+        body = urlencode(fields).encode()
     return await world.ask(role, route.method, path_of(world, route), query, body, accept=page)
 
 

@@ -119,7 +119,7 @@ class World:
         return await call(self.api, method, path, query, headers, body=body, state={"connection": Connection(user)})
 
     async def ask_store(
-        self, role: str, method: str, path: str, query: str = "", body: bytes = b"", *, more: dict[str, str] | None = None
+        self, role: str, method: str, path: str, query: str, body: bytes, *, more: dict[str, str] | None = None
     ) -> Answer:
         """At the object store: the owner has the namespace's keys, as its editor has; the viewer cannot read them."""
         keys = {**KEYS, "owner": KEYS["editor"]}
@@ -144,7 +144,7 @@ async def call(
     app: Any,
     method: str,
     path: str,
-    query: str = "",
+    query: str,
     headers: list[tuple[bytes, bytes]],
     *,
     body: Any = None,
@@ -234,7 +234,11 @@ def _binding(kind: str, name: str, role: str, user: str, namespace: str = "") ->
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": kind,
-        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
+        "metadata": {
+            "name": name,
+            "annotations": {"user": user, "role": "view"},
+            **({"namespace": namespace} if namespace else {}),
+        },
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
         "subjects": [{"kind": "User", "name": user, "apiGroup": RBAC}],
     }
