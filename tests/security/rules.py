@@ -249,6 +249,22 @@ POST    /runs/{run}#retry                                                       
 POST    /runs/{run}#terminate                                                    write
 POST    /runs/{run}#unarchive                                                    write
 POST    /welcome#make                                                            form
+GET     /compare                                                                 page part
+GET     /experiments                                                             page
+GET     /schedules                                                               page
+GET     /schedules/new                                                           page
+POST    /experiments#archive                                                     write
+POST    /experiments#make                                                        write
+POST    /experiments#restore                                                     write
+POST    /schedules#delete                                                        write
+POST    /schedules#disable                                                       write
+POST    /schedules#enable                                                        write
+POST    /schedules/new#start                                                     form
+POST    /workloads#apply                                                         write
+POST    /workloads#check                                                         write
+POST    /workloads#delete                                                        write
+POST    /workloads#restart                                                       write
+POST    /workloads#scale                                                         write
 """
 """Also below `/pipeline`, where clients look for the same API."""
 

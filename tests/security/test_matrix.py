@@ -80,7 +80,18 @@ BODIES: dict[str, Any] = {
     "POST /apis/v1beta1/runs/{id}:reportMetrics": {"metrics": [{"name": "m", "node_id": "n", "number_value": 1.0}]},
 }
 """What must be said so that the request is judged by who sends it."""
+OBJECT = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "resourceVersion": "1"}}
+CHANGED = OBJECT | {"spec": {"replicas": 2}}
+CHANGE = {"name": "web", "before": json.dumps(OBJECT), "after": json.dumps(CHANGED)}
 FORMS: dict[str, Any] = {
+    "/workloads#apply": CHANGE,
+    "/workloads#check": CHANGE,
+    "/workloads#delete": {"name": "web"},
+    "/workloads#restart": {"name": "web"},
+    "/workloads#scale": {"name": "web", "replicas": "2"},
+    **{f"/experiments#{action}": {"experiment": "{experiment}"} for action in ("archive", "restore")},
+    "/experiments#make": {"name": "by {role}"},
+    **{f"/schedules#{action}": {"schedule": "{job}"} for action in ("delete", "disable", "enable")},
     **{f"/runs#{action}": {"run": "{run}"} for action in ("archive", "delete", "retry", "terminate", "unarchive")},
     "/pipelines/{id}#delete-version": {"version": "{version}"},
     "/profiles/{profile}#add": {"user": "new@example.com", "role": "edit"},
@@ -96,6 +107,10 @@ QUERIES = {
     "POST /apis/v1beta1/pipelines/upload_version": "pipelineid={pipeline}",
     "GET /apis/v1beta1/pipeline_versions": "resource_key.type=PIPELINE&resource_key.id={pipeline}",
     "GET /static/{file}": "",
+    **{
+        f"POST /workloads#{action}": f"ns={HOME}&kind=deployments"
+        for action in ("apply", "check", "delete", "restart", "scale")
+    },
 }
 IDENTS = {
     "experiments": "experiment",

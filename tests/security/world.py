@@ -282,7 +282,7 @@ async def platform(home: Path, signing_key: Path) -> AsyncIterator[World]:
         # Neither the default user (hashing a password takes long) nor the default profile is made.
         await client.patch(Namespace, "kubeflow", {"metadata": {"annotations": {FIRST_PROFILE_MADE: "by the test"}}})
         await client.patch(Namespace, "auth", {"metadata": {"annotations": {FIRST_USER_MADE: "by the test"}}})
-        site, mounts, people, store = Site(cluster.manager), [], None, None
+        site, mounts, people, store = Site(cluster.manager, cluster.registry), [], None, None
         logs = NodeLogs(settings, clock, lambda _key: None, lambda _uid, _name: None)
         auditor = AuditLog(settings.logs, clock)
         for part in components:
