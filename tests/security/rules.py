@@ -265,6 +265,15 @@ POST    /workloads#check                                                        
 POST    /workloads#delete                                                        write
 POST    /workloads#restart                                                       write
 POST    /workloads#scale                                                         write
+GET     /apis/v2beta1/objects                                                    look
+GET     /apis/v2beta1/objects:download                                           look
+GET     /apis/v2beta1/objects:preview                                            look
+PUT     /apis/v2beta1/objects:upload                                             write
+GET     /artifacts                                                               page
+GET     /artifacts/{id}                                                          page
+POST    /artifacts#upload                                                        form
+GET     /examples/digits                                                         own page
+POST    /examples/digits#start                                                   write
 """
 """Also below `/pipeline`, where clients look for the same API."""
 
