@@ -46,6 +46,7 @@ from headrace.node.images.service import Images
 from headrace.node.network.services import ServiceProxy
 from headrace.node.runtime.base import RuntimeUnavailable
 from headrace.node.runtime.choice import ChosenRuntime
+from headrace.node.runtime.engines import Engines
 from headrace.node.shutdown import shut_down
 from headrace.store.base import StoreError
 from headrace.store.sqlite import SqliteStore
@@ -108,7 +109,8 @@ class Platform:
         self.components = load_components(only)
         self._clock = SystemClock()
         self._stack = contextlib.AsyncExitStack()
-        self._runtime = ChosenRuntime(settings)
+        self._engines = Engines()
+        self._runtime = ChosenRuntime(settings, self._engines)
         self._keep_pods = False
 
     async def start(self, progress: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
@@ -130,6 +132,7 @@ class Platform:
                 "mode": self._runtime.isolation.mode,
                 "limits": self._runtime.isolation.limits,
                 "why": self._why(),
+                "images": self._runtime.isolation.images,
             },
         }
         target = self.settings.run / "platform.json"
@@ -212,7 +215,7 @@ class Platform:
             agent_client,
             clock,
             self._runtime,
-            Images(settings, clock),
+            Images(settings, clock, engines=self._engines),
             EventRecorder(agent_client, clock, "kubelet"),
         )
         await self._add(

@@ -121,7 +121,7 @@ def _uv() -> Finding:
 
 
 def _isolation(chosen: Settings) -> Iterator[Finding]:
-    from headrace.machinery.settings import AUTO, MODES
+    from headrace.machinery.settings import AUTO, AUTOMATIC_MODES, MODES
     from headrace.node.runtime.base import Isolation, RuntimeUnavailable
     from headrace.node.runtime.choice import make
 
@@ -136,11 +136,12 @@ def _isolation(chosen: Settings) -> Iterator[Finding]:
 
     used = ""
     for mode in MODES:
-        wanted = chosen.mode in {AUTO, mode} and not used
+        automatic = chosen.mode == AUTO and mode in AUTOMATIC_MODES
+        wanted = (automatic or chosen.mode == mode) and not used
         try:
             found = asyncio.run(probe(mode))
         except RuntimeUnavailable as error:
-            last = mode in {MODES[-1], chosen.mode}
+            last = mode == chosen.mode or (automatic and mode == AUTOMATIC_MODES[-1])
             yield Finding("fail" if last and not used else "note", "pods", f"not in mode {mode}: {error}")
             continue
         who = "an ordinary user" if found.rootless else "root"
@@ -152,3 +153,5 @@ def _isolation(chosen: Settings) -> Iterator[Finding]:
         yield Finding("ok", "pods", f"mode {mode} as {who}{why}; memory limits by {found.limits}")
         for note in found.notes:
             yield Finding("note", "pods", note)
+        if found.images:
+            yield Finding("note", "images", found.images)

@@ -110,6 +110,7 @@ def _text(chosen: Settings, facts: dict[str, Any]) -> str:
     if facts["isolation"]:
         isolation = facts["isolation"]
         lines += ["", f"  pods run in mode {isolation.get('mode')} ({isolation.get('why')}): see `headrace doctor`"]
+        lines += [f"  images as they are: {isolation['images']}"] if isolation.get("images") else []
     return "\n".join(lines)
 
 

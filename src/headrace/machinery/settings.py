@@ -11,8 +11,9 @@ DEFAULT_USER = "user@example.com"
 SYSTEM_NAMESPACE = "kubeflow"
 CLUSTER_DOMAIN = "cluster.local"
 AUTO = "auto"
-MODES = ("sandbox", "bare")
-"""See headrace.node.runtime; `auto` tries them in this order."""
+AUTOMATIC_MODES = ("sandbox", "bare")
+"""What `auto` tries, in this order; see headrace.node.runtime."""
+MODES = (*AUTOMATIC_MODES, "container")
 GATEWAY_CERTIFICATE, GATEWAY_KEY = "gateway.crt", "gateway.key"
 """Below `pki`: the gateway's own certificate, signed by the cluster's authority, where none is given."""
 

@@ -154,7 +154,12 @@ def _conditions(
             "RouteCreated" if isolation.network else "NoPodNetwork",
             "the pod network is up" if isolation.network else "pods share the machine's network in this mode",
         ),
-        ("SandboxIsolation", True, isolation.mode.capitalize(), "; ".join((notes, *isolation.notes))),
+        (
+            "SandboxIsolation",
+            True,
+            isolation.mode.capitalize(),
+            "; ".join(filter(None, (notes, *isolation.notes, isolation.images))),
+        ),
         ("Ready", True, "KubeletReady", "kubelet is posting ready status"),
     ]
     before = {c.type: c for c in held}

@@ -14,11 +14,14 @@ import pytest
 
 from headrace.machinery.settings import Settings
 from headrace.node.runtime.bare import BareRuntime
-from headrace.node.runtime.base import ContainerSpec, ContainerState, PodSandbox, RuntimeUnavailable
+from headrace.node.runtime.base import ContainerSpec, ContainerState, Mount, PodSandbox, RuntimeUnavailable
+from headrace.node.runtime.container import ContainerRuntime
 from headrace.node.runtime.sandbox import SandboxRuntime
 
+from . import realimage
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _ENTRY = re.compile(r"(\S+) (stdout|stderr) ([FP]) (.*)")
@@ -51,7 +54,12 @@ class Node:
     @property
     def isolated(self) -> bool:
         """Whether containers have namespaces: they are PID 1 there, and may be another user."""
-        return self.runtime.isolation.mode == "sandbox"
+        return self.runtime.isolation.mode != "bare"
+
+    @property
+    def engine(self) -> bool:
+        """Whether containers are podman's, of an image that shows the machine's programs."""
+        return self.runtime.isolation.mode == "container"
 
     @property
     def helpers(self) -> tuple[str, ...]:
@@ -74,6 +82,9 @@ class Node:
     def spec(self, *argv: str, pod: str = "pod", env: dict[str, str] | None = None, **fields: Any) -> ContainerSpec:
         name = fields.pop("id", None) or f"c-{next(self._ids)}"
         log = self.settings.logs / "pods" / pod / f"{name}.log"
+        if self.engine and "image" not in fields:
+            shown = tuple(Mount(folder, Path(folder), read_only=True) for folder in realimage.SHOWN)
+            fields |= {"image": realimage.skeleton(), "mounts": (*shown, *fields.get("mounts", ()))}
         return ContainerSpec(name, pod, argv, {"PATH": PATH, **(env or {})}, log, **fields)
 
     async def ended(self, state: ContainerState, timeout: float = 60) -> Ended:
@@ -102,7 +113,18 @@ class Node:
         return await self.run("sh", "-c", script, **fields)
 
 
-MODES: dict[str, type[SandboxRuntime]] = {"sandbox": SandboxRuntime, "bare": BareRuntime}
+MODES: dict[str, type[SandboxRuntime]] = {
+    "sandbox": SandboxRuntime,
+    "bare": BareRuntime,
+    "container": ContainerRuntime,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images() -> Iterator[None]:
+    """What tests have given to podman is taken away again."""
+    yield
+    realimage.forget()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from headrace.api.core import ConfigMap, Namespace, Node, PersistentVolume, Pers
 from headrace.node.agent import preemption, scheduling, variables
 from headrace.node.agent.waiting import Pulse
 from headrace.node.images.catalogue import PROGRAMS
+from headrace.node.images.real import RealImages
 from headrace.node.runtime.base import Mount
 
 if TYPE_CHECKING:
@@ -160,6 +161,14 @@ class Host:
     """Have a pod (uid) of this node deleted, for a reason and with a message."""
     node: Callable[[], Node]
     """The Node as the agent describes it."""
+
+    @property
+    def real_images(self) -> RealImages | None:
+        """Where images as they are come from; None where nothing could run them."""
+        isolation = self.runtime.isolation
+        if not isolation.images:
+            return None
+        return RealImages(self.images.engines, first=isolation.mode == "container")
 
     def log_folder(self, pod: Pod) -> Path:
         """Where a pod's logs lie, also after its end."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from headrace.api.core import EphemeralContainer
 from headrace.api.quantity import parse
-from headrace.node.agent import command, names, security, variables
+from headrace.node.agent import command, interpreter, names, security, variables
 from headrace.node.agent.host import programs
 from headrace.node.agent.restarts import Backoff
 from headrace.node.agent.termination import TerminationMessage
@@ -63,7 +63,13 @@ class Launcher:
             pod, touched, image = self._owner.pod, self._owner.touched, self._container.image
             began, pulled = host.clock.monotonic(), False
             try:
-                found = await host.images.resolve(image, pod.metadata.annotations.get(ANNOTATION, ""), on_pull=on_pull)
+                found = await host.images.resolve(
+                    image,
+                    pod.metadata.annotations.get(ANNOTATION, ""),
+                    on_pull=on_pull,
+                    real=host.real_images,
+                    policy=self._container.image_pull_policy,
+                )
             except ImageError as error:
                 await self._no_image(error, touched)
                 continue
@@ -72,7 +78,7 @@ class Launcher:
             host.reporter.normal(pod, "Pulled", _pulled(image, seconds, found.size) if pulled else _present(image))
             if found.warning and not self._warned:
                 self._warned = True
-                host.reporter.warning(pod, "OtherPython", found.warning)
+                host.reporter.warning(pod, "OwnPackages" if found.real else "OtherPython", found.warning)
             return found
 
     async def spec(self, environment: Environment, attempt: int) -> ContainerSpec:
@@ -117,10 +123,14 @@ class Launcher:
     def _build(self, environment: Environment, attempt: int) -> ContainerSpec:
         pod, container = self._owner.pod, self._container
         identity = f"{container.name}-{attempt}"
-        uid, gid = security.user(pod, container, environment.user)
+        who = security.user_of_real if environment.real else security.user
+        uid, gid = who(pod, container, environment.user)
         device_files, device_variables = self._host.devices.give(pod, container)
         found = self._variables(environment, uid, device_variables)
         words = command.argv(container, environment, found)
+        platforms = interpreter.needed(words) if environment.real else (programs(),)
+        if environment.real and platforms:
+            words = interpreter.inside(words)
         sub_paths = {m.mount_path: expand(m.sub_path_expr, found) for m in container.volume_mounts if m.sub_path_expr}
         own = container.security_context
         limits = container.resources.limits
@@ -131,8 +141,9 @@ class Launcher:
             env=found,
             log_path=self.log(attempt),
             cwd=container.working_dir or environment.workdir or "/",
+            image=environment.image if environment.real else "",
             mounts=(
-                programs(),
+                *platforms,
                 *(Mount(target, source, read_only=True) for target, source in environment.files),
                 *self._owner.volumes.mounts(container, sub_paths),
                 self.message(identity).mount(),
@@ -141,7 +152,7 @@ class Launcher:
             uid=uid,
             gid=gid,
             groups=security.groups(pod),
-            capabilities=security.capabilities(container),
+            capabilities=security.capabilities(container, of_image=environment.real),
             filtered=security.filtered(pod, container),
             joins=self._joins(),
             read_only_root=bool(own is not None and own.read_only_root_filesystem),
@@ -170,7 +181,7 @@ class Launcher:
         base = {
             "PATH": ":".join(environment.path),
             "HOSTNAME": names.kernel_hostname(pod),
-            "HOME": "/home/user" if uid else "/root",
+            **({} if environment.real else {"HOME": "/home/user" if uid else "/root"}),
             **environment.env,
             **devices,
         }

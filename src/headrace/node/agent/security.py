@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from headrace.api.core import Container, Pod
 
+_USUAL = tuple(name for name in CAPABILITIES if name != "SYS_PTRACE")
 NON_ROOT = 1000
 """The user of containers that must not be root and do not say who they are."""
 
@@ -48,6 +49,28 @@ def user(pod: Pod, container: Container, image: str = "") -> tuple[int | None, i
     return uid, gid
 
 
+def user_of_real(pod: Pod, container: Container, image: str = "") -> tuple[int | None, int | None]:
+    """The same for an image as it is, whose USER may be a name and is root where it says nothing; None is whoever it
+    says. Raises ConfigError.
+    """
+    own, shared = container.security_context, pod.spec.security_context
+    contexts = [context for context in (own, shared) if context is not None]
+    given = next((c.run_as_user for c in contexts if c.run_as_user is not None), None)
+    non_root = next((c.run_as_non_root for c in contexts if c.run_as_non_root is not None), False)
+    name = image.partition(":")[0]
+    if given is None and non_root and name and not name.isdigit():
+        raise ConfigError(
+            f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root "
+            f'(pod: "{pod.metadata.name}", container: {container.name})'
+        )
+    numbers = image if all(part.isdigit() for part in image.split(":")) else ""
+    uid, gid = user(pod, container, numbers or ("0" if non_root or not image else ""))
+    if uid is None and gid is not None:
+        raise ConfigError(f'the image\'s user "{image}" is a name: set runAsUser beside runAsGroup')
+    of_contexts = any(c.run_as_user is not None or c.run_as_group is not None for c in contexts)
+    return (uid, gid) if of_contexts else (None, None)
+
+
 def groups(pod: Pod) -> tuple[int, ...]:
     """The other groups of the pod's processes: supplementalGroups, and fsGroup, which owns the pod's volumes."""
     shared = pod.spec.security_context
@@ -57,11 +80,16 @@ def groups(pod: Pod) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def capabilities(container: Container) -> tuple[str, ...]:
-    """What the container adds; all that it does not add is dropped anyway."""
+def capabilities(container: Container, *, of_image: bool = False) -> tuple[str, ...]:
+    """What the container adds; all that it does not add is dropped anyway. An image as it is was made for what engines
+    give by default, of which it gets what any container here may have, unless the container drops it.
+    """
     own = container.security_context
-    asked = own.capabilities.add if own is not None and own.capabilities is not None else []
-    return tuple(dict.fromkeys(_plain(name) for name in asked))
+    found = own.capabilities if own is not None else None
+    added = [_plain(name) for name in (found.add if found is not None else [])]
+    dropped = {_plain(name) for name in (found.drop if found is not None else [])}
+    usual = [name for name in _USUAL if name not in dropped] if of_image and "ALL" not in dropped else []
+    return tuple(dict.fromkeys((*usual, *added)))
 
 
 def filtered(pod: Pod, container: Container) -> bool:

@@ -19,6 +19,7 @@ from headrace.node.images.interpreters import Interpreters
 from headrace.node.images.store import ImageStore, Record, UnreadableStore
 from headrace.node.images.uv import Uv, UvFailed
 from headrace.node.runtime.base import Layer
+from headrace.node.runtime.engines import Engines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
     from headrace.machinery.settings import Settings
     from headrace.node.images.environments import Built
+    from headrace.node.images.real import RealImages
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_NO_REQUIREMENTS = f"the annotation {reqs.ANNOTATION} is for images that stand for a local environment: this one has its own packages only"
 
 
 class ImageError(Exception):
@@ -66,6 +69,8 @@ class Environment:
     layers: tuple[Layer, ...] = ()
     files: tuple[tuple[str, Path], ...] = ()
     """Files directly below the root."""
+    real: bool = False
+    """Whether it is an image as it is, which only a container engine can run."""
 
 
 class Images:
@@ -78,7 +83,10 @@ class Images:
         *,
         environ: Mapping[str, str] | None = None,
         interpreters: Interpreters | None = None,
+        engines: Engines | None = None,
     ) -> None:
+        self.engines = engines or Engines()
+        """Of this machine, for images as they are."""
         self._clock = clock
         self._uv = Uv(settings.cache, environ)
         self._environments = Environments(settings.cache, self._uv, clock)
@@ -87,16 +95,27 @@ class Images:
         self._known: dict[tuple[str, str], tuple[float, Environment]] = {}
 
     async def resolve(
-        self, image: str, requirements: str = "", *, on_pull: Callable[[], None] = lambda: None
+        self,
+        image: str,
+        requirements: str = "",
+        *,
+        on_pull: Callable[[], None] = lambda: None,
+        real: RealImages | None = None,
+        policy: str = "",
     ) -> Environment:
         """The environment of an image plus the packages of a `headrace.dev/requirements` annotation.
 
-        `on_pull` is called once when something has to be built first. Raises ImageError.
+        `on_pull` is called once when something has to be built or pulled first. `real`: where images as they are come
+        from, pulled by this `policy`; the catalogue's and one's own are never pulled. Raises ImageError.
         """
         try:
             own = self._store.find(image)  # it may have been built or removed a moment ago
         except UnreadableStore as error:
             raise ImageError("ErrImagePull", str(error), permanent=True) from error
+        if own is None and real is not None:
+            found = await self._real(image, requirements, on_pull, real, policy)
+            if found is not None:
+                return found
         key = (image if own is None else own.id, requirements)
         known = self._known.get(key)
         if known is not None and self._clock.monotonic() < known[0] and _still_there(known[1]):
@@ -109,6 +128,17 @@ class Images:
         self._known[key] = (self._clock.monotonic() + LOCK_SECONDS, found)
         _used(found)
         return found
+
+    async def _real(
+        self, image: str, requirements: str, on_pull: Callable[[], None], real: RealImages, policy: str
+    ) -> Environment | None:
+        """The image as it is; None when the catalogue has something for it, or it is no image's name."""
+        if reference.parse(image) is None:
+            return None
+        if catalogue.match(image) is not None:
+            return await real.present(image) if real.first and not requirements else None
+        found = await real.resolve(image, policy, on_pull)
+        return replace(found, warning=_NO_REQUIREMENTS) if requirements else found
 
     async def close(self) -> None:
         """Stop building."""

@@ -109,6 +109,8 @@ class ContainerSpec:
     env: dict[str, str]
     log_path: Path
     """CRI format: `<RFC3339Nano> stdout|stderr F|P <line>`."""
+    image: str = ""
+    """A real image that a container engine has; empty: the machine's own files."""
     cwd: str = "/"
     mounts: tuple[Mount, ...] = ()
     uid: int | None = None
@@ -230,6 +232,8 @@ class Isolation:
     limits: str
     """How memory limits are enforced: cgroup2, cgroup1, watchdog."""
     notes: tuple[str, ...] = field(default=())
+    images: str = ""
+    """What is to be said about a container engine, for images as they are; empty where none could be used."""
 
 
 class Runtime(Protocol):

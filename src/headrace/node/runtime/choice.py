@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from headrace.machinery.settings import AUTO, MODES
+from headrace.machinery.settings import AUTO, AUTOMATIC_MODES, MODES
 from headrace.node.runtime.base import RuntimeUnavailable
 
 if TYPE_CHECKING:
@@ -28,16 +28,23 @@ if TYPE_CHECKING:
         Session,
         Usage,
     )
+    from headrace.node.runtime.engines import Engines
 
 log = logging.getLogger(__name__)
 
 
-def make(mode: str, settings: Settings) -> Runtime:
-    """A runtime of this mode, not started. Raises RuntimeUnavailable for a mode that does not exist."""
+def make(mode: str, settings: Settings, engines: Engines | None = None) -> Runtime:
+    """A runtime of this mode, not started; `engines` are asked for what runs real images. Raises RuntimeUnavailable
+    for a mode that does not exist.
+    """
     if mode == "sandbox":
-        from headrace.node.runtime.sandbox import SandboxRuntime  # noqa: PLC0415 - only one of them is needed
+        from headrace.node.runtime.container import EngineRuntime  # noqa: PLC0415 - only one of them is needed
 
-        return SandboxRuntime(settings)
+        return EngineRuntime(settings, engines)
+    if mode == "container":
+        from headrace.node.runtime.container import ContainerRuntime  # noqa: PLC0415 - only one of them is needed
+
+        return ContainerRuntime(settings, engines)
     if mode == "bare":
         from headrace.node.runtime.bare import BareRuntime  # noqa: PLC0415 - only one of them is needed
 
@@ -48,8 +55,8 @@ def make(mode: str, settings: Settings) -> Runtime:
 class ChosenRuntime:
     """Implements `Runtime` by another one."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, engines: Engines | None = None) -> None:
+        self._settings, self._engines = settings, engines
         self._runtime: Runtime | None = None
         self.passed_over: dict[str, str] = {}
         """Modes that were tried first, and why they are not used; after `start`."""
@@ -67,10 +74,10 @@ class ChosenRuntime:
 
     async def start(self) -> None:
         """See Runtime."""
-        wanted = MODES if self._settings.mode == AUTO else (self._settings.mode,)
+        wanted = AUTOMATIC_MODES if self._settings.mode == AUTO else (self._settings.mode,)
         self.passed_over = {}
         for mode in wanted:
-            runtime = make(mode, self._settings)
+            runtime = make(mode, self._settings, self._engines)
             try:
                 await runtime.start()
             except RuntimeUnavailable as error:

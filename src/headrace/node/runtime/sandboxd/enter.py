@@ -9,7 +9,7 @@ import signal
 import time
 from socket import socketpair
 
-from . import limits, linux, wire
+from . import engine, limits, linux, wire
 from .supervisor import CannotExecute, execute, hand_over, take_over
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
@@ -62,6 +62,8 @@ def join(state: Message, cgroup: limits.Cgroup | None) -> bool:
     if state.get("bare"):
         os.close(handle)
         return False
+    if state.get("engine"):
+        state.update(engine.identity(target))
     flags = _NAMESPACES
     isolated = os.getuid() != 0
     if isolated:

@@ -29,13 +29,32 @@ def discover(name: str) -> tuple[str, str]:
     return WATCHDOG, ""
 
 
-def _candidates(name: str) -> Iterator[tuple[str, str]]:
-    with open("/proc/self/cgroup", "rb") as file:
+def of_process(pid: int) -> Cgroup | None:
+    """The cgroup that limits the memory of a process, whoever made it."""
+    lines, unified, memory = _hierarchies(str(pid))
+    found = None
+    for _, controllers, path in lines:
+        folder, name = os.path.split(path)
+        if "memory" in controllers.split(",") and memory is not None:
+            return Cgroup(CGROUP1, memory + folder.rstrip("/"), name)
+        if not controllers and unified is not None:
+            found = Cgroup(CGROUP2, unified + folder.rstrip("/"), name)
+    return found
+
+
+def _hierarchies(process: str) -> tuple[list[list[str]], str | None, str | None]:
+    """The cgroups of a process, and where those of version 2 and those for memory of version 1 are mounted."""
+    with open(f"/proc/{process}/cgroup", "rb") as file:
         lines = [os.fsdecode(line).rstrip("\n").split(":", 2) for line in file]
     with open("/proc/self/mounts", "rb") as file:
         mounts = [os.fsdecode(line).split(" ") for line in file]
     unified = next((m[1] for m in mounts if m[2] == "cgroup2"), None)
     memory = next((m[1] for m in mounts if m[2] == "cgroup" and "memory" in m[3].split(",")), None)
+    return lines, unified, memory
+
+
+def _candidates(name: str) -> Iterator[tuple[str, str]]:
+    lines, unified, memory = _hierarchies("self")
     for _, controllers, path in lines:
         if not controllers and unified is not None:
             # A cgroup with processes cannot give controllers to children, so look upwards for one that can.

@@ -1,7 +1,8 @@
 """The supervisor of one container: makes its namespaces, keeps its log, and writes down how it ended.
 
 A specification with `bare` gets no namespaces: its processes are those below the supervisor, and its network is what
-`redirect` makes of the machine's.
+`redirect` makes of the machine's. One with `engine` is run by a container engine: the supervisor's child is that
+one's client, which passes input, output and the exit code on.
 
     forked by the spawner or a fork server
       supervisor         in the pod's network and new user, PID, IPC and UTS namespaces; sees the host's files
@@ -22,7 +23,7 @@ import stat
 import time
 from socket import socketpair
 
-from . import limits, linux, redirect, wire
+from . import engine, limits, linux, redirect, wire
 from .criolog import LogFile, Stream
 from .keyboard import Keyboard, become_terminal, make_input
 from .rootfs import MountFailed, Root
@@ -77,6 +78,9 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
             _become_first_process(
                 spec, cgroup, (source, out_w, err_w), ready_w, isolated=isolated, console=inner, asks=asks_w
             )
+            if spec.get("engine"):
+                linux.close_all_but([ready_w])
+                engine.become(spec["engine"], os.getppid(), pod_ns)
             if warm:
                 linux.close_all_but([])
                 return
@@ -96,6 +100,8 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
         os._exit(127)
     linux.set_process_name("headrace-shim")
     kept = [sock.fileno() for sock in (console, asks) if sock is not None]
+    if spec.get("engine"):
+        kept.append(pod_ns)
     linux.close_all_but([status, ready, out, err, log.fileno(), fifo, node_ns, *kept])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -127,6 +133,8 @@ def _tell(status: int, message: Message) -> None:
 
 def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
     """Whether the container has a user namespace of its own."""
+    if spec.get("engine"):
+        return False
     if spec.get("bare"):
         linux.adopt_orphans()
         return False
@@ -173,7 +181,7 @@ def _join(spec: Message, *, isolated: bool) -> None:
 
 
 def _make_cgroup(spec: Message) -> limits.Cgroup | None:
-    if spec["memory"] is None or spec["limits"][0] == limits.WATCHDOG:
+    if spec["memory"] is None or spec["limits"][0] == limits.WATCHDOG or spec.get("engine"):
         return None
     kind, base = spec["limits"]
     cgroup = limits.Cgroup(kind, base, spec["cgroup"])
@@ -195,7 +203,7 @@ def _become_first_process(
     os.setsid()
     if cgroup is not None:
         cgroup.add(0)
-    if asks is None:
+    if asks is None and not spec.get("engine"):
         linux.unshare(linux.CLONE_NEWNS)
         if spec["joins"] is not None:
             os.write(ready, b"%d%c" % (os.stat("/proc/self/ns/mnt").st_ino, 0))
@@ -212,6 +220,10 @@ def _become_first_process(
         os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDONLY), number)
     if console is not None:
         become_terminal(console, spec, isolated=isolated)
+    if spec.get("engine"):
+        os.dup2(stdio[2], 2)  # with a terminal too, for what podman itself has to say
+        os.chdir("/")
+        return
     linux.drop_privileges(spec, isolated=isolated)
     linux.die_with_parent(signal.SIGKILL)
     try:
@@ -294,16 +306,21 @@ def _keep(
     if spec["joins"] is not None:
         space, _, problem = problem.partition(b"\0")
     folder = spec["dir"]
+    by_engine = spec.get("engine")
+    first = pid
     if problem:
         os.waitpid(pid, 0)
+    elif by_engine:
+        first, problem = engine.await_start(by_engine, pid, list(streams)[1])
+    if problem:
         if cgroup is not None:
             cgroup.remove()
         _clean(folder)
         _tell(status, {"error": problem.decode(errors="replace")})
         os._exit(1)
-    started = linux.start_time(pid)
+    started = linux.start_time(first)
     state = {
-        "pid": pid,
+        "pid": first,
         "pid_start": started if started is not None else 0,
         "supervisor": os.getpid(),
         "supervisor_start": linux.start_time(os.getpid()),
@@ -314,10 +331,10 @@ def _keep(
     # would be read as a container that was killed.
     linux.die_with_parent(0)
     # For commands that are to be run in the container later, the environment is kept too.
-    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec.get(key) for key in _KEPT}})
+    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec.get(key) for key in _KEPT}, "engine": bool(by_engine)})
     _tell(status, state)
     os.close(status)
-    watchdog = spec["memory"] if cgroup is None else None
+    watchdog = spec["memory"] if cgroup is None and not by_engine else None
     answers = None if asks is None else take_over(asks, spec["bare"])
     spec.clear()
     keyboard = None
@@ -328,12 +345,16 @@ def _keep(
         streams[master] = Stream("stdout", log, partial=True)
     if fifo >= 0:
         keyboard = Keyboard(folder, fifo, master)
-    code, killed = _follow(pid, streams, watchdog, keyboard, space=space, answers=answers)
+    end = engine.End(first) if by_engine else None
+    code, killed = _follow(pid, streams, watchdog, keyboard, space=space, answers=answers, end=end)
     finished = time.time_ns()
     number = -code if code < 0 else 0
     if cgroup is not None:
         killed = number == signal.SIGKILL and cgroup.oom_killed()
         cgroup.remove()
+    if end is not None:  # the engine's client ends with the code alone
+        number = signal.SIGKILL if code == 128 + signal.SIGKILL else 0
+        killed = number == signal.SIGKILL and end.out_of_memory
     record = {
         "code": code if code >= 0 else 128 + number,
         "signal": number,
@@ -371,6 +392,7 @@ def _follow(
     *,
     space: bytes,
     answers: redirect.Redirect | None,
+    end: engine.End | None,
 ) -> tuple[int, bool]:
     """Write the log until the program has ended; its exit code (a signal: negative), and whether the watchdog
     ended it. Where it was not the first of its PID namespace, what it leaves behind is known by its mounts: `space`.
@@ -384,6 +406,8 @@ def _follow(
         keyboard.watch(poll)
     if answers is not None:
         poll.register(answers.fd, select.POLLIN)
+    if end is not None and end.fd >= 0:
+        poll.register(end.fd, select.POLLIN)
     killed, deadline, code = False, None, 0
     while watch >= 0 or (streams and time.monotonic() < (deadline or 0)):
         wait = None if limit is None else 1000
@@ -399,6 +423,10 @@ def _follow(
                 watch, deadline, limit = -1, time.monotonic() + _DRAIN_SECONDS, None
                 if answers is not None:
                     sweep()
+                continue
+            if end is not None and fd == end.fd:
+                end.seen()
+                poll.unregister(fd)
                 continue
             if answers is not None and fd == answers.fd:
                 if event & select.POLLIN:

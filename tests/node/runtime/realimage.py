@@ -1,0 +1,71 @@
+"""Images for podman, made here: there need be no registry."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+_PREFIX = str(Path(os.path.realpath(sys.executable)).parent.parent)
+_LINKS = ("bin", "sbin", "lib", "lib64")
+SHOWN = (
+    "/usr",
+    *(f"/{name}" for name in _LINKS if Path("/", name).is_dir() and not Path("/", name).is_symlink()),
+    *(() if _PREFIX.startswith("/usr") else (_PREFIX,)),
+)
+"""Folders of the machine that containers of the skeleton are shown, so that they have its programs."""
+_ACCOUNTS = {"passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", "group": "root:x:0:\n"}
+
+
+@functools.cache
+def skeleton() -> str:
+    """An image of folders alone; its name."""
+    links = {name: str(Path("/", name).readlink()) for name in _LINKS if Path("/", name).is_symlink()}
+    return load(f"localhost/headrace-test-skeleton-{os.getpid()}:1", links, {})
+
+
+def busybox(name: str, *changes: str) -> str:
+    """An image of busybox alone, whose configuration is changed by these lines of a Dockerfile."""
+    program = shutil.which("busybox") or "busybox"
+    applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    links = {f"bin/{applet}": "busybox" for applet in applets if applet != "busybox"}
+    return load(name, links, {"bin/busybox": Path(program).read_bytes()}, *changes)
+
+
+def load(name: str, links: dict[str, str], files: dict[str, bytes], *changes: str) -> str:
+    """Give podman an image."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700), ("usr", 0o755), ("proc", 0o555)):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        for path, target in links.items():
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            tar.addfile(entry)
+        for path, data in {**files, **{f"etc/{k}": v.encode() for k, v in _ACCOUNTS.items()}}.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(data), 0o755 if path.startswith("bin/") else 0o644
+            tar.addfile(entry, io.BytesIO(data))
+    options = [f"--change={line}" for line in changes]
+    words = ["podman", "import", "--quiet", *options, "-", name]
+    subprocess.run(words, input=archive.getvalue(), capture_output=True, check=True)
+    return name
+
+
+def forget() -> None:
+    """Remove the skeleton, if it was made."""
+    if skeleton.cache_info().currsize:
+        remove(skeleton())
+        skeleton.cache_clear()
+
+
+def remove(name: str) -> None:
+    """Take an image from podman again, with what still runs of it."""
+    subprocess.run(["podman", "rmi", "--force", name], capture_output=True, check=False)
