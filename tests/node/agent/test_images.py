@@ -20,7 +20,7 @@ from headrace.api.core import (
     VolumeMount,
 )
 from headrace.api.meta import ObjectMeta
-from headrace.machinery.settings import MODES
+from headrace.machinery.settings import AUTOMATIC_MODES
 from headrace.node.images import ignore
 from headrace.node.images.build import Builder, Parts
 from headrace.node.images.environments import Environments
@@ -35,7 +35,7 @@ from .conftest import shell
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.node, pytest.mark.parametrize("node", MODES, indirect=True)]
+pytestmark = [pytest.mark.node, pytest.mark.parametrize("node", AUTOMATIC_MODES, indirect=True)]
 
 SOURCE = """
 FROM python:3

@@ -105,8 +105,8 @@ async def test_both_kinds_share_a_pod_and_its_network(node, image):
     await node.run("both", server, asker)
 
     async def ended():
-        found = {s.name: s for s in (await node.pod("both")).status.container_statuses}
-        return found["asker"].state.terminated is not None
+        found = (await node.pod("both")).status.container_statuses
+        return any(s.name == "asker" and s.state.terminated is not None for s in found)
 
     await eventually(ended, timeout=60)
     assert await node.log("both", "asker") == "hello from podman\n"

@@ -68,4 +68,8 @@ def forget() -> None:
 
 def remove(name: str) -> None:
     """Take an image from podman again, with what still runs of it."""
-    subprocess.run(["podman", "rmi", "--force", name], capture_output=True, check=False)
+    listed = subprocess.run(
+        ["podman", "ps", "--all", "--quiet", f"--filter=ancestor={name}"], capture_output=True, text=True, check=False
+    )
+    for words in (["rm", "--force", "--time=0", *listed.stdout.split()], ["rmi", "--force", name]):
+        subprocess.run(["podman", *words], capture_output=True, check=False)

@@ -24,7 +24,11 @@ async def test_what_was_asked_for(tmp_path, mode):
     with pytest.raises(RuntimeUnavailable, match="not been started"):
         _ = runtime.isolation
     await runtime.stop(pods=True)
-    await runtime.start()
+    try:
+        await runtime.start()
+    except RuntimeUnavailable as error:
+        assert mode == "container", error
+        pytest.skip(str(error))
     try:
         assert runtime.isolation.mode == (MODES[0] if mode == AUTO else mode)
         assert runtime.passed_over == {}
@@ -35,7 +39,7 @@ async def test_what_was_asked_for(tmp_path, mode):
 
 async def test_a_mode_that_does_not_exist(tmp_path):
     runtime = ChosenRuntime(dataclasses.replace(Settings(home=tmp_path), mode="magic"))
-    with pytest.raises(RuntimeUnavailable, match="no mode 'magic' for pods: use sandbox, bare or auto"):
+    with pytest.raises(RuntimeUnavailable, match="no mode 'magic' for pods: use sandbox, bare, container or auto"):
         await runtime.start()
 
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from headrace.node.images.real import RealImages
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_NO_REQUIREMENTS = f"the annotation {reqs.ANNOTATION} is for images that stand for a local environment: this one has its own packages only"
+_NO_REQUIREMENTS = (
+    f"the annotation {reqs.ANNOTATION} is for images that stand for a local environment: "
+    "this one has its own packages only"
+)
 
 
 class ImageError(Exception):

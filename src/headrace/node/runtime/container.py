@@ -14,6 +14,7 @@ import dataclasses
 import io
 import re
 import signal
+import stat
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
@@ -27,6 +28,7 @@ from headrace.node.runtime.sandboxd.engine import NETWORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from headrace.machinery.settings import Settings
     from headrace.node.runtime.base import ContainerSpec, ContainerState, PodSandbox
@@ -161,9 +163,20 @@ def refusal(spec: ContainerSpec, pod: PodSandbox) -> str:
         return f"{instead}, whose processes other containers cannot see: leave shareProcessNamespace out"
     if spec.joins:
         return f"{instead}, which cannot join another container's processes: leave targetContainerName out"
+    devices = [mount.target for mount in spec.mounts if mount.source is not None and _is_device(mount.source)]
+    if devices:
+        return f"{instead}, which is not given device files ({', '.join(devices)}): use an image of the catalogue"
     if spec.layers or spec.writable or spec.warm is not None:
         return f"{instead}, which cannot be laid over the machine's files"
     return ""
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(kind) or stat.S_ISBLK(kind)
 
 
 def plainly(problem: str) -> str:
