@@ -99,3 +99,15 @@ def test_hostile_names_are_only_text():
     text = drawn([Box(HOSTILE, HOSTILE, HOSTILE, after=[HOSTILE])])
     assert "<script>" not in text
     assert "alert(1)" in text
+
+
+def test_an_arrow_past_other_boxes_goes_around_them():
+    boxes = [Box("a", "a"), Box("b", "b", after=["a"]), Box("c", "c", after=["b", "a"])]
+    text = drawn(boxes)
+    inner = re.search(r'<rect x="([\d.]+)" y="98.0" width="([\d.]+)"', text)
+    assert inner is not None
+    left, right = float(inner[1]), float(inner[1]) + float(inner[2])
+    lanes = [float(x) for x in re.findall(r"L([\d.]+) ", text)]
+    assert len(lanes) == 1
+    assert not left <= lanes[0] <= right
+    assert 0 <= lanes[0] <= float(re.search(r'width="(\d+)"', text)[1])

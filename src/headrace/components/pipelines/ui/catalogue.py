@@ -70,7 +70,10 @@ class PipelinesPage:
         rows = [self._row(request, p, runs.get(p["pipeline_id"], []), counts) for p in found]
         if rows:
             titles = (_("Pipeline"), _("Versions"), _("Last runs"), _("Made"), "")
-            top = el("tr", [el("th", name, class_="hide-s" if n in {1, 2} else None) for n, name in enumerate(titles)])
+            top = el(
+                "tr",
+                [el("th", name, class_="nowrap hide-s" if n in {1, 2} else "nowrap") for n, name in enumerate(titles)],
+            )
             token = own.get("next_page_token", "")
             more = el("a", _("Older ones"), href=request.link(after=token), class_="more") if token else ""
             inner = Markup(el("table", el("thead", top), el("tbody", rows)) + more)

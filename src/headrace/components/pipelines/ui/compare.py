@@ -204,11 +204,7 @@ def _values(sides: Sequence[Side], found: Mapping[str, Sequence[Any]]) -> Markup
         return Markup()
     rows = []
     for name, values in found.items():
-        numbers = [v for v in values if _number(v)]
-        best = max(numbers) if len(numbers) > 1 else None
-        cells = [
-            el("td", _said(v), class_="num wrap-any" + (" most" if v == best and _number(v) else "")) for v in values
-        ]
+        cells = [el("td", _said(v), class_="num wrap-any") for v in values]
         rows.append(el("tr", el("th", name, scope="row", class_="wrap-any"), cells))
     return el("table", _heads(sides), el("tbody", rows), class_="compare")
 
@@ -230,7 +226,7 @@ def coordinates(
     axes = axes[:MAX_AXES]
     if len(axes) < 2:
         return Markup()
-    top, bottom, side = 34.0, HEIGHT - 26, 70.0
+    top, bottom, side = 40.0, HEIGHT - 26, 70.0
     step = (WIDTH - 2 * side) / (len(axes) - 1)
     parts: list[Markup] = []
     places: list[list[tuple[float, float] | None]] = []
@@ -239,9 +235,9 @@ def coordinates(
         low, high = min(v for v in values if _number(v)), max(v for v in values if _number(v))
         parts += [
             el("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=top, y2=bottom, class_="axisline"),
-            el("text", el("title", name), _cut(name), x=f"{x:.1f}", y=14, text_anchor="middle"),
-            el("text", f"{high:.4g}", x=f"{x + 5:.1f}", y=top + 4),
-            el("text", f"{low:.4g}", x=f"{x + 5:.1f}", y=bottom + 12),
+            el("text", el("title", name), _cut(name), x=f"{x:.1f}", y=13, text_anchor="middle"),
+            el("text", f"{high:.4g}", x=f"{x:.1f}", y=top - 9, text_anchor="middle"),
+            el("text", f"{low:.4g}", x=f"{x:.1f}", y=bottom + 16, text_anchor="middle"),
         ]
         share = [(v - low) / (high - low) if _number(v) else None for v in values]
         places.append([None if s is None else (x, bottom - s * (bottom - top)) for s in share])

@@ -68,7 +68,10 @@ class ExperimentsPage:
         rows = [self._row(request, e, runs.get(e["experiment_id"], []), archived=archived) for e in found]
         if rows:
             titles = (_("Experiment"), _("Last runs"), _("Last run"), _("Made"), "")
-            top = el("tr", [el("th", name, class_="hide-s" if n in {1, 3} else None) for n, name in enumerate(titles)])
+            top = el(
+                "tr",
+                [el("th", name, class_="nowrap hide-s" if n in {1, 3} else "nowrap") for n, name in enumerate(titles)],
+            )
             token = listed.get("next_page_token", "")
             more = el("a", _("Older ones"), href=request.link(after=token), class_="more") if token else ""
             inner = Markup(el("table", el("thead", top), el("tbody", rows)) + more)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 190.0, 44.0
 GAP_X, GAP_Y = 26.0, 40.0
 PAD, TITLE = 14.0, 30.0
+LANE = 10.0
+"""How far beside boxes an arrow runs."""
 PER_LINE = 6
 """A layer with more boxes than this continues on the next line."""
 FOLD_ABOVE = 60
@@ -67,6 +69,17 @@ class _Placed:
     height: float
     boxes: list[tuple[Box, _Placed | None, float, float]]
     edges: list[tuple[Box, Box]]
+    lines: list[_Line]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Where a line of boxes lies: an arrow past it goes around."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
 
 
 def begins_shut(boxes: Sequence[Box]) -> bool:
@@ -161,6 +174,7 @@ def _place(boxes: Sequence[Box], links: Links, left: list[int]) -> _Placed:
                 lines.append(line)
     width = max((sum(_size(i)[0] for _, i in line) + GAP_X * (len(line) - 1) for line in lines), default=WIDTH)
     placed: list[tuple[Box, _Placed | None, float, float]] = []
+    taken: list[_Line] = []
     y = 0.0
     for line in lines:
         used = sum(_size(inner)[0] for _, inner in line) + GAP_X * (len(line) - 1)
@@ -168,10 +182,12 @@ def _place(boxes: Sequence[Box], links: Links, left: list[int]) -> _Placed:
         for box, inner in line:
             placed.append((box, inner, x, y))
             x += _size(inner)[0] + GAP_X
-        y += max(_size(inner)[1] for _, inner in line) + GAP_Y
+        tall = max(_size(inner)[1] for _, inner in line)
+        taken.append(_Line(y, y + tall, (width - used) / 2, (width + used) / 2))
+        y += tall + GAP_Y
     here = {box.key: box for box, *_ in placed}
     edges = [(here[key], box) for box in here.values() for key in box.after if key in here and key != box.key]
-    return _Placed(width, max(y - GAP_Y, HEIGHT), placed, edges)
+    return _Placed(width, max(y - GAP_Y, HEIGHT), placed, edges, taken)
 
 
 def _size(inner: _Placed | None) -> tuple[float, float]:
@@ -193,10 +209,31 @@ def _paint(placed: _Placed, dx: float, dy: float, links: Links, edges: list[Mark
         x1, y1, w1, h1 = at[a.key]
         x2, y2, w2, _ = at[b.key]
         sx, sy, tx, ty = x1 + w1 / 2, y1 + h1, x2 + w2 / 2, y2
-        bend = max(abs(ty - sy) / 2, GAP_Y / 2)
-        path = f"M{sx:.1f} {sy:.1f}C{sx:.1f} {sy + bend:.1f} {tx:.1f} {ty - bend:.1f} {tx:.1f} {ty - 1:.1f}"
-        # Above the frames of groups, beside the boxes: arrows run between lines.
+        past = [line for line in placed.lines if line.top + dy >= sy and line.bottom + dy <= ty]
+        path = _path(sx, sy, tx, ty, past, dx, dy)
         parts.append(el("path", d=path, class_="edge", marker_end="url(#arrow)"))
+
+
+def _path(  # noqa: PLR0917 - two points and what lies between them
+    sx: float, sy: float, tx: float, ty: float, past: Sequence[_Line], dx: float, dy: float
+) -> str:
+    """A curve from one box down to another; around the lines that it passes, on the nearer side."""
+    if not past:
+        bend = max(abs(ty - sy) / 2, GAP_Y / 2)
+        return f"M{sx:.1f} {sy:.1f}C{sx:.1f} {sy + bend:.1f} {tx:.1f} {ty - bend:.1f} {tx:.1f} {ty - 1:.1f}"
+    left, right = min(line.left for line in past) + dx - LANE, max(line.right for line in past) + dx + LANE
+    middle = (sx + tx) / 2
+    lane = left if abs(middle - left) < abs(right - middle) else right
+    if max(sx, tx) < left:
+        lane = max(sx, tx)
+    elif min(sx, tx) > right:
+        lane = min(sx, tx)
+    top, bottom = past[0].top + dy, past[-1].bottom + dy
+    half = GAP_Y / 2
+    return (
+        f"M{sx:.1f} {sy:.1f}C{sx:.1f} {sy + half:.1f} {lane:.1f} {top - half:.1f} {lane:.1f} {top:.1f}"
+        f"L{lane:.1f} {bottom:.1f}C{lane:.1f} {bottom + half:.1f} {tx:.1f} {ty - half:.1f} {tx:.1f} {ty - 1:.1f}"
+    )
 
 
 def _box(box: Box, place: tuple[float, float, float, float], links: Links, *, folded: bool) -> Markup:

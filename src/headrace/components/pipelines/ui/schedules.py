@@ -61,7 +61,10 @@ class SchedulesPage:
         rows = [self._row(request, r, runs.get(r.id, [])) for r in page.items]
         if rows:
             titles = (_("State"), _("Schedule"), _("Next times"), _("Last runs"), "")
-            top = el("tr", [el("th", name, class_="hide-s" if n in {2, 3} else None) for n, name in enumerate(titles)])
+            top = el(
+                "tr",
+                [el("th", name, class_="nowrap hide-s" if n in {2, 3} else "nowrap") for n, name in enumerate(titles)],
+            )
             token = page.next_page_token
             more = el("a", _("Older ones"), href=request.link(after=token), class_="more") if token else ""
             inner = Markup(el("table", el("thead", top), el("tbody", rows)) + more)
