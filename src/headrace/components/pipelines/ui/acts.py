@@ -173,4 +173,5 @@ def _said(done: int, left: int, one: str, many: str, refused: str) -> Done:
     if not done:
         raise PageError(409, _("Nothing was done"), refused)
     told = one if done == 1 else many
-    return Done(message=f"{told} {_('Left as they were: {n}.', n=left)}" if left else told)
+    rest = _("Left as they were: {n}.", n=left)
+    return Done(message=f"{told} {rest}" if left else told)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.components.pipelines.store.models import RuntimeState, TaskType
+from headrace.components.pipelines.ui import window
 from headrace.components.pipelines.ui.states import look_of_task
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -27,7 +29,6 @@ LEAVES = frozenset({TaskType.RUNTIME, TaskType.IMPORTER})
 FOLD_ABOVE = 100
 """With more tasks than this, groups begin folded."""
 FOLD_GROUP = 8
-MAX_ROWS = 1500
 LABEL_SPACE = 0.78
 """A bar that ends later has its label inside, or at its left when it is shorter than that."""
 INSIDE = 0.22
@@ -163,37 +164,33 @@ def axis_of(tasks: Sequence[TaskRow], now: dt.datetime, spec: dict[str, Any]) ->
 
 
 def render(request: PageRequest, tasks: Sequence[TaskRow], chosen: TaskRow | None, spec: dict[str, Any]) -> Markup:
-    """The timeline."""
+    """The timeline, as much of it as `window` allows at once."""
     axis = axis_of(tasks, request.now, spec)
     folded = set(filter(None, request.query.get("fold", "").split(",")))
     many = sum(1 for task in tasks if task.type in LEAVES) > FOLD_ABOVE
-    rows: list[Markup] = []
+    listed: list[tuple[Node, int, bool]] = []
 
     def add(node: Node, depth: int) -> None:
-        if len(rows) >= MAX_ROWS:
-            return
-        key = node.task.id[:8]
         begins = many and len(node.children) > FOLD_GROUP
-        shut = begins != (key in folded)
-        toggled = ",".join(sorted(folded ^ {key}))
-        twist = el("span", class_="twist")
-        if node.children:
-            hint = "Unfold" if shut else "Fold"
-            mark = "▸" if shut else "▾"
-            twist = el("a", mark, href=request.link(fold=toggled), class_="twist", aria_label=f"{hint} {node.label}")
-        rows.append(_row(request, node, axis, chosen, depth=depth, twist=twist))
+        shut = begins != (node.task.id[:8] in folded)
+        listed.append((node, depth, shut))
         if not shut:
             for child in node.children:
                 add(child, depth + 1)
 
     for node in tree(tasks):
         add(node, 0)
-    more = (
-        look.empty(f"Only the first {MAX_ROWS} rows are shown: fold groups to see others.")
-        if len(rows) >= MAX_ROWS
-        else ""
-    )
-    return Markup(el("div", _scale(axis), rows, class_="gantt") + more)
+    selected = next((i for i, (node, _d, _s) in enumerate(listed) if chosen and node.task.id == chosen.id), None)
+    first = window.begins(request, len(listed), selected)
+    rows: list[Markup] = []
+    for node, depth, shut in listed[first : first + window.ROWS]:
+        twist = el("span", class_="twist")
+        if node.children:
+            toggled = ",".join(sorted(folded ^ {node.task.id[:8]}))
+            hint = _("Unfold {name}", name=node.label) if shut else _("Fold {name}", name=node.label)
+            twist = el("a", "▸" if shut else "▾", href=request.link(fold=toggled), class_="twist", aria_label=hint)
+        rows.append(_row(request, node, axis, chosen, depth=depth, twist=twist))
+    return Markup(el("div", _scale(axis), rows, class_="gantt") + window.turn(request, len(listed), first))
 
 
 def _row(request: PageRequest, node: Node, axis: Axis, chosen: TaskRow | None, *, depth: int, twist: Markup) -> Markup:
@@ -223,10 +220,10 @@ def _row(request: PageRequest, node: Node, axis: Axis, chosen: TaskRow | None, *
 def _lane(node: Node, axis: Axis, now: dt.datetime) -> Markup:
     task = node.task
     parts: list[Markup] = []
-    kind, _ = look_of_task(task)
+    kind = look_of_task(task)[0]
     started = began(task)
     if task.state is RuntimeState.SKIPPED:
-        return _svg([_label(axis, started, started, "skipped")])
+        return _svg([_label(axis, started, started, _("skipped"))])
     ready = axis.ready.get(task.id)
     if node.leaf and ready is not None:
         until = started or (now if not task.state.final else task.finished_at or ready)
@@ -251,11 +248,11 @@ def _lane(node: Node, axis: Axis, now: dt.datetime) -> Markup:
         )
     )
     if node.leaf and not growing:
-        told = "cached" if task.cached_from else look.seconds((end - started).total_seconds())
+        told = _("cached") if task.cached_from else look.seconds((end - started).total_seconds())
         if task.attempt:
-            told += f" · attempt {task.attempt + 1}"
+            told += " · " + _("attempt {n}", n=task.attempt + 1)
         if task.state is RuntimeState.FAILED:
-            told = f"failed, {told}"
+            told = _("failed, {took}", took=told)
         parts.append(_label(axis, started, end, told))
     return _svg(parts)
 
@@ -274,9 +271,11 @@ def _label(axis: Axis, start: dt.datetime | None, end: dt.datetime | None, words
 def _mix(node: Node) -> Markup:
     """Shares of the states within a group."""
     kinds: dict[str, int] = {}
+    words: dict[str, int] = {}
     for leaf in node.leaves():
-        kind = look_of_task(leaf)[0]
+        kind, word = look_of_task(leaf)
         kinds[kind] = kinds.get(kind, 0) + 1
+        words[word] = words.get(word, 0) + 1
     total = sum(kinds.values())
     if not total:
         return Markup()
@@ -286,7 +285,7 @@ def _mix(node: Node) -> Markup:
         if share:
             parts.append(el("rect", x=_pct(at), width=_pct(share), height="8", class_=kind))
             at += share
-    told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    told = ", ".join(f"{word}: {count}" for word, count in words.items())
     return el("svg", el("title", told), parts, class_="states", role="img", aria_label=told)
 
 
