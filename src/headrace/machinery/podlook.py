@@ -88,6 +88,11 @@ def _ended(code: int, reason: str) -> str:
     return f"{words} (exit code {code})" if words else f"it failed with exit code {code}"
 
 
+def exit_words(code: int) -> str:
+    """What an exit code means, where there is no pod any more to tell more."""
+    return f"Its container ended: {_ended(code, '')}."
+
+
 def facts(rows: Iterable[tuple[str, Child]]) -> Markup:
     """A list of names and values; a row without a value is left out."""
     parts = [(el("dt", name), el("dd", value)) for name, value in rows if value not in (None, "", False)]

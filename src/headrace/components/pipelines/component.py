@@ -110,7 +110,7 @@ def build(context: Context) -> Parts:
         await database.run(lambda connection: connection.exec_driver_sql("SELECT 1").first())
         return ""
 
-    pages, panels = pages_of(context, database, repository)
+    pages, panels = pages_of(context, database, repository, app)
     digits, start_digits = example_of(context, app)
     return Parts(
         controllers=(

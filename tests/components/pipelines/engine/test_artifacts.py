@@ -155,6 +155,37 @@ async def test_an_artifact_is_recorded_uploaded_and_read(lab):
     assert (empty["size"], empty["text"]) == (0, "")
 
 
+async def test_a_browser_shows_pages_and_pictures_and_nothing_else(lab):
+    picture, page = b"\x89PNG\r\n\x1a\n" + bytes(500), b"<script>parent.alert(1)</script>"
+    for name, kind, content, media in (
+        ("page", "HTML", page, "text/html; charset=utf-8"),
+        ("drawn.html", "Artifact", page, "text/html; charset=utf-8"),
+        ("picture", "Artifact", picture, "image/png"),
+        ("text.svg", "Artifact", b"<svg onload='alert(1)'/>", ""),
+        ("empty.txt", "Artifact", b"", ""),
+    ):
+        made = await lab.api.ok("POST", "/artifacts", {"artifact": {"name": name, "type": kind}})
+        url = f"{lab.api.url}/apis/v2beta1/artifacts/{made['artifact_id']}"
+        headers = {"authorization": "Bearer editor"}
+        async with lab.api.session.put(f"{url}:upload", data=content, headers=headers) as response:
+            assert response.status == 200
+        async with lab.api.session.get(f"{url}:show", headers=headers) as response:
+            if not media:
+                assert response.status == 400
+                assert "Only pictures and HTML pages" in (await response.json())["message"]
+                continue
+            assert (response.status, await response.read()) == (200, content)
+            assert response.headers["content-type"] == media
+            assert response.headers["x-content-type-options"] == "nosniff"
+            policy = response.headers["content-security-policy"]
+            assert policy.startswith("sandbox allow-scripts; default-src 'none';")
+            assert "allow-same-origin" not in policy
+            assert "connect-src" not in policy
+        for user, status in (("", 401), ("other", 403)):
+            async with lab.api.session.get(f"{url}:show", headers={"authorization": f"Bearer {user}"}) as response:
+                assert response.status == status
+
+
 @pytest.mark.parametrize(
     ("given", "status"),
     [

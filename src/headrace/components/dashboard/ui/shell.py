@@ -44,6 +44,7 @@ class Shell:
             el("link", rel="stylesheet", href=url("tokens.css")),
             el("link", rel="stylesheet", href=url("app.css")),
             el("link", rel="stylesheet", href=url("people.css")),
+            el("link", rel="stylesheet", href=url("runs.css")),
             el("script", src=url("early.js")),
             el("script", type="module", src=url("app.js")),
         )

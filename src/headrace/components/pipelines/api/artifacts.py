@@ -31,6 +31,17 @@ _SAFE = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache, private",
 }
+_SHOWN = {
+    # Its own scripts and styles, and what stands in it: no origin, so no session; no address that it could ask or tell.
+    "content-security-policy": (
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+        "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; media-src data: blob:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache, private",
+}
 _KEPT = ("content-length", "content-range", "content-type", "etag", "last-modified", "accept-ranges")
 
 
@@ -48,6 +59,7 @@ class Artifacts:
             Route("/artifacts/{id}:download", self.download, methods=["GET"]),
             Route("/artifacts/{id}:upload", self.upload, methods=["PUT"]),
             Route("/artifacts/{id}:preview", self.preview, methods=["GET"]),
+            Route("/artifacts/{id}:show", self.show, methods=["GET"]),
             Route("/artifacts/{id}", self.get, methods=["GET"]),
             *self.of_runs(),
         ]
@@ -130,6 +142,31 @@ class Artifacts:
             head, size = await self._head(found, limit)
             shown = preview.of_bytes(_name(found), found.type, head, size)
         return answer({"artifact_id": found.id, "name": found.name, "type": found.type} | shown)
+
+    async def show(self, request: Request) -> Response:
+        """GET /artifacts/{id}:show: a picture or an HTML page, for a browser to show where it can do nothing else."""
+        found = await self.find(request, "readArtifact")
+        stack = contextlib.AsyncExitStack()
+        response = await stack.enter_async_context(self._objects.open(found.namespace, found.uri, {}))
+        chunks = response.content.iter_chunked(CHUNK)
+        first, media = b"", ""
+        try:
+            first = await anext(chunks, b"")
+            media = preview.shown_as(_name(found), found.type, first)
+        finally:
+            if not media:
+                await stack.aclose()
+        if not media:
+            raise invalid("Only pictures and HTML pages are shown: read other artifacts with :preview or :download.")
+
+        async def body() -> AsyncIterator[bytes]:
+            async with stack:
+                yield first
+                async for chunk in chunks:
+                    yield chunk
+
+        kept = {name: response.headers[name] for name in ("content-length", "etag") if name in response.headers}
+        return StreamingResponse(body(), 200, kept | _SHOWN | {"content-type": media})
 
     async def _head(self, found: Artifact, limit: int) -> tuple[bytes, int]:
         """The first bytes, and how many there are."""

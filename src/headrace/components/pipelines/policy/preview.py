@@ -40,14 +40,20 @@ def of_record(kind: str, metadata: Mapping[str, Json]) -> dict[str, Json] | None
     return None
 
 
+def shown_as(name: str, kind: str, head: bytes) -> str:
+    """The media type under which a browser may show an object that begins so; "" for what it is not to show."""
+    image = _image(head)
+    if image:
+        return image
+    return "text/html; charset=utf-8" if kind == "system.HTML" or name.lower().endswith((".html", ".htm")) else ""
+
+
 def of_bytes(name: str, kind: str, head: bytes, size: int) -> dict[str, Json]:
     """What the first bytes of an object of `size` show."""
     whole = len(head) >= size
     result: dict[str, Json] = {"size": size, "truncated": not whole}
-    image = next((media for magic, media in _IMAGES.items() if head.startswith(magic)), None)
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        image = "image/webp"
-    if image is not None:
+    image = _image(head)
+    if image:
         shown = {"data": base64.b64encode(head).decode()} if whole else {}
         return result | {"kind": "image", "media_type": image} | shown
     text = _text(head, whole=whole)
@@ -64,7 +70,13 @@ def of_bytes(name: str, kind: str, head: bytes, size: int) -> dict[str, Json]:
         table = _table(text, delimiter, whole=whole)
         if table is not None:
             return result | {"kind": "table"} | table
-    return result | {"kind": _TEXTS.get(kind, "text"), "text": text}
+    return result | {"kind": _TEXTS.get(kind) or _named(name), "text": text}
+
+
+def _named(name: str) -> str:
+    """What text is by what it is called."""
+    suffix = name.lower().rpartition(".")[2]
+    return {"html": "html", "htm": "html", "md": "markdown"}.get(suffix, "text")
 
 
 def confusion(metadata: Mapping[str, Json]) -> dict[str, Json] | None:
@@ -92,6 +104,12 @@ def roc(metadata: Mapping[str, Json]) -> list[dict[str, float]] | None:
         if rate is not None and recall is not None:
             points.append({"threshold": threshold or 0.0, "false_positive_rate": rate, "recall": recall})
     return points or None
+
+
+def _image(head: bytes) -> str:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media for magic, media in _IMAGES.items() if head.startswith(magic)), "")
 
 
 def _text(head: bytes, *, whole: bool) -> str | None:

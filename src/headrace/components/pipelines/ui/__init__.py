@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.machinery.pages import Page, Panel
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 RUN_ACTIONS = ("terminate", "retry", "archive", "unarchive", "delete")
 
 
-def pages_of(context: Context, database: Database, runs: FollowedRuns) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
-    """The pages and the panels. What they need is imported when the first of them is asked for."""
-    views = _Views(context, database, runs)
+def pages_of(
+    context: Context, database: Database, runs: FollowedRuns, app: Any
+) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
+    """The pages and the panels; `app` is the REST API. What they need is imported when the first is asked for."""
+    views = _Views(context, database, runs, app)
     pages = (
         Page("/runs", "Runs", views.list, views.follow_all, "Build", views.actions("compare", *RUN_ACTIONS)),
         Page("/runs/{run}", "Run", views.run, views.follow_run, actions=views.actions(*RUN_ACTIONS)),
@@ -39,8 +41,8 @@ def pages_of(context: Context, database: Database, runs: FollowedRuns) -> tuple[
 class _Views:
     """Imports and makes the pages when the first of them is asked for."""
 
-    def __init__(self, context: Context, database: Database, runs: FollowedRuns) -> None:
-        self._context, self._database, self._runs = context, database, runs
+    def __init__(self, context: Context, database: Database, runs: FollowedRuns, app: Any) -> None:
+        self._context, self._database, self._runs, self._app = context, database, runs, app
         self._made: tuple[RunsPage, RunPage, Recent, RunActs] | None = None
 
     async def list(self, request: PageRequest) -> Fragment:
@@ -77,7 +79,9 @@ class _Views:
     def _views(self) -> tuple[RunsPage, RunPage, Recent, RunActs]:
         if self._made is None:
             from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
+            from headrace.components.pipelines.store.lineage import Lineage  # noqa: PLC0415
             from headrace.components.pipelines.ui.acts import RunActs  # noqa: PLC0415
+            from headrace.components.pipelines.ui.calls import Calls  # noqa: PLC0415
             from headrace.components.pipelines.ui.data import RunLists  # noqa: PLC0415
             from headrace.components.pipelines.ui.recent import Recent  # noqa: PLC0415
             from headrace.components.pipelines.ui.run import RunPage  # noqa: PLC0415
@@ -85,9 +89,10 @@ class _Views:
 
             lists = RunLists(self._database)
             acts = RunActs(self._context, Catalog(self._database, self._context.clock), self._runs)
+            lineage = Lineage(self._database, self._context.clock)
             self._made = (
                 RunsPage(self._context, lists, acts),
-                RunPage(self._context, self._runs, acts),
+                RunPage(self._context, self._runs, acts, Calls(self._app), lineage),
                 Recent(self._context, lists),
                 acts,
             )

@@ -33,7 +33,9 @@ def render(text: str) -> Markup:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt  # noqa: PLC0415 - with the first document
 
-    return MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"]).disable("image")
+    return (
+        MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"]).disable("image")
+    )
 
 
 def _all(tokens: Sequence[Token]) -> Iterator[Token]:

@@ -127,7 +127,7 @@ def table(columns: list[Any], rows: list[list[Any]]) -> Markup:
     return el("div", el("table", el("thead", head), el("tbody", body), class_="dense"), class_="sheet", tabindex="0")
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else f"{value:g}"
 
 

@@ -43,9 +43,7 @@ LIVE_TABS = frozenset({"log", "events", "yaml"})
 class RunPage:
     """The page `/runs/{run}`."""
 
-    def __init__(  # noqa: PLR0917 - what a page may use
-        self, context: Context, runs: FollowedRuns, acts: RunActs, calls: Calls, lineage: Lineage
-    ) -> None:
+    def __init__(self, context: Context, runs: FollowedRuns, acts: RunActs, calls: Calls, lineage: Lineage) -> None:
         self._context, self._runs, self._acts = context, runs, acts
         self._detail = TaskDetail(context, runs, calls, lineage)
 

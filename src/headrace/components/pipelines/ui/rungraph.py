@@ -86,7 +86,7 @@ class _Drawing:
         for task in tasks:
             self._children.setdefault(task.parent_id, []).append(task)
 
-    def scope(  # noqa: PLR0917 - the parts of one place
+    def scope(
         self, row: TaskRow | None, path: str, component: ComponentSpec | None, spec: PipelineSpec | None, depth: int
     ) -> list[Box]:
         """The boxes within a group: as the pipeline orders them, what only the record has after them."""
@@ -105,7 +105,9 @@ class _Drawing:
                 if known is None and task.parameter_iterator is not None:
                     box.note = _("loop")
                 found.append(box)
-        found += [self._box(task, task.path, task.name, None, spec, depth) for task in mine.values() if self._wanted(task)]
+        found += [
+            self._box(task, task.path, task.name, None, spec, depth) for task in mine.values() if self._wanted(task)
+        ]
         return found
 
     def _wanted(self, row: TaskRow | None) -> bool:
@@ -131,9 +133,7 @@ class _Drawing:
         kind, word = look_of_task(row)
         return Box(path, row.display_name or label, _note(row, word), kind, word, (), children, self._shares(row))
 
-    def _round(
-        self, row: TaskRow, component: ComponentSpec | None, spec: PipelineSpec | None, depth: int
-    ) -> Box:
+    def _round(self, row: TaskRow, component: ComponentSpec | None, spec: PipelineSpec | None, depth: int) -> Box:
         """An iteration; one that holds a single step is drawn as that step."""
         children = self.scope(row, row.path, component, spec, depth + 2)
         label = iteration(row)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.api import _wire, _yaml
+from headrace.api import _wire
 from headrace.api.core import Pod
 from headrace.api.errors import StatusError
 from headrace.components.pipelines.store.models import RuntimeState
-from headrace.components.pipelines.ui import why
+from headrace.components.pipelines.ui import specs, why
 from headrace.components.pipelines.ui.charts import SPECIAL, charts
 from headrace.components.pipelines.ui.previews import Previews, numbers
 from headrace.components.pipelines.ui.states import look_of_task
@@ -122,10 +122,12 @@ class TaskDetail:
             return Markup(chips + look.empty(gone if task.pod_name else _("There was no pod for this task.")))
         shown = _wire.to_builtins(pod)
         shown.get("metadata", {}).pop("managedFields", None)
-        text = _yaml.dump(shown)
-        copy = el("button", _("Copy"), class_="copy", type="button", data_copy=text)
-        bar = el("div", chips, self._pod_link(row, pod.metadata.name), el("span", copy, class_="push"), class_="toolbar")
-        return el("div", bar, el("pre", text, class_="code", tabindex="0", aria_label=_("The pod as YAML")))
+        lines = specs.lines_of(shown)
+        copy = el("button", _("Copy"), class_="copy", type="button", data_copy="\n".join(lines))
+        bar = el(
+            "div", chips, self._pod_link(row, pod.metadata.name), el("span", copy, class_="push"), class_="toolbar"
+        )
+        return el("div", bar, specs.shown(lines))
 
     async def _overview(
         self, request: PageRequest, row: RunRow, task: TaskRow, pod: Pod | None, events: list[Event]
@@ -231,7 +233,11 @@ def _failure(found: why.Why) -> Markup:
     return Markup(
         box
         + (podlook.facts(facts) if facts else "")
-        + (el("h3", _("The last lines of its log"), class_="subhead") + el("pre", lines, class_="tail") if lines else "")
+        + (
+            el("h3", _("The last lines of its log"), class_="subhead") + el("pre", lines, class_="tail")
+            if lines
+            else ""
+        )
     )
 
 

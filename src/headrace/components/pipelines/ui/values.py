@@ -41,7 +41,9 @@ class ValuesTab:
         listed = {id(values): artifacts_of(values, row)[:MAX_SHOWN] for _title, values, _made in sides}
         every = [artifact for found in listed.values() for _key, artifact in found]
         links = await self._links(row.run.namespace, every)
-        asked = request.query.get(PARAMETER) or next((a.id for a in every if shown_first(a) and a.task_id == task.id), "")
+        asked = request.query.get(PARAMETER) or next(
+            (a.id for a in every if shown_first(a) and a.task_id == task.id), ""
+        )
         parts: list[Markup] = []
         for title, values, made in sides:
             if not count(values):
@@ -88,7 +90,7 @@ def value_of(value: Any) -> Markup:
     return el("pre", text)
 
 
-def _artifact(
+def _artifact(  # noqa: PLR0917 - the parts of one entry
     request: PageRequest, row: RunRow, key: str, artifact: Artifact, links: Sequence[Link], preview: Markup | None
 ) -> Markup:
     plain = {k: v for k, v in artifact.metadata.items() if k not in SPECIAL and k != "display_name"}
