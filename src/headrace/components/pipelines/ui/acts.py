@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from headrace.machinery.pages import Form, PageRequest
 
 MAX_RUNS = 200
-MAX_COMPARED = 20
+MAX_COMPARED = 10
 VERBS = ("terminate", "retry", "archive", "unarchive", "delete")
 RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
 
