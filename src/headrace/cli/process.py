@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-import psutil
 
 if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
@@ -83,6 +82,8 @@ def holder_of_port(host: str, port: int) -> str | None:
 
 
 def _user_of_port(port: int) -> str | None:
+    import psutil
+
     for process in psutil.process_iter(["pid", "cmdline"]):
         try:
             for connection in process.net_connections(kind="tcp"):

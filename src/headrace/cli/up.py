@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
+import gc
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headrace.cli import bytecode
 from headrace.cli.home import gateway_options, home_option, mode_option, port_options, remember, settings
 from headrace.cli.process import acquire_lock, check_ports, find
 
@@ -97,7 +97,7 @@ def start_detached(chosen: Settings, only: tuple[str, ...] = (), *, verbose: boo
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
-                env={**os.environ, "HEADRACE_HOME": str(chosen.home)},
+                env={**bytecode.environment(chosen), "HEADRACE_HOME": str(chosen.home)},
             )
         _follow_start(process, log, begin)
     elif running.ready:
@@ -155,13 +155,15 @@ _READY = "Headrace is up"
 
 
 def _foreground(chosen: Settings, only: tuple[str, ...], *, verbose: bool, merge: bool) -> None:
+    chosen.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = acquire_lock(chosen)
+    bytecode.keep(chosen)
+    gc.disable()  # nearly all that a start makes stays: looking through it again and again finds nothing
     import logging
 
     from headrace.machinery.component import ConfigurationError
     from headrace.platform import Platform
 
-    chosen.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = acquire_lock(chosen)
     check_ports(chosen)
     remember(chosen)
     logging.basicConfig(
@@ -180,6 +182,7 @@ def _foreground(chosen: Settings, only: tuple[str, ...], *, verbose: bool, merge
         platform = Platform(chosen, only=only)
         begin = time.monotonic()
         await platform.start(progress)
+        gc.enable()
         if merge:
             _merge(chosen)
         click.echo(f"{_READY} after {time.monotonic() - begin:.2f} s")
@@ -195,6 +198,8 @@ def _foreground(chosen: Settings, only: tuple[str, ...], *, verbose: bool, merge
 
 
 def _run(main: object) -> None:
+    import asyncio
+
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
