@@ -24,7 +24,7 @@ _NOT_WRITTEN_BEFORE = "HEADRACE_NOT_WRITTEN_BEFORE"
 
 def is_kept() -> bool:
     """Whether this package, imported by now, has its bytecode on the disk."""
-    cached = headrace.__spec__.cached if headrace.__spec__ is not None else None
+    cached = headrace.__spec__.cached
     return cached is not None and Path(cached).exists()
 
 
