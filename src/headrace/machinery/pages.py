@@ -135,6 +135,8 @@ class Page:
     """By the value of the form's field `action`."""
     listed: Callable[[User], Awaitable[bool]] | None = None
     """Whether the navigation lists it for this person; for everybody when there is no such function."""
+    starts: bool = False
+    """Whether somebody begins something here: the search finds it without the navigation listing it."""
     greets: Callable[[User], Awaitable[bool]] | None = None
     """Whether it stands in the place of the first page for this person now."""
 

@@ -14,6 +14,7 @@ def build(context: Context) -> Parts:
     """The application with its own pages; those of other components are asked for when the first request comes."""
     from headrace.components.dashboard.api.app import App  # noqa: PLC0415 - imported when enabled
     from headrace.components.dashboard.controller import History  # noqa: PLC0415
+    from headrace.components.dashboard.ui.finders import finders_of  # noqa: PLC0415
 
     history = History(context.clock, context.settings.home, context.usages)
     app = App(context, history)
@@ -21,6 +22,7 @@ def build(context: Context) -> Parts:
         mounts=(Mount("/", app, websockets=True),),
         pages=app.own_pages,
         panels=app.own_panels,
+        finders=finders_of(context),
         start=history.start,
         stop=history.stop,
     )

@@ -71,12 +71,14 @@ def build(context: Context) -> Parts:
             await client.patch(Namespace, NAMESPACE, mark)
 
     opened = tuple(Mount(path, later(path), open=True) for path in ("/dex", "/oauth2", "/login", "/logout"))
+    pages, finder = pages_of(context, accounts)
     return Parts(
         controllers=(CredentialController(client, clock),),
         mounts=(*opened, Mount("/api/identity", later("/api/identity"))),
         people=KnownPeople(credentials, directory, issuer),
         start=start,
-        pages=pages_of(context, accounts),
+        pages=pages,
+        finders=(finder,),
     )
 
 

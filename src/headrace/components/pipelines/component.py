@@ -67,6 +67,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.authoring import authoring_pages  # noqa: PLC0415
     from headrace.components.pipelines.ui.example import example_of  # noqa: PLC0415
+    from headrace.components.pipelines.ui.finder import finders_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
     from headrace.machinery.events import EventRecorder  # noqa: PLC0415
     from headrace.machinery.sql import Database  # noqa: PLC0415
@@ -125,6 +126,7 @@ def build(context: Context) -> Parts:
         pages=(*authoring_pages(context, database, repository, recurring, app), *pages, digits),
         panels=panels,
         starts=(start_digits,),
+        finders=finders_of(context, database, app),
         health=health,
     )
 

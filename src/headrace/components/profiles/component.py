@@ -56,7 +56,7 @@ def build(context: Context) -> Parts:
         mark = {"metadata": {"annotations": {FIRST_PROFILE_MADE: DEFAULT_NAMESPACE}}}
         await client.patch(Namespace, SYSTEM_NAMESPACE, mark)
 
-    pages, panels = pages_of(context)
+    pages, panels, finder = pages_of(context)
     return Parts(
         controllers=(profiles, KeysController(client)),
         mounts=tuple(Mount(path, later(path)) for path in ("/kfam", "/api/workgroup")),
@@ -64,6 +64,7 @@ def build(context: Context) -> Parts:
         start=start,
         pages=pages,
         panels=panels,
+        finders=(finder,),
     )
 
 

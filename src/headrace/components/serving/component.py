@@ -21,9 +21,9 @@ def build(context: Context) -> Parts:
     from headrace.components.serving.controller import InferenceServiceController  # noqa: PLC0415 - when enabled
     from headrace.components.serving.ui import pages_of  # noqa: PLC0415
 
-    pages, panels = pages_of(context)
+    pages, panels, finder = pages_of(context)
     controller = InferenceServiceController(context.client, context.clock, component=context.name)
-    return Parts(controllers=(controller,), pages=pages, panels=panels)
+    return Parts(controllers=(controller,), pages=pages, panels=panels, finders=(finder,))
 
 
 def objects(_settings: Settings) -> list[dict[str, Any]]:

@@ -92,6 +92,8 @@ class App:
         elif path.startswith("/static/"):
             status, body, headers = self._made[3].get(path.removeprefix("/static/"))
             await self._answer(send, status, body, headers[0][1], headers[1:])
+        elif path == "/find":
+            await self._find(scope, send)
         elif path == "/live":
             await self._live(scope, receive, send)
         else:
@@ -146,6 +148,13 @@ class App:
             return
         body = _wire.encode({"location": done.location, "message": done.message})
         await self._answer(send, 200, body, b"application/json", [NOT_KEPT])
+
+    async def _find(self, scope: dict[str, Any], send: Any) -> None:
+        from headrace.components.dashboard.api.find import find  # noqa: PLC0415 - with the first search
+
+        request, _page = await self.find(scope["state"]["user"], "/find", scope["query_string"].decode("latin-1"))
+        found = _wire.encode(await find(self._context.site, request))
+        await self._answer(send, 200, found, b"application/json", [NOT_KEPT])
 
     async def _live(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         from headrace.components.dashboard.api.live import Stream  # noqa: PLC0415 - with the first page

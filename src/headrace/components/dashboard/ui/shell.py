@@ -47,6 +47,7 @@ class Shell:
             el("link", rel="stylesheet", href=url("runs.css")),
             el("script", src=url("early.js")),
             el("script", type="module", src=url("app.js")),
+            el("script", type="module", src=url("palette.js")),
         )
         main = el(
             "main",
@@ -96,6 +97,19 @@ class Shell:
         return el(
             "header",
             el("a", _WAVES, "Headrace", href="/", class_="brand"),
+            el(
+                "button",
+                _("Find"),
+                el("kbd", "Ctrl K"),
+                type="button",
+                class_="btn find",
+                data_palette=True,
+                data_label=_("Find anything"),
+                data_hint=_("A run, a pipeline, a pod, a model, a page, something to do"),
+                data_none=_("Nothing is called so here."),
+                aria_haspopup="dialog",
+                aria_keyshortcuts="Control+K Meta+K",
+            ),
             el("span", class_="push"),
             picker,
             el(

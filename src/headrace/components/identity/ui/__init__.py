@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from headrace.components.identity.ui.audit import AuditPage
     from headrace.components.identity.ui.people import PeoplePage
     from headrace.machinery.component import Context
+    from headrace.machinery.offers import Finder, Hit
     from headrace.machinery.pages import Action, Done, Form, Fragment, PageRequest
 
 
-def pages_of(context: Context, accounts: Accounts) -> tuple[Page, ...]:
-    """The pages inside the dashboard."""
+def pages_of(context: Context, accounts: Accounts) -> tuple[tuple[Page, ...], Finder]:
+    """The pages inside the dashboard, and what the search finds."""
     views = _Views(context, accounts)
 
     def account(name: str) -> Action:
@@ -34,7 +35,10 @@ def pages_of(context: Context, accounts: Accounts) -> tuple[Page, ...]:
     async def listed(user: User) -> bool:
         return await views.made[1].listed(user)
 
-    return (
+    async def find(request: PageRequest, text: str) -> list[Hit]:
+        return await views.made[1].find(request, text)
+
+    pages = (
         Page(
             "/people",
             "People",
@@ -57,8 +61,10 @@ def pages_of(context: Context, accounts: Accounts) -> tuple[Page, ...]:
             lambda request: views.render(0, request),
             lambda request, wake: views.follow(0, request, wake),
             actions={name: account(name) for name in ("make", "seen", "end", "password")},
+            starts=True,
         ),
     )
+    return pages, find
 
 
 class _Views:

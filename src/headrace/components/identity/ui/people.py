@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from headrace.components.identity.types import Password
 from headrace.machinery import fields, look, podlook
 from headrace.machinery.html import Markup, el
+from headrace.machinery.offers import Hit
 from headrace.machinery.pages import Done, Fragment, PageError, button
 from headrace.machinery.words import _
 
@@ -33,6 +35,13 @@ class PeoplePage:
     async def listed(self, user: User) -> bool:
         """Whether the navigation shows it."""
         return await self._accounts.may(user, "list")
+
+    async def find(self, request: PageRequest, text: str) -> list[Hit]:
+        """For the search: people, for who may manage them."""
+        if not text or not await self.listed(request.user):
+            return []
+        people = await self._accounts.people(request.user)
+        return [Hit(_("Person"), p.email, f"/people?person={quote(p.email)}", p.username) for p, _editable in people]
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
@@ -75,7 +84,7 @@ class PeoplePage:
                 groups=_groups(form.text("groups")),
             )
         words = _("{name} can log in now. Tell them the password; they can change it.", name=person.email)
-        return Done(f"/people?person={person.email}", words)
+        return Done(f"/people?person={quote(person.email)}", words)
 
     async def password(self, request: PageRequest, form: Form) -> Done:
         """A new password for somebody."""
@@ -143,7 +152,7 @@ def _new() -> Markup:
 
 def _detail(person: Person, *, editable: bool, self_: bool) -> Markup:
     head = el("div", el("h2", person.email), class_="dhead row")
-    trail = el("a", _("What this person did"), href=f"/audit?user={person.email}", class_="more")
+    trail = el("a", _("What this person did"), href=f"/audit?user={quote(person.email)}", class_="more")
     if not editable:
         words = _("This person is in ConfigMap `dex` of namespace `auth`: change it there.")
         return el("div", head, look.empty(words), trail, class_="detail")

@@ -24,7 +24,7 @@ GROUP = "pipelines.kubeflow.org"
 def example_of(context: Context, app: Any) -> tuple[Page, Start]:
     """The page, and the card of the first page that presses its button; `app` is the application of v2beta1."""
     digits = _Digits(context, app)
-    page = Page(PATH, "The digits example", digits.render, digits.follow, actions={"start": digits.start})
+    page = Page(PATH, "The digits example", digits.render, digits.follow, actions={"start": digits.start}, starts=True)
     start = Start(
         "Run the digits recognizer",
         "Train, evaluate and serve a model on real data.",

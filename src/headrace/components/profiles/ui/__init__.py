@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from headrace.components.profiles.ui.welcome import WelcomePage
     from headrace.machinery.component import Context
     from headrace.machinery.html import Markup
+    from headrace.machinery.offers import Finder, Hit
     from headrace.machinery.pages import Action, Done, Form, Fragment, PageRequest
 
 
-def pages_of(context: Context) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
-    """The pages and the panel."""
+def pages_of(context: Context) -> tuple[tuple[Page, ...], tuple[Panel, ...], Finder]:
+    """The pages, the panel and what the search finds."""
     views = _Views(context)
 
     def action(number: int, name: str) -> Action:
@@ -33,6 +34,9 @@ def pages_of(context: Context) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
 
     async def quota(request: PageRequest) -> Markup:
         return await views.made[1].panel(request)
+
+    async def find(request: PageRequest, text: str) -> list[Hit]:
+        return await views.made[0].find(request, text)
 
     pages = (
         Page(
@@ -51,15 +55,17 @@ def pages_of(context: Context) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
         ),
         Page(
             "/welcome",
-            "Welcome",
+            "New profile",
             lambda request: views.render(2, request),
             lambda request, wake: views.follow(2, request, wake),
             actions={"make": action(2, "make")},
+            starts=True,
             greets=needed,
         ),
     )
     follow = views.follow
-    return pages, (Panel("Quota", quota, lambda request, wake: follow(1, request, wake), side=True, order=-1),)
+    panel = Panel("Quota", quota, lambda request, wake: follow(1, request, wake), side=True, order=-1)
+    return pages, (panel,), find
 
 
 class _Views:

@@ -9,6 +9,7 @@ from headrace.components.profiles.api import SIMPLE
 from headrace.components.profiles.types import Profile
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
+from headrace.machinery.offers import Hit
 from headrace.machinery.pages import Fragment, both
 from headrace.machinery.words import _
 
@@ -64,6 +65,13 @@ class ProfilesPage:
             inner = look.empty(_("You are in no profile yet: make one, or ask an owner to add you."))
         body = el("section", inner, class_="panel fullpanel", aria_label=_("Profiles"))
         return Fragment(_("Profiles"), el("div", head, body, class_="page"), fill=True)
+
+    async def find(self, request: PageRequest, text: str) -> list[Hit]:
+        """For the search: profiles that the person is in."""
+        if not text:
+            return []
+        found = sorted({b.referred_namespace for b in await self._bindings.seen_by(request.user)})
+        return [Hit(_("Profile"), name, f"/profiles/{name}") for name in found]
 
 
 def owner_of(profile: Profile) -> str:

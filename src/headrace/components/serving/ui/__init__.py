@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from headrace.components.serving.ui.models import ModelsPage
     from headrace.machinery.component import Context
     from headrace.machinery.html import Markup
+    from headrace.machinery.offers import Finder, Hit
     from headrace.machinery.pages import Fragment, PageRequest
 
 
-def pages_of(context: Context) -> tuple[tuple[Page, ...], tuple[Panel, ...]]:
-    """The page and the panel."""
+def pages_of(context: Context) -> tuple[tuple[Page, ...], tuple[Panel, ...], Finder]:
+    """The page, the panel, and what the search finds."""
     views = _Views(context)
     return (
         (Page("/models", "Models", views.page, views.follow, "Ship"),),
         (Panel("Served models", views.panel, views.follow, side=True),),
+        views.find,
     )
 
 
@@ -36,6 +38,9 @@ class _Views:
 
     async def panel(self, request: PageRequest) -> Markup:
         return await self._view.panel(request)
+
+    async def find(self, request: PageRequest, text: str) -> list[Hit]:
+        return await self._view.find(request) if text else []
 
     def follow(self, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
         return self._view.follow(request, wake)

@@ -8,7 +8,9 @@ from headrace.api.core import Event
 from headrace.components.serving.types import GROUP, InferenceService
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
+from headrace.machinery.offers import Hit
 from headrace.machinery.pages import Fragment, authorize, both
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +65,11 @@ class ModelsPage:
             why = None if kind == look.OK else el("span", reason(model), class_="dim wrap-any")
             rows.append(el("div", el("div", link, look.pill(kind, word), class_="row"), why))
         return el("div", rows, class_="served")
+
+    async def find(self, request: PageRequest) -> list[Hit]:
+        """For the search: the models of the namespace."""
+        models = await self._models(request)
+        return [Hit(_("Model"), m.metadata.name, _link(request, m), state(m)[1]) for m in models]
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
