@@ -75,7 +75,9 @@ async def test_a_terminal_an_edit_and_every_page_for_everybody(platform, tmp_pat
         await tab.until("document.getElementById('notice').textContent.includes('nodename')")
         before = "document.querySelector('input[name=before]').value"
         label = "'metadata:\\n  labels: {seen: \"yes\"}'"
-        await tab.js(f"{area}.value = {before}.replace('metadata:', {label}); {press % 'apply'}")
+        await tab.js(f"{area}.value = {before}.replace('metadata:', {label}); {press % 'check'}")
+        await tab.until("document.getElementById('notice').textContent.includes('would accept')")
+        await tab.js(f"if (!{area}.value.includes('seen')) throw Error('what was typed is gone'); {press % 'apply'}")
         await tab.until("document.getElementById('notice').textContent === 'Applied.'")
         assert "yes" in platform.kubectl(
             "-n", NAMESPACE, "get", "pod", "shell", "-o", "jsonpath={.metadata.labels.seen}"

@@ -30,12 +30,13 @@ function terminals() {
   terminal.then((module) => module.sync()).catch(() => tell("The terminal could not be loaded. Reload the page."));
 }
 
+let away = false;
 function listen() {
   connect({
     page: changed,
     log: write,
-    lost: () => tell("The connection was lost: the session or the platform has ended. Reload to see which."),
-    back: () => tell("")
+    lost: () => { away = true; tell("The connection was lost: the session or the platform has ended. Reload to see which."); },
+    back: () => { if (away) tell(""); away = false; }  // what an action said stays
   });
 }
 
@@ -165,7 +166,7 @@ async function post(form, pressed) {
   if (answer.status === 401) { location.assign(location.href); return; }
   const said = await answer.json();
   tell(said.error || said.message || "");
-  if (answer.ok) form.reset();
+  if (answer.ok && !form.hasAttribute("data-keep")) form.reset();  // an editor keeps what is typed
   if (answer.ok) clear(form);
   if (answer.ok) await visit(said.location || location.href, said.location ? "push" : "replace");
 }
