@@ -182,3 +182,71 @@ async def test_keys_and_the_address_hold_the_state(platform, digits, tmp_path):
         await asyncio.sleep(0)
         assert await tab.js("document.documentElement.dataset.theme") in {"light", "dark"}
         assert tab.problems == []
+
+
+ADJUSTABLE = {
+    **FAILING,
+    "pipelineInfo": {"name": "adjustable"},
+    "root": {
+        "inputDefinitions": {"parameters": {"code": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3}}},
+        "dag": {
+            "tasks": {
+                "leave": {
+                    "taskInfo": {"name": "leave"},
+                    "componentRef": {"name": "comp-leave"},
+                    "inputs": {"parameters": {"code": {"componentInputParameter": "code"}}},
+                }
+            }
+        },
+    },
+    "components": {
+        "comp-leave": {
+            "executorLabel": "exec-leave",
+            "inputDefinitions": {"parameters": {"code": {"parameterType": "NUMBER_INTEGER"}}},
+        }
+    },
+    "deploymentSpec": {
+        "executors": {
+            "exec-leave": {
+                "container": {
+                    "image": "python:3.11",
+                    "command": ["python3", "-c", "import sys; raise SystemExit(int(sys.argv[1]))"],
+                    "args": ["{{$.inputs.parameters['code']}}"],
+                }
+            }
+        }
+    },
+}
+
+
+async def test_somebody_who_has_only_a_browser(platform, tmp_path):
+    """Upload a pipeline, look at it, save and run it, see why it failed, change a parameter, run it again."""
+    document = json.dumps(json.dumps(ADJUSTABLE))
+    async with chromium.browser(tmp_path) as tab:
+        url = await log_in(tab, platform)
+        await tab.open(f"{url}/pipelines/new")
+        await tab.until("document.querySelector('input[type=file]') !== null")
+        await tab.js(
+            f"const given = new DataTransfer(); given.items.add(new File([{document}], 'adjustable.json'));"
+            "document.querySelector('input[type=file]').files = given.files;"
+            "document.querySelector('button[value=look]').click()"
+        )
+        await tab.until("document.querySelector('.dag')?.textContent.includes('leave')")
+        await tab.js("document.querySelector('button[value=save]').click()")
+        await tab.until(
+            "/^.pipelines.[0-9a-f-]{36}$/.test(location.pathname) && document.querySelector('.dag') !== null"
+        )
+        start = "[...document.querySelectorAll('.head a')].find((a) => /.run$/.test(new URL(a.href).pathname)).click()"
+        await tab.js(start)
+        await tab.until("document.querySelector('[name=\"p.code\"]')?.value === '3'")
+        await tab.js("document.querySelector('button[value=start]').click()")
+        await tab.until("document.body.innerText.includes('Why it failed')", 30)
+        run = (await tab.js("location.pathname")).removeprefix("/runs/")
+        await tab.open(f"{url}/runs/new?clone={run}")
+        await tab.until("document.querySelector('[name=\"p.code\"]')?.value === '3'")
+        await tab.js("document.querySelector('[name=\"p.code\"]').value = '0'")
+        await tab.js("document.querySelector('button[value=start]').click()")
+        other = f"/^.runs.[0-9a-f-]{{36}}$/.test(location.pathname) && location.pathname !== '/runs/{run}'"
+        await tab.until(other)
+        await tab.until("document.querySelector('.head .pill.ok') !== null", 30)
+        assert tab.problems == []

@@ -228,7 +228,8 @@ async def _changes(request: PageRequest, versions: list[dict[str, Any]], chosen:
         data_go=True,
         aria_label=_("Compare with"),
     )
-    bar = el("form", hidden, el("span", _("From")), picker, el("span", _("to {name}", name=chosen["display_name"])))
+    to = el("span", _("to {name}", name=chosen["display_name"]))
+    bar = el("form", hidden, el("span", _("From")), picker, to, method="get", action=request.path, class_="row")
     return Markup(el("div", bar, class_="toolbar") + await asyncio.to_thread(work))
 
 
