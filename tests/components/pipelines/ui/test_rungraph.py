@@ -81,6 +81,9 @@ def test_a_thousand_rows_are_shown_in_parts_with_the_selected_one_among_them():
     assert "501 to 750 of 1000" in text
     assert 'href="/runs/r?from=250"' in text
     assert 'href="/runs/r?from=750"' in text
+    drawn = rungraph.render(request(), tasks, None, None)
+    assert drawn.count("<title>") == rungraph.MAX_DRAWN
+    assert "The first 300 of 1000 tasks" in drawn
     last = timeline.render(request(**{"from": "99999"}), tasks, None, {})
     assert 'id="t-t0999"' in last
     assert "Further" not in last

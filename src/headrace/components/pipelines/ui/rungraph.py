@@ -19,13 +19,15 @@ from headrace.machinery.html import Markup, el
 from headrace.machinery.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from headrace.components.pipelines.store.models import TaskRow
     from headrace.components.pipelines.types.ir import ComponentSpec, PipelineSpec
     from headrace.machinery.pages import PageRequest
 
 PARAMETER = "open"
+MAX_DRAWN = 300
+"""So many boxes side by side: more are not read as a drawing, and cost a browser seconds."""
 _ORDER = (look.OK, look.HIT, look.RUN, look.WARN, look.BAD, look.WAIT)
 
 
@@ -44,10 +46,11 @@ def render(
     only: frozenset[str] | None = None,
 ) -> Markup:
     """The drawing, its links in the page's address."""
-    drawn = boxes(tasks, spec, only)
+    every = boxes(tasks, spec, only)
+    drawn = every[:MAX_DRAWN]
     ids = {task.path: task.id for task in tasks}
     toggled = set(filter(None, request.query.get(PARAMETER, "").split(",")))
-    many = graph.begins_shut(drawn)
+    many = graph.begins_shut(every)
     loops = {task.path for task in tasks if task.type is TaskType.LOOP}
 
     def shut(box: Box) -> bool:
@@ -61,16 +64,27 @@ def render(
     )
     if not drawn:
         return look.empty(_("No task is left to draw."))
-    return el("div", graph.draw(drawn, links, _("Tasks of the run")), class_="dagbox")
+    for box in _opened(drawn, shut):
+        del box.children[MAX_DRAWN:]
+    told = _("The first {n} of {all} tasks are drawn: choose fewer above.", n=MAX_DRAWN, all=len(every))
+    more = look.empty(told) if len(every) > MAX_DRAWN else ""
+    return Markup(el("div", graph.draw(drawn, links, _("Tasks of the run")), class_="dagbox") + more)
 
 
-def _visible(drawn: Sequence[Box], path: str, shut: object) -> str:
+def _opened(drawn: Sequence[Box], shut: Callable[[Box], bool]) -> Iterator[Box]:
+    for box in drawn:
+        if box.children and not shut(box):
+            yield box
+            yield from _opened(box.children, shut)
+
+
+def _visible(drawn: Sequence[Box], path: str, shut: Callable[[Box], bool]) -> str:
     """The box that shows the task of this path: its own, or the folded group that it is in."""
     for box in drawn:
         if box.key == path:
             return box.key
         if path.startswith(f"{box.key}/"):
-            closed = not box.children or (callable(shut) and shut(box))
+            closed = not box.children or shut(box)
             return box.key if closed else _visible(box.children, path, shut)
     return ""
 
