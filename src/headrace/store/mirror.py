@@ -92,6 +92,8 @@ class Mirror:
         self._keep, self._limit = keep, limit
         self._watchers: dict[str, weakref.WeakSet[Subscription]] = {}
         """By prefix: many watchers share few prefixes, so a change looks at few of them."""
+        self._lengths: tuple[int, ...] = ()
+        """Of those prefixes, each once: fewer still."""
 
     def load(self, records: Iterable[Record], revision: int) -> None:
         """Begin with these live records; the log is empty and begins after `revision`."""
@@ -139,13 +141,17 @@ class Mirror:
             self._log.popleft()
         for listener in self.listeners:
             listener(change)
-        for prefix in [p for p in self._watchers if key.startswith(p)]:
-            watchers = self._watchers[prefix]
+        for length in self._lengths:
+            prefix = key[:length]
+            watchers = self._watchers.get(prefix)
+            if watchers is None or len(prefix) < length:
+                continue
             for watcher in list(watchers):
                 if not watcher.offer(change):
                     watchers.discard(watcher)
             if not watchers:
                 del self._watchers[prefix]
+                self._measure()
 
     def remember(self, changes: Iterable[Change]) -> None:
         """Older log entries, read back at start-up, so that watchers may resume from before it."""
@@ -165,7 +171,10 @@ class Mirror:
         """Changes after a revision, from now on. Raises Compacted."""
         backlog = [c for c in self._since(after) if c.record.key.startswith(prefix)]
         subscription = Subscription(prefix, backlog, self._limit)
-        self._watchers.setdefault(prefix, weakref.WeakSet()).add(subscription)
+        if prefix not in self._watchers:
+            self._watchers[prefix] = weakref.WeakSet()
+            self._measure()
+        self._watchers[prefix].add(subscription)
         return subscription
 
     def close(self) -> None:
@@ -174,6 +183,10 @@ class Mirror:
             for watcher in list(watchers):
                 watcher.close()
         self._watchers.clear()
+        self._measure()
+
+    def _measure(self) -> None:
+        self._lengths = tuple({len(prefix) for prefix in self._watchers})
 
     def _since(self, after: int) -> Iterator[Change]:
         if after >= self.revision:

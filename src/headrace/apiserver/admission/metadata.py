@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,8 @@ _WITH_GENERATION = frozenset(
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
     }
 )
+_VARIANT = "89ab" * 4
+"""The two bits of a UUID that say how it is laid out, and two that are random."""
 _PATH_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
 MANAGED_FIELDS = "managedFields"
 SERVER_OWNED = (
@@ -106,6 +109,12 @@ def with_managers_of(obj: Json, whole: Json) -> Json:
 def timestamp(moment: dt.datetime) -> str:
     """RFC 3339 in whole seconds, as Kubernetes writes times."""
     return moment.isoformat(timespec="seconds")[:19] + "Z"  # strftime takes five times as long
+
+
+def new_uid() -> str:
+    """A random UUID, version 4; the class of the standard library takes three times as long."""
+    made = os.urandom(16).hex()
+    return f"{made[:8]}-{made[8:12]}-4{made[13:16]}-{_VARIANT[int(made[16], 16)]}{made[17:20]}-{made[20:]}"
 
 
 def generate_name(base: str) -> str:

@@ -15,7 +15,7 @@ from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
 from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
-from headrace.apiserver.http import metrics, reviews, sessions, targets
+from headrace.apiserver.http import atonce, metrics, reviews, sessions, targets
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
@@ -101,7 +101,8 @@ class ApiApp:
         answer = await self._answer(request)
         self._metrics.count(request.method, answer.status)
         if type(answer) is Response:
-            await answer.send(send)
+            if not atonce.sent(request, answer, send):
+                await answer.send(send)
             return
         self._streams += 1
         try:

@@ -6,7 +6,6 @@ that changes nothing is not written. `status` and the other subresources each re
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from headrace.api import _wire
@@ -61,7 +60,7 @@ class Writes:
         info = served.info
         metadata.prepare_create(
             obj,
-            uid=str(uuid.uuid4()),
+            uid=metadata.new_uid(),
             now=core.clock.now(),
             generation=metadata.has_generation(info, custom=served.custom),
         )
