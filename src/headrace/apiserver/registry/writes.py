@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.store.base import Record
 
 GENERATE_ATTEMPTS = 8
+_WITH_STATUS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
 class Writes:
@@ -174,6 +175,9 @@ class Writes:
             if new["metadata"].get("resourceVersion") == old["metadata"]["resourceVersion"]:
                 del new["metadata"]["resourceVersion"]
             metadata.check_request_names(new, name, namespace, info)
+            if subresource == "status" and warnings is None and not served.custom and served.conversion is None:
+                # What the patch has left as it was needs no look again: of all this only the status is written.
+                new = {k: v for k, v in new.items() if k in _WITH_STATUS or v is not old.get(k)}
             return self._core.raised(served, new, field_validation, warnings)
 
         hub = self._core.hub(served)
@@ -307,7 +311,8 @@ def merge_subresource(served: Served, sent: Json, old: Json, subresource: str) -
         if info.kind == "Namespace" and not info.group:
             new["spec"] = {**(sent.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers", [])}
         return new
-    new = _wire.clone(old)
+    # Only the part that is written and the metadata change; the rest is the old object's, and changed by nobody.
+    new = {**old, "metadata": dict(old["metadata"])}
     if subresource == "ephemeralcontainers":
         added = (sent.get("spec") or {}).get("ephemeralContainers") or []
         new["spec"] = {**(old.get("spec") or {}), "ephemeralContainers": added}

@@ -51,10 +51,10 @@ async def admit(owner: Owner, facts: Facts) -> None:
             continue
         if not reason:
             break
-        facts.unscheduled_reason, facts.unscheduled_message = reason, message
-        owner.changed()
         if message != said:
             said = message
+            facts.unscheduled_reason, facts.unscheduled_message = reason, message
+            owner.changed()
             host.reporter.warning(pod, "FailedScheduling", message)
         for uid in host.room.preempt(pod, host.node()) if found else ():
             host.send_away(uid, "PreemptionByScheduler", PREEMPTED)

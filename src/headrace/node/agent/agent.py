@@ -133,7 +133,7 @@ class NodeAgent:
         """What the runtime knows of pods that have no worker."""
         self._background: list[asyncio.Task[None]] = []
         self._running = self._begun = False
-        self.logs = NodeLogs(settings, clock, self._cached_pod, self._attempt)
+        self.logs = NodeLogs(settings, clock, self._known_pod, self._attempt)
         self.streams = NodeStreams(runtime, self.logs, self._attempt)
         self.usages = NodeUsages(runtime, clock)
 
@@ -303,6 +303,12 @@ class NodeAgent:
             return None
         found = self._cache(Pod).get(key)
         return found if isinstance(found, Pod) else None
+
+    def _known_pod(self, key: str) -> Pod | None:
+        """The pod, with what its worker knows of it already."""
+        found = self._cached_pod(key)
+        worker = self._workers.get(found.metadata.uid) if found is not None else None
+        return worker.as_known() if worker is not None else found
 
     def _attempt(self, uid: str, container: str) -> int | None:
         worker = self._workers.get(uid)

@@ -87,13 +87,20 @@ class Room:
 
     def __init__(self) -> None:
         self._pods: dict[str, Pod] = {}
+        self._asked: dict[str, scheduling.Amounts] = {}
+        """What each of them asks for: every pod that waits is compared with all of them whenever one goes."""
         self._waiting: dict[str, Pod] = {}
         self._leaving: set[str] = set()
         self.changed = Pulse()
 
     def reasons(self, pod: Pod, node: Node) -> list[str]:
         """Why the pod does not fit now; empty when it does."""
-        return scheduling.reasons(pod, node, self.others(pod))
+        used: scheduling.Amounts = {}
+        for uid, asked in self._asked.items():
+            if uid != pod.metadata.uid:
+                for name, amount in asked.items():
+                    used[name] = used.get(name, scheduling.NONE) + amount
+        return scheduling.reasons(pod, node, self.others(pod), used)
 
     def others(self, pod: Pod) -> list[Pod]:
         """The pods that are here beside this one."""
@@ -127,6 +134,7 @@ class Room:
         """The pod has its requests."""
         self._waiting.pop(pod.metadata.uid, None)
         self._pods[pod.metadata.uid] = pod
+        self._asked[pod.metadata.uid] = scheduling.requests(pod)
 
     def arrived(self, pod: Pod) -> None:
         """Less important pods that had to let this one go first may look again."""
@@ -137,6 +145,7 @@ class Room:
         """The pod has ended."""
         self._waiting.pop(uid, None)
         self._leaving.discard(uid)
+        self._asked.pop(uid, None)
         if self._pods.pop(uid, None) is not None:
             self.changed.beat()
 

@@ -19,7 +19,7 @@ Amounts = dict[str, Decimal]
 """Resource name to number: cores, bytes, pieces."""
 
 _SELECTOR = "node(s) didn't match Pod's node affinity/selector"
-_NONE = Decimal(0)
+NONE = Decimal(0)
 _KEEPING_AWAY = frozenset({"NoSchedule", "NoExecute"})
 _CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
@@ -38,16 +38,27 @@ def requests(pod: Pod) -> Amounts:
         else:
             alone = dict(sidecars)
             _add(alone, _of(container))
-        peak = {name: max(peak.get(name, _NONE), alone.get(name, _NONE)) for name in {*peak, *alone}}
+        peak = {name: max(peak.get(name, NONE), alone.get(name, NONE)) for name in {*peak, *alone}}
     total = dict(sidecars)
     for container in pod.spec.containers:
         _add(total, _of(container))
-    result = {name: max(total.get(name, _NONE), peak.get(name, _NONE)) for name in {*total, *peak}}
+    result = {name: max(total.get(name, NONE), peak.get(name, NONE)) for name in {*total, *peak}}
     return {**result, "pods": Decimal(1)}
 
 
-def reasons(pod: Pod, node: Node, others: Sequence[Pod]) -> list[str]:
-    """Why the pod cannot run on this node now, beside these pods; empty when it can."""
+def together(pods: Iterable[Pod]) -> Amounts:
+    """What the pods ask for in all."""
+    total: Amounts = {}
+    for pod in pods:
+        _add(total, requests(pod))
+    return total
+
+
+def reasons(pod: Pod, node: Node, others: Sequence[Pod], used: Amounts | None = None) -> list[str]:
+    """Why the pod cannot run on this node now, beside these pods; empty when it can.
+
+    `used` is what the others ask for together, from whoever has it at hand.
+    """
     found: list[str] = []
     if node.spec.unschedulable and not _tolerated(pod, _CORDON):
         found.append("node(s) were unschedulable")
@@ -57,14 +68,12 @@ def reasons(pod: Pod, node: Node, others: Sequence[Pod]) -> list[str]:
     if not _labels_match(pod, node):
         found.append(_SELECTOR)
     found += [f"node(s) did not support {feature}" for feature in unsupported(pod)]
-    used: Amounts = {}
-    for other in others:
-        _add(used, requests(other))
+    used = together(others) if used is None else used
     for name, amount in sorted(requests(pod).items()):
         if amount <= 0:
             continue
         have = quantity.parse(node.status.allocatable.get(name, "0"))
-        if used.get(name, _NONE) + amount > have:
+        if used.get(name, NONE) + amount > have:
             found.append("Too many pods" if name == "pods" else f"Insufficient {name}")
     if any(hostports.conflict(a, b) for a in hostports.wanted(pod) for o in others for b in hostports.wanted(o)):
         found.append("node(s) didn't have free ports for the requested pod ports")
@@ -93,7 +102,7 @@ def sentence(found: Iterable[str]) -> str:
 
 def _add(total: Amounts, more: Mapping[str, Decimal]) -> None:
     for name, amount in more.items():
-        total[name] = total.get(name, _NONE) + amount
+        total[name] = total.get(name, NONE) + amount
 
 
 def _of(container: Container) -> Amounts:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import datetime as dt
 import logging
 from typing import TYPE_CHECKING
@@ -88,6 +89,12 @@ class PodWorker:
     def pod(self) -> Pod:
         """See Owner."""
         return self._writer.pod
+
+    def as_known(self) -> Pod:
+        """The pod with the status that it has by now, written or not."""
+        found = copy.copy(self.pod)
+        found.status = self._compute(self.pod)
+        return found
 
     @property
     def ip(self) -> str:

@@ -7,7 +7,6 @@ resourceVersion that it was computed from, since it replaces lists; on a conflic
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -73,8 +72,11 @@ class StatusWriter:
         while not self.gone.is_set():
             await self._dirty.wait()
             if not self._urgent.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), PATIENCE_SECONDS)
+                patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._urgent.set)
+                try:
+                    await self._urgent.wait()
+                finally:
+                    patience.cancel()
             self._dirty.clear()
             self._urgent.clear()
             if self.gone.is_set():

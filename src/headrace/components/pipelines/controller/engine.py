@@ -101,10 +101,17 @@ class Engine:
         if change.kind is ChangeKind.DELETED:
             self._forget(change.run_id)
         elif change.kind is ChangeKind.REPORTED and change.task is not None:
-            self._gate.steps.leave(change.task.pod_name)
+            self._let_next(change.task.pod_name)
             self._ensure(change.run_id).reported(change.task)
         else:
             self._ensure(change.run_id).run_changed()
+
+    def _let_next(self, pod_name: str) -> None:
+        """A step has reported. Its pod is about to end, and until then the node has no room for the next one."""
+        ask = self._gate.steps.inside(pod_name)
+        pod = self._pods.get(ask.namespace, pod_name) if ask is not None else None
+        if pod is None or pod.status.phase in FINISHED:
+            self._gate.steps.leave(pod_name)
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old

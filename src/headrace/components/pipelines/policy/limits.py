@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 CONFIG_MAP = "pipeline-limits"
 RUNS, STEPS, NAMESPACE_RUNS, NAMESPACE_STEPS = "runs", "steps", "runs-per-namespace", "steps-per-namespace"
-AHEAD = 1.25
-"""How many times over the machine may be asked for: enough that the node never waits for the engine."""
+AHEAD = 1.0
+"""How many times over the machine may be asked for. Steps wait here, where that costs nothing: a pod that waits for the
+node has its status written and an event, and looks again whenever another one ends."""
 _LARGEST = 1_000_000
 
 
@@ -127,6 +128,10 @@ class Turnstile:
             if not counts[name]:
                 del counts[name]
         self.pump()
+
+    def inside(self, key: str) -> Ask | None:
+        """What was let through and has not left."""
+        return self._inside.get(key)
 
     def forget(self, run_id: str) -> None:
         """Nothing of a run waits any more."""
