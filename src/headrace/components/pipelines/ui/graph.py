@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.machinery.html import Markup, el
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -172,17 +173,17 @@ def _place(boxes: Sequence[Box], links: Links, left: list[int]) -> _Placed:
                 line.append((box, inner))
             if line:
                 lines.append(line)
-    width = max((sum(_size(i)[0] for _, i in line) + GAP_X * (len(line) - 1) for line in lines), default=WIDTH)
+    width = max((sum(_size(i)[0] for _each, i in line) + GAP_X * (len(line) - 1) for line in lines), default=WIDTH)
     placed: list[tuple[Box, _Placed | None, float, float]] = []
     taken: list[_Line] = []
     y = 0.0
     for line in lines:
-        used = sum(_size(inner)[0] for _, inner in line) + GAP_X * (len(line) - 1)
+        used = sum(_size(inner)[0] for _each, inner in line) + GAP_X * (len(line) - 1)
         x = (width - used) / 2
         for box, inner in line:
             placed.append((box, inner, x, y))
             x += _size(inner)[0] + GAP_X
-        tall = max(_size(inner)[1] for _, inner in line)
+        tall = max(_size(inner)[1] for _each, inner in line)
         taken.append(_Line(y, y + tall, (width - used) / 2, (width + used) / 2))
         y += tall + GAP_Y
     here = {box.key: box for box, *_ in placed}
@@ -207,7 +208,7 @@ def _paint(placed: _Placed, dx: float, dy: float, links: Links, edges: list[Mark
             _paint(inner, dx + x + shift, dy + y + TITLE, links, edges, parts)
     for a, b in placed.edges:
         x1, y1, w1, h1 = at[a.key]
-        x2, y2, w2, _ = at[b.key]
+        x2, y2, w2 = at[b.key][:3]
         sx, sy, tx, ty = x1 + w1 / 2, y1 + h1, x2 + w2 / 2, y2
         past = [line for line in placed.lines if line.top + dy >= sy and line.bottom + dy <= ty]
         path = _path(sx, sy, tx, ty, past, dx, dy)
@@ -272,14 +273,15 @@ def _box(box: Box, place: tuple[float, float, float, float], links: Links, *, fo
     inner = el("a", parts, href=href, class_="task", data_row=not group) if href else el("g", parts)
     if not group:
         return inner
-    sign, words = ("+", "Unfold") if folded else ("-", "Fold")
+    words = _("Unfold {name}", name=box.label) if folded else _("Fold {name}", name=box.label)
+    sign = "+" if folded else "-"
     knob = el(
         "a",
         el("circle", cx=f"{x + width - 18:.1f}", cy=f"{y + 15:.1f}", r="9"),
         el("text", sign, x=f"{x + width - 18:.1f}", y=f"{y + 19.5:.1f}", text_anchor="middle"),
         href=links.toggle(box),
         class_="knob",
-        aria_label=f"{words} {box.label}",
+        aria_label=words,
     )
     return Markup(inner + knob)
 
@@ -326,11 +328,11 @@ def _note(spec: PipelineSpec, task: TaskSpec, component: ComponentSpec | None) -
     condition = f"if {task.trigger_policy.condition}" if task.trigger_policy.condition else ""
     if task.parameter_iterator is not None or task.artifact_iterator is not None:
         limit = task.iterator_policy.parallelism_limit
-        return f"loop, {limit} at a time" if limit else "loop"
+        return _("loop, {n} at a time", n=limit) if limit else _("loop")
     if component is not None and component.dag is not None:
         return condition or "pipeline"
     name = task.component_ref.name.removeprefix("comp-")
     executor = spec.deployment_spec.executors.get(component.executor_label) if component is not None else None
     if executor is not None and executor.importer is not None:
-        return f"importer {name}"
+        return _("importer {name}", name=name)
     return condition or name
