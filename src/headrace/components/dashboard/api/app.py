@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from headrace.api import _wire
 from headrace.api.core import Namespace
+from headrace.components.dashboard.api.central import Central
 from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
 from headrace.machinery.people import cookie_value
 from headrace.machinery.settings import DEFAULT_NAMESPACE
@@ -56,6 +57,7 @@ class App:
 
     def __init__(self, context: Context, history: History) -> None:
         self._context, self._history = context, history
+        self._central = Central(context, history)
         self._routes: list[tuple[re.Pattern[str], Page]] | None = None
         self._parts: tuple[Home, Workloads, Shell, Static] | None = None
         self._terminals: Terminals | None = None
@@ -92,6 +94,10 @@ class App:
         elif path.startswith("/static/"):
             status, body, headers = self._made[3].get(path.removeprefix("/static/"))
             await self._answer(send, status, body, headers[0][1], headers[1:])
+        elif path.startswith("/api/"):
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            status, found = await self._central.answer(scope["state"]["user"], path, query)
+            await self._answer(send, status, _wire.encode(found), b"application/json", [NOT_KEPT])
         elif path == "/find":
             await self._find(scope, send)
         elif path == "/live":
@@ -250,7 +256,7 @@ class App:
             self._parts = (
                 Home(self._context, self._history),
                 Workloads(self._context),
-                Shell(self._context, static),
+                Shell(self._context, static, self._central),
                 static,
             )
         return self._parts

@@ -14,6 +14,7 @@ from headrace.machinery.words import LANGUAGES, _, language
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from headrace.components.dashboard.api.central import Central
     from headrace.components.dashboard.api.static import Static
     from headrace.machinery.component import Context
     from headrace.machinery.pages import Page, PageRequest
@@ -29,8 +30,8 @@ _WAVES = Markup(
 class Shell:
     """Makes whole documents of fragments."""
 
-    def __init__(self, context: Context, static: Static) -> None:
-        self._context, self._static = context, static
+    def __init__(self, context: Context, static: Static, central: Central) -> None:
+        self._context, self._static, self._central = context, static, central
 
     async def document(self, request: PageRequest, page: Page | None, fragment: Fragment) -> str:
         """The HTML document."""
@@ -161,6 +162,10 @@ class Shell:
                     continue
                 current = found is page or (found.path != "/" and here.startswith(f"{found.path}/"))
                 parts.append(el("a", _(found.title), href=found.path + query, aria_current="page" if current else None))
+        links = await self._central.menu()
+        if links:
+            parts.append(el("h3", _("Links")))
+            parts += [el("a", words, href=link, data_plain=True, rel="noopener") for words, link in links]
         return el("nav", parts, class_="nav", aria_label=_("Pages"))
 
 
