@@ -64,6 +64,7 @@ COMPONENTS = {
     "profiles": "headrace.components.profiles.component",
     "pipelines": "headrace.components.pipelines.component",
     "serving": "headrace.components.serving.component",
+    "istio": "headrace.components.istio.component",
     "dashboard": "headrace.components.dashboard.component",
 }
 """Every component of the platform by name; each module has one value, COMPONENT."""

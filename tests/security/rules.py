@@ -320,6 +320,15 @@ inferenceservices.serving.kserve.io/status       r        rw                    
 pipelines.pipelines.kubeflow.org                 r        rw-deletecollection     rw-deletecollection
 pipelineversions.pipelines.kubeflow.org          r        rw-deletecollection     rw-deletecollection
 poddefaults.kubeflow.org                         r        rw                      rw
+virtualservices.networking.istio.io              r        rw                      rw
+gateways.networking.istio.io                     r        rw                      rw
+destinationrules.networking.istio.io             r        rw                      rw
+serviceentries.networking.istio.io               r        rw                      rw
+sidecars.networking.istio.io                     r        rw                      rw
+envoyfilters.networking.istio.io                 r        rw                      rw
+authorizationpolicies.security.istio.io          r        r                       r
+peerauthentications.security.istio.io            r        r                       r
+requestauthentications.security.istio.io         r        r                       r
 """
 """What the three roles may do with a resource of their namespace: `r` is get, list and watch, `rw` every verb."""
 
@@ -351,6 +360,15 @@ validatingadmissionpolicybindings.admissionregistration.k8s.io
 validatingadmissionpolicybindings.admissionregistration.k8s.io/status
 passwords.dex.coreos.com profiles.kubeflow.org profiles.kubeflow.org/status poddefaults.kubeflow.org/status
 pipelines.pipelines.kubeflow.org/status pipelineversions.pipelines.kubeflow.org/status
+virtualservices.networking.istio.io/status
+gateways.networking.istio.io/status
+destinationrules.networking.istio.io/status
+serviceentries.networking.istio.io/status
+sidecars.networking.istio.io/status
+envoyfilters.networking.istio.io/status
+authorizationpolicies.security.istio.io/status
+peerauthentications.security.istio.io/status
+requestauthentications.security.istio.io/status
 """
 """For cluster administrators and the platform's own parts."""
 

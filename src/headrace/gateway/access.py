@@ -78,13 +78,15 @@ class Access:
                 return user
         return None
 
-    async def may(self, user: User, verb: str, *, group: str, resource: str, namespace: str, name: str) -> bool:
+    async def may(
+        self, user: User, verb: str, *, group: str, resource: str, namespace: str, name: str, subresource: str = ""
+    ) -> bool:
         """Whether the user may. Raises StatusError when that cannot be known."""
-        key = (user.name, user.uid, user.groups, verb, group, resource, namespace, name)
+        key = (user.name, user.uid, user.groups, verb, group, resource, subresource, namespace, name)
         if self._granted.get(key):
             return True
         allowed = await self._client.review_access(
-            user, verb, group=group, resource=resource, namespace=namespace, name=name
+            user, verb, group=group, resource=resource, subresource=subresource, namespace=namespace, name=name
         )
         if allowed:
             self._granted.put(key, True, ACCESS_SECONDS)

@@ -2,7 +2,7 @@
 
 Health and what components mount as open (the login) are for everybody, and so is the root page where there is no
 dashboard; everything else needs a bearer token or a session (`senders`). Then: a host or path of a model, else the
-component whose mount path is the longest prefix (the dashboard's is the shortest). Invariants: `kubeflow-userid` and
+component whose mount path is the longest prefix (the dashboard's is the shortest; before it come VirtualServices). Invariants: `kubeflow-userid` and
 `kubeflow-groups` are what the gateway found out, never what a client sent; a model is reached only by who may `get`
 (to ask about it) or `create` (to predict) its InferenceService; what a model answers to a browser with a session can
 run no script on this site; the gateway listens beyond loopback only where nobody can walk in.
@@ -20,6 +20,7 @@ from headrace.api.errors import NotFound, StatusError
 from headrace.gateway import models, pages, websockets
 from headrace.gateway.access import Access
 from headrace.gateway.proxy import IDENTITY, Exchange, forward, request_target
+from headrace.gateway.routes import Routes
 from headrace.gateway.senders import SESSION, Refusal, Senders
 from headrace.gateway.tls import server_tls
 from headrace.gateway.upstream import Pool, TimedOut, Unreachable, UpstreamError
@@ -73,6 +74,7 @@ class Gateway:
         self._senders = Senders(self._access, people, settings)
         self._pool = Pool(dialer)
         self._models = models.Models(self._pool, settings.node_ip)
+        self._routes = Routes(self._pool, self._access, settings.node_ip)
         self._server = Server(
             self, settings.gateway_host, settings.ports.gateway, tls=server_tls(settings), date_header=False
         )
@@ -92,6 +94,7 @@ class Gateway:
         else:
             informer = self._manager.informer
             self._models.follow(informer(models.INFERENCE_SERVICE), informer(Endpoints))
+        await self._routes.follow(self._client, self._manager)
         await self._server.start()
 
     async def _check_exposure(self) -> None:
@@ -216,9 +219,21 @@ class Gateway:
             return
         for prefix, mount in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
+                if not prefix and await self._pass_on(call, host):
+                    return
                 await mount.app(_scope_for(call.scope, call.user, prefix), call.receive, call.send)
                 return
+        if await self._pass_on(call, host):
+            return
         await pages.error(call.send, 404, f"Nothing is served at {path!r}: GET / says what is here.")
+
+    async def _pass_on(self, call: _Call, host: str) -> bool:
+        """Whether a VirtualService took the request; it gets what no component mounts but the dashboard."""
+        route = self._routes.find(host, call.scope["method"], call.scope["path"])
+        if route is None:
+            return False
+        await self._routes.serve(route, call.user, call.scope, call.receive, call.send)
+        return True
 
     async def _predict(self, call: _Call, namespace: str, name: str, prefix: str) -> None:
         verb = "get" if call.scope["method"] in {"GET", "HEAD", "OPTIONS"} else "create"

@@ -1,0 +1,164 @@
+"""VirtualServices that lead through this gateway: which request is for which Service, who may, and the way there.
+
+What the objects mean is `machinery.mesh`; here are the tables that informers keep, and the request on its way. The
+headers that say who asks are the gateway's: no VirtualService sets them, and the sessions' cookies stay here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from headrace.api.core import Endpoints, Service
+from headrace.api.errors import NotFound
+from headrace.api.meta import KindInfo, dynamic_kind
+from headrace.gateway import pages
+from headrace.gateway.proxy import Exchange, forward
+from headrace.gateway.upstream import TimedOut, Unreachable, UpstreamError
+from headrace.machinery import mesh
+from headrace.machinery.people import SESSION_COOKIE, XSRF_COOKIE
+
+if TYPE_CHECKING:
+    from headrace.api.identity import User
+    from headrace.api.meta import Unstructured
+    from headrace.client.base import Client
+    from headrace.gateway.access import Access
+    from headrace.gateway.upstream import Address, Pool
+    from headrace.machinery.informer import Informer
+    from headrace.machinery.manager import Manager
+    from headrace.machinery.mesh import Policy, Route
+
+log = logging.getLogger(__name__)
+
+VIRTUAL_SERVICE = dynamic_kind(KindInfo("networking.istio.io", "v1", "VirtualService", "virtualservices"))
+POLICY = dynamic_kind(KindInfo("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies"))
+_OWN_COOKIES = (SESSION_COOKIE.encode(), XSRF_COOKIE.encode())
+
+
+class Routes:
+    """The table of routes, and what is done with a request for one."""
+
+    def __init__(self, pool: Pool, access: Access, node_ip: str) -> None:
+        self._pool, self._access, self._node_ip = pool, access, node_ip
+        self._routes: dict[str, list[Route]] = {}
+        self._policies: dict[str, Policy] = {}
+        self._services: Informer[Service] | None = None
+        self._endpoints: Informer[Endpoints] | None = None
+
+    async def follow(self, client: Client, manager: Manager) -> None:
+        """Keep the table from now on, where the platform has these kinds."""
+        try:
+            await client.list(VIRTUAL_SERVICE)
+            await client.list(POLICY)
+        except NotFound:
+            log.info("no VirtualService kind: this platform runs without Istio's objects")
+            return
+        manager.informer(VIRTUAL_SERVICE).on_change(self._on_route)
+        manager.informer(POLICY).on_change(self._on_policy)
+        self._services, self._endpoints = manager.informer(Service), manager.informer(Endpoints)
+
+    def find(self, host: str, method: str, path: str) -> Route | None:
+        """The route of a request: in a VirtualService the first that fits, of those the one with the longest path."""
+        found = (
+            next((r for r in routes if r.holds(host, method, path)), None) for _, routes in sorted(self._routes.items())
+        )
+        return max((r for r in found if r is not None), key=lambda r: (r.exact, len(r.path)), default=None)
+
+    async def serve(self, route: Route, user: User, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Pass a request on, or say why not."""
+        service = self._services.get(f"{route.namespace}/{route.service}") if self._services is not None else None
+        if not await self._may(route, service, user, scope):
+            words = f"User {user.name!r} may not get services/proxy in namespace {route.namespace!r}."
+            await pages.error(send, 403, f"{words} Ask an owner of that namespace to add you as a contributor.")
+            return
+        if service is None:
+            words = f"There is no Service {route.service!r} in namespace {route.namespace!r}."
+            await pages.error(send, 503, words, [(b"retry-after", b"1")])
+            return
+        addresses = self._addresses(service, route.port)
+        if not addresses:
+            words = f"No pod of Service {route.service!r} in namespace {route.namespace!r} is ready."
+            await pages.error(send, 503, words, [(b"retry-after", b"1")])
+            return
+        headers = route.request.applied(scope["headers"])
+        if route.authority:
+            headers = [(b"host", route.authority.encode()), *(h for h in headers if h[0] != b"host")]
+        exchange = Exchange(self._pool, {**scope, "headers": headers}, receive, _edited(send, route))
+        try:
+            await forward(exchange, addresses, target(scope, route), user, route.timeout)
+        except UpstreamError as error:
+            if exchange.started:
+                log.warning("%s/%s: the answer broke off: %s", route.namespace, route.service, error)
+                return
+            status = 504 if isinstance(error, TimedOut) else 503 if isinstance(error, Unreachable) else 502
+            await pages.error(send, status, f"Service {route.service!r}: {error}")
+
+    async def _may(self, route: Route, service: Service | None, user: User, scope: dict[str, Any]) -> bool:
+        here = [p for p in self._policies.values() if p.namespace == route.namespace]
+        labels = service.spec.selector if service is not None else {}
+        said = mesh.decide(here, labels, user, scope["method"], scope["path"])
+        if said:
+            return said == "ALLOW"
+        return await self._access.may(
+            user,
+            "get",
+            group="",
+            resource="services",
+            subresource="proxy",
+            namespace=route.namespace,
+            name=route.service,
+        )
+
+    def _addresses(self, service: Service, port: int) -> list[Address]:
+        ports = service.spec.ports
+        named = next((p for p in ports if p.port == port), None) if port else next(iter(ports), None)
+        endpoints = self._endpoints.get(service.key) if self._endpoints is not None else None
+        if named is None or endpoints is None:
+            return []
+        # Behind the node's address are the servers of this machine: nobody reaches those by writing Endpoints.
+        return [
+            self._pool.address(address.ip, each.port)
+            for subset in endpoints.subsets
+            for each in subset.ports
+            if (each.name or "") == (named.name or "")
+            for address in subset.addresses
+            if address.ip != self._node_ip
+        ]
+
+    def _on_route(self, old: Unstructured | None, new: Unstructured | None) -> None:
+        if new is not None:
+            self._routes[new.key] = mesh.virtual_service(new.metadata.namespace, new.spec).routes
+        elif old is not None:
+            self._routes.pop(old.key, None)
+
+    def _on_policy(self, old: Unstructured | None, new: Unstructured | None) -> None:
+        gone = new or old
+        if gone is not None:
+            self._policies.pop(gone.key, None)
+        if new is not None:
+            for policy in mesh.authorization_policy(new.metadata.namespace, new.spec).policies:
+                self._policies[new.key] = policy
+
+
+def target(scope: dict[str, Any], route: Route) -> bytes:
+    """The path that the Service is asked for, as the client encoded it, with the query."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    if route.rewrite:
+        encoded = quote(route.path).encode()
+        whole = raw if raw.startswith(encoded) else quote(scope["path"]).encode()
+        raw = quote(route.rewrite).encode() + whole[len(encoded) :]
+    if not raw.startswith(b"/"):
+        raw = b"/" + raw
+    query: bytes = scope["query_string"]
+    return raw + b"?" + query if query else raw
+
+
+def _edited(send: Any, route: Route) -> Any:
+    async def sending(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            kept = [h for h in message["headers"] if h[0] != b"set-cookie" or not h[1].startswith(_OWN_COOKIES)]
+            message = {**message, "headers": route.response.applied(kept)}
+        await send(message)
+
+    return sending

@@ -1,0 +1,37 @@
+"""Every object says which of its fields have no effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.api import _wire, conditions
+from headrace.components.istio.controller import CONDITION, HonoredController
+from headrace.components.istio.types import KINDS, EnvoyFilter, VirtualService
+from headrace.testing import embedded_cluster, eventually
+
+
+async def test_objects_are_kept_whole_and_say_what_is_honoured() -> None:
+    http = {"match": [{"uri": {"prefix": "/notebook/default/nb/"}}], "route": [{"destination": {"host": "nb"}}]}
+    routes = {"hosts": ["*"], "gateways": ["g"], "http": [http]}
+    async with embedded_cluster(KINDS) as cluster:
+        for kind in KINDS:
+            cluster.manager.add(HonoredController(kind, cluster.clock), cluster.client)
+        await cluster.manager.start()
+
+        async def made(kind: type[Any], name: str, spec: dict[str, Any]) -> tuple[str, str]:
+            meta = {"name": name, "namespace": "default"}
+            await cluster.client.create(_wire.convert(kind, {"metadata": meta, "spec": spec}))
+
+            async def found() -> Any:
+                obj = await cluster.client.get(kind, name, "default")
+                assert obj.spec == spec
+                return conditions.get(obj.status.conditions, CONDITION)
+
+            condition = await eventually(found)
+            return condition.status, condition.message
+
+        assert await made(VirtualService, "whole", routes) == ("True", "The gateway honors every field.")
+        partly = routes | {"http": [http | {"retries": {"attempts": 2}}]}
+        assert await made(VirtualService, "partly", partly) == ("False", "Not honored: spec.http[0].retries")
+        status, message = await made(EnvoyFilter, "patch", {"configPatches": [{"applyTo": "CLUSTER"}]})
+        assert (status, message) == ("False", "EnvoyFilter is kept and has no effect: there is no Envoy.")
