@@ -2,7 +2,8 @@
 
 Health and what components mount as open (the login) are for everybody, and so is the root page where there is no
 dashboard; everything else needs a bearer token or a session (`senders`). Then: a host or path of a model, else the
-component whose mount path is the longest prefix (the dashboard's is the shortest; before it come VirtualServices). Invariants: `kubeflow-userid` and
+component whose mount path is the longest prefix (the dashboard's is the shortest; VirtualServices
+come before it). Invariants: `kubeflow-userid` and
 `kubeflow-groups` are what the gateway found out, never what a client sent; a model is reached only by who may `get`
 (to ask about it) or `create` (to predict) its InferenceService; what a model answers to a browser with a session can
 run no script on this site; the gateway listens beyond loopback only where nobody can walk in.
