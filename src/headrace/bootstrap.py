@@ -182,6 +182,7 @@ COMPONENT_RULES = [
     ),
     _rule(["apps", "batch"], ["*"], EVERY_VERB),
     _rule(["serving.kserve.io", "pipelines.kubeflow.org", "kubeflow.org"], ["*"], EVERY_VERB),
+    _rule(["networking.istio.io", "security.istio.io"], ["*"], EVERY_VERB),
     _rule([""], ["nodes", "persistentvolumes"], READ),
     *REVIEWS,
 ]

@@ -274,6 +274,7 @@ GET     /artifacts/{id}                                                         
 POST    /artifacts#upload                                                        form
 GET     /examples/digits                                                         own page
 POST    /examples/digits#start                                                   write
+GET     /apis/v2beta1/artifacts/{id}:show                                        look
 """
 """Also below `/pipeline`, where clients look for the same API."""
 
