@@ -57,7 +57,7 @@ class ModelsPage:
         """For the first page."""
         models = await self._models(request)
         if not models:
-            return look.empty("No model is served in this namespace.", "headrace quickstart")
+            return look.empty(_("No model is served in this namespace."), "headrace quickstart")
         rows = []
         for model in models[:8]:
             kind, word = state(model)
@@ -82,32 +82,34 @@ class ModelsPage:
             chosen = shown[0]
         head = el(
             "div",
-            el("h1", "Models"),
-            el("span", f"{len(models)} served", class_="dim num"),
-            podlook.search(request, "Find a model", keep=("ns",)),
+            el("h1", _("Models")),
+            el("span", _("{n} served", n=len(models)), class_="dim num"),
+            podlook.search(request, _("Find a model"), keep=("ns",)),
             class_="head row",
         )
         right: Markup | None = None
         if not models:
             left = look.empty(
-                "No model is served in this namespace. The digits example trains one and serves it:",
+                _("No model is served in this namespace. The digits example trains one and serves it:"),
                 "headrace quickstart",
-            ) + look.empty("Or serve one that lies in a bucket:", EXAMPLE.format(namespace=request.namespace))
+            ) + look.empty(_("Or serve one that lies in a bucket:"), EXAMPLE.format(namespace=request.namespace))
         elif not shown:
-            left = look.empty("No model matches this filter.")
+            left = look.empty(_("Nothing matches this filter."))
         else:
             left = self._table(request, shown, chosen)
         if chosen is not None:
             right = await self._detail(request, chosen)
         elif name and models:
-            right = look.empty(f"There is no model {name} in {request.namespace} (any more).")
+            right = look.empty(
+                _("There is no {name} in {namespace} (any more).", name=name, namespace=request.namespace)
+            )
         split = el(
             "div",
-            el("section", left, class_="panel", aria_label="Models"),
-            el("section", right, class_="panel", aria_label="The selected model") if right else None,
+            el("section", left, class_="panel", aria_label=_("Models")),
+            el("section", right, class_="panel", aria_label=_("What is selected")) if right else None,
             class_="split" if right else "split one",
         )
-        return Fragment("Models", el("div", head, split, class_="page"), fill=True)
+        return Fragment(_("Models"), el("div", head, split, class_="page"), fill=True)
 
     async def _models(self, request: PageRequest) -> list[InferenceService]:
         await authorize(self._context.client, request, "list", RESOURCE, group=GROUP)
@@ -136,7 +138,7 @@ class ModelsPage:
                     class_="sel" if model is chosen else None,
                 )
             )
-        head = el("tr", [el("th", words) for words in ("State", "Model", "Format", "Created")])
+        head = el("tr", [el("th", words) for words in (_("State"), _("Model"), _("Format"), _("Created"))])
         return el("table", el("thead", head), el("tbody", rows))
 
     async def _detail(self, request: PageRequest, model: InferenceService) -> Markup:
@@ -149,10 +151,10 @@ class ModelsPage:
         head = el("div", el("h2", name), look.pill(kind, word), class_="dhead row")
         strip = look.tabs(
             [
-                ("Overview", request.link(tab=None), tab != "events", None),
-                ("Events", request.link(tab="events"), tab == "events", len(events) or None),
+                (_("Overview"), request.link(tab=None), tab != "events", None),
+                (_("Events"), request.link(tab="events"), tab == "events", len(events) or None),
             ],
-            "About the model",
+            _("About {name}", name=name),
         )
         if tab == "events":
             return el("div", head, strip, podlook.event_table(events), class_="detail")
@@ -163,16 +165,16 @@ class ModelsPage:
         copies = model.status.model_status.copies
         facts = podlook.facts(
             [
-                ("Address", el("span", base, class_="mono")),
-                ("Host name", el("span", model.status.url, class_="mono") if model.status.url else None),
-                ("In pods", el("span", model.status.address.url, class_="mono") if model.status.address else None),
-                ("Format", framework(model)),
-                ("Model", el("span", source(model), class_="mono")),
-                ("Copies", f"{copies.total_copies} ready" if copies is not None else None),
-                ("Pods", el("a", "Show its pods", href=f"/workloads?ns={namespace}&q={name}-predictor")),
+                (_("Address"), el("span", base, class_="mono")),
+                (_("Host name"), el("span", model.status.url, class_="mono") if model.status.url else None),
+                (_("In pods"), el("span", model.status.address.url, class_="mono") if model.status.address else None),
+                (_("Format"), framework(model)),
+                (_("Model"), el("span", source(model), class_="mono")),
+                (_("Copies"), _("{n} ready", n=copies.total_copies) if copies is not None else None),
+                (_("Pods"), el("a", _("Show its pods"), href=f"/workloads?ns={namespace}&q={name}-predictor")),
             ]
         )
-        failure = look.why("Why it does not answer", reason(model)) if kind == look.BAD else None
+        failure = look.why(_("Why it does not answer"), reason(model)) if kind == look.BAD else None
         return el(
             "div",
             head,
@@ -181,15 +183,15 @@ class ModelsPage:
                 "div",
                 failure,
                 facts,
-                el("h3", "Ask it", class_="subhead"),
+                el("h3", _("Ask it"), class_="subhead"),
                 el(
                     "div",
                     look.command(ready),
-                    el("p", "With rows of your own data:"),
+                    el("p", _("With rows of your own data:")),
                     look.command(ask),
                     class_="empty",
                 ),
-                el("h3", "Conditions", class_="subhead"),
+                el("h3", _("Conditions"), class_="subhead"),
                 el("table", el("tbody", [_condition(c) for c in model.status.conditions]), class_="events"),
             ),
             class_="detail",
@@ -200,16 +202,16 @@ def state(model: InferenceService) -> tuple[str, str]:
     """Colour and word."""
     ready = _ready(model)
     if model.metadata.deletion_timestamp is not None:
-        return look.WAIT, "Terminating"
+        return look.WAIT, _("Terminating")
     if any(c.type == "Stopped" and c.status == "True" for c in model.status.conditions):
-        return look.WAIT, "Stopped"
+        return look.WAIT, _("Stopped")
     if ready is None:
-        return look.WAIT, "New"
+        return look.WAIT, _("New")
     if ready.status == "True":
-        return look.OK, "Ready"
+        return look.OK, _("Ready")
     if model.status.model_status.transition_status in {"BlockedByFailedLoad", "InvalidSpec"}:
-        return look.BAD, "Failed"
-    return look.RUN, "Starting"
+        return look.BAD, _("Failed")
+    return look.RUN, _("Starting")
 
 
 def reason(model: InferenceService) -> str:
@@ -217,7 +219,7 @@ def reason(model: InferenceService) -> str:
     failure, ready = model.status.model_status.last_failure_info, _ready(model)
     if ready is not None and ready.message:
         return ready.message
-    return failure.message if failure is not None else "Its pods are being started."
+    return failure.message if failure is not None else _("Its pods are being started.")
 
 
 def framework(model: InferenceService) -> str:
