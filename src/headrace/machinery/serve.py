@@ -46,6 +46,15 @@ def _taken(host: str, port: int, error: OSError) -> ConfigurationError:
     return ConfigurationError(f"{host}:{port} cannot be listened on: {error.strerror or error}")
 
 
+def _web_socket(**options: Any) -> Any:
+    """The protocol of a connection that becomes a WebSocket. Importing it costs a start thirty milliseconds, and
+    where nobody opens a WebSocket it is never needed.
+    """
+    from uvicorn.protocols.websockets.wsproto_impl import WSProtocol  # noqa: PLC0415
+
+    return WSProtocol(**options)
+
+
 def _honest(app: Any) -> Any:
     """The app, ending the connection where it answers before it asked for a body that the client holds back.
 
@@ -100,14 +109,13 @@ class Server:
         """Listen. Raises ConfigurationError when the address is taken."""
         import uvicorn  # noqa: PLC0415 - costs tens of milliseconds, and only servers need it
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: PLC0415
-        from uvicorn.protocols.websockets.wsproto_impl import WSProtocol  # noqa: PLC0415
         from uvicorn.server import ServerState  # noqa: PLC0415
 
         protocol = self._protocol or HttpToolsProtocol
         config = uvicorn.Config(
             _honest(self._app),
             http=HttpToolsProtocol,  # what is made below
-            ws=WSProtocol,
+            ws=_web_socket,  # type: ignore[arg-type]
             lifespan="off",
             interface="asgi3",
             access_log=False,
