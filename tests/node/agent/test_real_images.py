@@ -78,9 +78,15 @@ async def test_a_pod_of_an_image_as_it_is(node, image):
     mine = Container(name="main", image=image, command=["sh", "-c", script], env=own, volume_mounts=[mapped])
     await node.run("plain", Container(name="main", image=image))
     await node.run("args", Container(name="main", image=image, args=["more"]))
+    launcher = Container(name="main", image=image, command=["python3", "/opt/headrace/kfp_launcher"])
     await node.run("mine", mine, volumes=volumes)
+    await node.run("launcher", launcher)
     await node.phase("plain", "Succeeded", timeout=60)
     await node.phase("args", "Succeeded", timeout=60)
+    await node.phase("launcher", "Failed", timeout=60)
+    assert "The step has no usable task document" in await node.log("launcher"), (
+        "the platform's own interpreter is there"
+    )
     found = await node.phase("mine", "Failed", timeout=60)
     assert await node.log("plain") == "entry command\n"
     assert await node.log("args") == "entry more\n"
@@ -96,7 +102,7 @@ async def test_a_pod_of_an_image_as_it_is(node, image):
 async def test_both_kinds_share_a_pod_and_its_network(node, image):
     """A sidecar of the machine's own asks the other one by the pod's address; its probe runs in it."""
     serve = "while :; do echo hello from podman | nc -l -p 8077; done"
-    probe = Probe(exec=ExecAction(command=["sh", "-c", "test $COLOR = blue && test $(id -u) = 1234"]))
+    probe = Probe(exec=ExecAction(command=["sh", "-c", "test $COLOR$HOME = blue/etc && test $(id -u) = 1234"]))
     secured = SecurityContext(run_as_user=1234, read_only_root_filesystem=True, capabilities=Capabilities(drop=["ALL"]))
     server = Container(
         name="main", image=image, command=["sh", "-c", serve], readiness_probe=probe, security_context=secured

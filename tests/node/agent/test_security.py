@@ -54,6 +54,47 @@ def test_root_is_refused_to_those_who_must_not_be_root():
         security.user(found, found.spec.containers[0])
 
 
+@pytest.mark.parametrize(
+    ("shared", "own", "image", "expected"),
+    [
+        (None, {}, "nobody", (None, None)),
+        (None, {"run_as_user": 7}, "nobody:users", (7, None)),
+        (PodSecurityContext(run_as_non_root=True), {}, "101:5", (None, None)),
+        (None, {"run_as_group": 9}, "101", (101, 9)),
+        (None, {"run_as_group": 9}, "", (0, 9)),
+    ],
+)
+def test_user_of_a_real_image(shared, own, image, expected):
+    """None is whoever the image says."""
+    found = pod(shared, **own)
+    assert security.user_of_real(found, found.spec.containers[0], image) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "image", "problem"),
+    [
+        ({"run_as_non_root": True}, "nobody", "non-numeric user \\(nobody\\)"),
+        ({"run_as_non_root": True}, "", "image will run as root"),
+        ({"run_as_non_root": True}, "0", "image will run as root"),
+        ({"run_as_group": 9}, "nobody", "set runAsUser beside runAsGroup"),
+    ],
+)
+def test_users_of_real_images_that_are_refused(own, image, problem):
+    found = pod(**own)
+    with pytest.raises(ConfigError, match=problem):
+        security.user_of_real(found, found.spec.containers[0], image)
+
+
+def test_capabilities_of_a_real_image():
+    plain, dropped = pod(), pod(capabilities=Capabilities(drop=["CHOWN"], add=["SYS_PTRACE"]))
+    none = pod(capabilities=Capabilities(drop=["ALL"], add=["KILL"]))
+    usual = security.capabilities(plain.spec.containers[0], of_image=True)
+    assert {"CHOWN", "SETUID"} <= set(usual)
+    assert "SYS_PTRACE" not in usual
+    assert "CHOWN" not in security.capabilities(dropped.spec.containers[0], of_image=True)
+    assert security.capabilities(none.spec.containers[0], of_image=True) == ("KILL",)
+
+
 def test_groups_and_capabilities():
     assert security.groups(pod(PodSecurityContext(supplemental_groups=[3, 4, 3], fs_group=4))) == (3, 4)
     assert security.groups(pod()) == ()

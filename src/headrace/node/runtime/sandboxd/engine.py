@@ -75,11 +75,17 @@ class End:
         self.out_of_memory = self._cgroup is not None and self._cgroup.oom_killed()
 
 
-def identity(pid: int) -> Message:
-    """Who a container's first process is; an image may say it by name."""
+def known_inside(pid: int, env: dict[str, str]) -> Message:
+    """Who a container's first process is, which an image may say by name, and the variables of its commands: podman
+    knows the user's home.
+    """
     found = {}
     for line in linux.read_control(f"/proc/{pid}/status").decode().splitlines():
         name, *values = line.split()
         if name in _NAMES:
             found[name] = [int(value) for value in values]
-    return {"uid": found["Uid:"][0], "gid": found["Gid:"][0], "groups": found["Groups:"]}
+    variables = dict(env)
+    for entry in linux.read_control(f"/proc/{pid}/environ").split(b"\0"):
+        if entry.startswith(b"HOME="):
+            variables.setdefault("HOME", os.fsdecode(entry[5:]))
+    return {"uid": found["Uid:"][0], "gid": found["Gid:"][0], "groups": found["Groups:"], "env": variables}

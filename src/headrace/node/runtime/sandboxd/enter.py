@@ -63,7 +63,7 @@ def join(state: Message, cgroup: limits.Cgroup | None) -> bool:
         os.close(handle)
         return False
     if state.get("engine"):
-        state.update(engine.identity(target))
+        state.update(engine.known_inside(target, state["env"]))
     flags = _NAMESPACES
     isolated = os.getuid() != 0
     if isolated:
