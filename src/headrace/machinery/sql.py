@@ -166,9 +166,11 @@ def _engine(url: str) -> sa.Engine:
 def _tune_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transaction control is off: it would not begin before a SELECT or a SAVEPOINT.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-2000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-2000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    # The right to write from the beginning: a transaction that reads first could not wait for it (BUSY_SNAPSHOT),
+    # should another process (a backup, a test) have written in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
