@@ -22,6 +22,8 @@ DEFAULT_SCHEDULER = "default-scheduler"
 UNSCHEDULABLE = "Unschedulable"
 PREEMPTED = f"{DEFAULT_SCHEDULER}: preempting to accommodate a higher priority pod"
 RECHECK_SECONDS = 5.0
+PATIENCE_SECONDS = 0.25
+"""How long a pod waits for room before that is said: most waits for short steps end before anybody reads of them."""
 
 
 class Refused(Exception):
@@ -31,7 +33,7 @@ class Refused(Exception):
 async def admit(owner: Owner, facts: Facts) -> None:
     """Returns when the pod may run here; its requests are then taken from the node's room. Raises Refused."""
     host = owner.host
-    said = ""
+    said, due = "", host.clock.monotonic() + PATIENCE_SECONDS
     while True:
         pod, touched, room = owner.pod, owner.touched, host.room.changed.next
         if pod.spec.node_name:
@@ -51,6 +53,9 @@ async def admit(owner: Owner, facts: Facts) -> None:
             continue
         if not reason:
             break
+        if found and (left := due - host.clock.monotonic()) > 0:
+            await first(host.clock, left, touched, room)
+            continue
         if message != said:
             said = message
             facts.unscheduled_reason, facts.unscheduled_message = reason, message

@@ -32,27 +32,25 @@ class Gate:
 
     def __init__(self, client: Client, clock: Clock) -> None:
         self.steps = Turnstile()
-        self._client = client
         self._informer = Informer(client, clock, ConfigMap, fields=f"metadata.name={limits.CONFIG_MAP}")
-        self._task: asyncio.Task[None] | None = None
+        self._nodes = Informer(client, clock, Node)
+        self._tasks: list[asyncio.Task[None]] = []
         self._set: dict[str, Limits] = {}
         self._waiting: dict[str, tuple[str, Callable[[], None]]] = {}
         self._active: dict[str, str] = {}
         self._cpu = self._memory = 0.0
 
     async def start(self) -> None:
-        """Learn the limits; returns when they are known."""
-        nodes = (await self._client.list(Node)).items
-        self._cpu = sum(float(quantity.parse(n.status.allocatable.get("cpu", "0"))) for n in nodes)
-        self._memory = sum(float(quantity.parse(n.status.allocatable.get("memory", "0"))) for n in nodes)
-        if self._cpu:
-            self.steps.capacity = limits.AHEAD
+        """Learn the limits; returns when they are known. The node may come later, as at the first start."""
         self.steps.of_namespace = lambda namespace: self._of(namespace)[1]
         self._informer.on_change(self._changed)
-        self._task = asyncio.create_task(self._informer.run(), name="pipelines limits")
-        waiter = asyncio.create_task(self._informer.synced.wait())
-        await asyncio.wait({waiter, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
+        self._nodes.on_change(self._machine_changed)
+        for informer, name in ((self._informer, "pipelines limits"), (self._nodes, "pipelines machine")):
+            task = asyncio.create_task(informer.run(), name=name)
+            self._tasks.append(task)
+            waiter = asyncio.create_task(informer.synced.wait())
+            await asyncio.wait({waiter, task}, return_when=asyncio.FIRST_COMPLETED)
+            waiter.cancel()
 
     def close(self) -> None:
         """Let nobody in any more who waits."""
@@ -61,10 +59,10 @@ class Gate:
 
     async def stop(self) -> None:
         """Follow the limits no more."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     # Runs
 
@@ -121,6 +119,14 @@ class Gate:
     def _of(self, namespace: str) -> tuple[int | None, int | None]:
         own = self._set.get(namespace, Limits()) if namespace != SYSTEM_NAMESPACE else Limits()
         return limits.of_namespace(self._system, own)
+
+    def _machine_changed(self, _old: Node | None, _new: Node | None) -> None:
+        given = [node.status.allocatable for node in self._nodes.all()]
+        self._cpu, self._memory = (
+            sum(float(quantity.parse(amounts.get(name, "0"))) for amounts in given) for name in ("cpu", "memory")
+        )
+        self.steps.capacity = limits.AHEAD if self._cpu else float("inf")
+        self.steps.pump()
 
     def _changed(self, old: ConfigMap | None, new: ConfigMap | None) -> None:
         found = new or old
