@@ -197,9 +197,10 @@ class SandboxRuntime:
         pod = self._pods.pop(uid, None)
         if pod is not None:
             await self._drop_network(pod)
-        for key in mine:
-            self._forget(key)
         await asyncio.to_thread(remove_tree, str(self._records.pod_folder(uid)))
+        # Last, because whoever asks for containers meanwhile learns of them again from what is still on disk.
+        for key in [key for key in self._states if key[0] == uid]:
+            self._forget(key)
 
     def _forget(self, key: tuple[str, str]) -> None:
         self._states.pop(key, None)
