@@ -21,6 +21,7 @@ from headrace.api.rbac import GROUP as RBAC
 from headrace.api.rbac import RoleBinding
 from headrace.components.profiles import policy, render
 from headrace.components.profiles.types import GROUP, Binding, Profile
+from headrace.machinery.requests import json_object, read_body, sender
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from headrace.client.base import Client
     from headrace.machinery.component import ASGIApp
 
-MAX_BODY = 65536
 EMAIL = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,120}[a-zA-Z0-9])?")
 SERVICE_ACCOUNT = "system:serviceaccount:"
 """What the names of programs begin with: a pod must not get itself a namespace beyond its own namespace's quota."""
@@ -156,39 +156,39 @@ class Kfam:
         """GET bindings?user&namespace&role."""
         query = request.query_params
         found = await self._bindings.seen_by(
-            _user(request), query.get("user", ""), query.get("namespace", ""), query.get("role", "")
+            sender(request), query.get("user", ""), query.get("namespace", ""), query.get("role", "")
         )
         return _json({"bindings": found})
 
     async def create(self, request: Request) -> Response:
         """POST a binding."""
         binding = await _read(request, Binding)
-        await self._bindings.require_owner(_user(request), binding.referred_namespace)
+        await self._bindings.require_owner(sender(request), binding.referred_namespace)
         await self._bindings.create(binding)
         return Response(status_code=200)
 
     async def delete(self, request: Request) -> Response:
         """DELETE with a binding as body."""
         binding = await _read(request, Binding)
-        await self._bindings.require_owner(_user(request), binding.referred_namespace)
+        await self._bindings.require_owner(sender(request), binding.referred_namespace)
         await self._bindings.delete(binding)
         return Response(status_code=200)
 
     async def create_profile(self, request: Request) -> Response:
         """POST a Profile."""
-        await self._bindings.create_profile(_user(request), await _read(request, Profile))
+        await self._bindings.create_profile(sender(request), await _read(request, Profile))
         return Response(status_code=200)
 
     async def delete_profile(self, request: Request) -> Response:
         """DELETE one's own profile."""
         name = request.path_params["profile"]
-        await self._bindings.require_owner(_user(request), name)
+        await self._bindings.require_owner(sender(request), name)
         await self._bindings.delete_profile(name)
         return Response(status_code=200)
 
     async def cluster_admin(self, request: Request) -> Response:
         """A bare boolean."""
-        asker, name = _user(request), request.query_params.get("user", "")
+        asker, name = sender(request), request.query_params.get("user", "")
         who = asker if name == asker.name else User(name, groups=(AUTHENTICATED,))
         return _json(bool(name) and await self._bindings.is_admin(who))
 
@@ -214,7 +214,7 @@ class Workgroup:
 
     async def exists(self, request: Request) -> Response:
         """Whether the user owns a profile, and may make one."""
-        user = _user(request)
+        user = sender(request)
         mine = await self._bindings.seen_by(user, user.name, role="admin")
         return _json(
             {
@@ -227,7 +227,7 @@ class Workgroup:
 
     async def create(self, request: Request) -> Response:
         """`{"namespace": …, "user": …}`, both optional."""
-        asker, body = _user(request), await _body(request)
+        asker, body = sender(request), json_object(await read_body(request) or b"{}")
         namespace = str(body.get("namespace") or asker.name.partition("@")[0])
         profile = render.default_profile(namespace, str(body.get("user") or asker.name))
         await self._bindings.create_profile(asker, profile)
@@ -235,7 +235,7 @@ class Workgroup:
 
     async def env_info(self, request: Request) -> Response:
         """Who asks, where they are what, and what runs here."""
-        user = _user(request)
+        user = sender(request)
         found = await self._bindings.seen_by(user, user.name)
         platform = {
             "provider": "headrace",
@@ -254,7 +254,7 @@ class Workgroup:
 
     async def nuke_self(self, request: Request) -> Response:
         """Delete the profile that bears the user's name."""
-        user = _user(request)
+        user = sender(request)
         name = user.name.partition("@")[0]
         await self._bindings.require_owner(user, name)
         await self._bindings.delete_profile(name)
@@ -263,7 +263,7 @@ class Workgroup:
     async def all_namespaces(self, request: Request) -> Response:
         """Rows of namespace, owner and contributors."""
         rows: dict[str, list[Any]] = {}
-        for binding in await self._bindings.seen_by(_user(request)):
+        for binding in await self._bindings.seen_by(sender(request)):
             simple = _simple(binding)
             row = rows.setdefault(simple["namespace"], [simple["namespace"], "", []])
             if simple["role"] == "owner":
@@ -278,23 +278,23 @@ class Workgroup:
 
     async def add(self, request: Request) -> Response:
         """`{"contributor": address}`; the answer lists all."""
-        await self._bindings.require_owner(_user(request), request.path_params["namespace"])
+        await self._bindings.require_owner(sender(request), request.path_params["namespace"])
         await self._bindings.create(await self._named(request))
         return _json(await self._contributors(request))
 
     async def remove(self, request: Request) -> Response:
         """`{"contributor": address}`; the answer lists who is left."""
-        await self._bindings.require_owner(_user(request), request.path_params["namespace"])
+        await self._bindings.require_owner(sender(request), request.path_params["namespace"])
         await self._bindings.delete(await self._named(request))
         return _json(await self._contributors(request))
 
     async def _contributors(self, request: Request) -> list[str]:
         namespace = request.path_params["namespace"]
-        found = await self._bindings.seen_by(_user(request), namespace=namespace, role="edit")
+        found = await self._bindings.seen_by(sender(request), namespace=namespace, role="edit")
         return [b.user.name for b in found if b.user is not None]
 
     async def _named(self, request: Request) -> Binding:
-        contributor = str((await _body(request)).get("contributor", ""))
+        contributor = str(json_object(await read_body(request) or b"{}").get("contributor", ""))
         if not contributor:
             raise BadRequest("Missing contributor field.")
         if not EMAIL.fullmatch(contributor):
@@ -326,35 +326,11 @@ def _simple(binding: Binding) -> dict[str, str]:
     }
 
 
-def _user(request: Request) -> User:
-    user: User = request.scope["state"]["user"]
-    return user
-
-
-async def _raw(request: Request) -> bytes:
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise BadRequest(f"the body is larger than {MAX_BODY} bytes")
-    return raw
-
-
 async def _read(request: Request, kind: type[Any]) -> Any:
     try:
-        return _wire.decode(kind, await _raw(request))
+        return _wire.decode(kind, await read_body(request))
     except (_wire.ValidationError, _wire.DecodeError) as error:
         raise BadRequest(f"the body is not a {kind.__name__}: {error}") from error
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        found = _wire.decode_any(await _raw(request) or b"{}")
-    except _wire.DecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise BadRequest("the body must be a JSON object")
-    return found
 
 
 def _json(body: Any, status: int = 200) -> Response:

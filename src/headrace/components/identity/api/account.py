@@ -11,16 +11,15 @@ from headrace.api import _wire
 from headrace.api.errors import BadRequest
 from headrace.components.identity import render
 from headrace.components.identity.api.accounts import MAX_DAYS
+from headrace.machinery.requests import json_object, read_body, sender
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from headrace.api.identity import User
     from headrace.components.identity.api.accounts import Accounts
     from headrace.components.identity.render import Facts
     from headrace.components.identity.types import Person
 
-MAX_BODY = 65536
 AUDIT_ROWS = 500
 
 
@@ -48,15 +47,15 @@ class Account:
 
     async def me(self, request: Request) -> Response:
         """Who asks."""
-        user = _user(request)
+        user = sender(request)
         local = await self._accounts.local(user) is not None
         body = {"user": user.name, "groups": list(user.groups), "local": local}
         return JSONResponse({**body, "admin": await self._accounts.may(user, "create")})
 
     async def own_password(self, request: Request) -> Response:
         """`{"old": …, "new": …}`: a new password ends every session."""
-        body = await _body(request)
-        await self._accounts.own_password(_user(request), _text(body, "old"), _text(body, "new"))
+        body = json_object(await read_body(request))
+        await self._accounts.own_password(sender(request), _text(body, "old"), _text(body, "new"))
         return Response(status_code=204)
 
     async def sessions(self, request: Request) -> Response:
@@ -69,32 +68,32 @@ class Account:
 
     async def make_token(self, request: Request) -> Response:
         """`{"name": …, "scopes": […], "days": …}`; the answer holds the secret, once."""
-        body = await _body(request)
+        body = json_object(await read_body(request))
         name, days, scopes = _text(body, "name").strip(), body.get("days", 90), body.get("scopes", [])
         if not isinstance(days, int) or isinstance(days, bool):
             raise BadRequest(f"days: a whole number from 1 to {MAX_DAYS}")
         if not isinstance(scopes, list):
             raise BadRequest("scopes: a list of strings")
-        secret, checked = await self._accounts.make_token(_user(request), name, [str(s) for s in scopes], days)
+        secret, checked = await self._accounts.make_token(sender(request), name, [str(s) for s in scopes], days)
         return JSONResponse({"token": secret, "name": name, "scopes": checked, "days": days}, 201)
 
     async def end(self, request: Request) -> Response:
         """End one of one's own sessions or tokens."""
-        await self._accounts.end(_user(request), request.path_params["name"])
+        await self._accounts.end(sender(request), request.path_params["name"])
         return Response(status_code=204)
 
     async def audit(self, request: Request) -> Response:
         """The newest entries: one's own, or everybody's for administrators."""
-        return _json({"entries": await self._accounts.audit(_user(request), AUDIT_ROWS)})
+        return _json({"entries": await self._accounts.audit(sender(request), AUDIT_ROWS)})
 
     async def users(self, request: Request) -> Response:
         """Everybody with a password."""
-        found = await self._accounts.people(_user(request))
+        found = await self._accounts.people(sender(request))
         return JSONResponse({"users": [_shown(person, editable=editable) for person, editable in found]})
 
     async def add_user(self, request: Request) -> Response:
         """`{"email": …, "password": …, "username": …, "groups": […]}`."""
-        user, body = _user(request), await _body(request)
+        user, body = sender(request), json_object(await read_body(request))
         await self._accounts.require(user, "create")
         person = await self._accounts.add(
             user,
@@ -107,7 +106,7 @@ class Account:
 
     async def change_user(self, request: Request) -> Response:
         """Another password, name or other groups; a new password ends the person's sessions."""
-        user, body, email = _user(request), await _body(request), request.path_params["email"].lower()
+        user, body, email = sender(request), json_object(await read_body(request)), request.path_params["email"].lower()
         await self._accounts.require(user, "patch")
         await self._accounts.change(
             user,
@@ -120,32 +119,12 @@ class Account:
 
     async def remove_user(self, request: Request) -> Response:
         """A person, with every session and token."""
-        await self._accounts.remove(_user(request), request.path_params["email"].lower())
+        await self._accounts.remove(sender(request), request.path_params["email"].lower())
         return Response(status_code=204)
 
     async def _listed(self, request: Request, kind: str) -> Response:
-        found = await self._accounts.own(_user(request), kind)
+        found = await self._accounts.own(sender(request), kind)
         return _json({"items": [_facts(name, facts) for name, facts in found]})
-
-
-def _user(request: Request) -> User:
-    user: User = request.scope["state"]["user"]
-    return user
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise BadRequest(f"the body is larger than {MAX_BODY} bytes")
-    try:
-        found = _wire.decode_any(raw)
-    except _wire.DecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise BadRequest("the body must be a JSON object")
-    return found
 
 
 def _text(body: dict[str, Any], key: str) -> str:
