@@ -260,6 +260,68 @@ def test_a_control_plane_that_is_killed_again_and_again_runs_each_step_once(plat
     assert outputs(found["add-up"])["Output"] == 4 * sum(range(items))
 
 
+BACKEND = """
+import time, zipfile
+from pathlib import Path
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    with Path({folder!r}, "builds").open("a") as file:
+        file.write("one")
+    while not Path({folder!r}, "may-go-on").exists():
+        time.sleep(0.05)
+    name, info = "slowly-1.0-py3-none-any.whl", "slowly-1.0.dist-info"
+    with zipfile.ZipFile(Path(wheel_directory, name), "w") as archive:
+        archive.writestr("slowly.py", "VALUE = 20")
+        archive.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: slowly\\nVersion: 1.0\\n")
+        archive.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr(info + "/RECORD", "")
+    return name
+"""
+
+
+def slow_package(folder) -> str:
+    """A package whose build takes until the file `may-go-on` appears."""
+    source = folder / "slowly"
+    source.mkdir()
+    (source / "backend.py").write_text(BACKEND.format(folder=str(folder)))
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "slowly"\nversion = "1.0"\n'
+    )
+    return f"slowly @ {source.as_uri()}"
+
+
+def test_many_steps_that_need_what_is_not_there_wait_for_one_build_and_say_so(platform, tmp_path):
+    def use() -> int:
+        import slowly
+
+        return slowly.VALUE
+
+    needs = dsl.component(base_image="python:3.11", packages_to_install=[slow_package(tmp_path)])(use)
+
+    @dsl.pipeline(name="waiting")
+    def waiting():
+        with dsl.ParallelFor(list(range(20))) as _:
+            needs().set_caching_options(False)
+
+    run_id = start(platform, document(waiting, tmp_path))
+    deadline = time.monotonic() + 120
+    said: list[str] = []
+    while sum("building slowly" in sentence for sentence in said) < 20:
+        assert time.monotonic() < deadline, f"{said}\n{platform.log_tail()}"
+        time.sleep(0.2)
+        said = [task.get("error", {}).get("message", "") for task in tasks(platform, run_id).values()]
+    assert "Waiting: its environment is being made: installing kfp, slowly: building slowly." in said, set(said)
+    assert "its environment is being made" in platform.headrace("runs", run_id).stdout
+    (tmp_path / "may-go-on").touch()
+    run = ended(platform, run_id)
+    assert run["state"] == "SUCCEEDED", run
+    steps = [task for task in tasks(platform, run_id).values() if task["type"] == "RUNTIME"]
+    assert [outputs(task)["Output"] for task in steps] == [20] * 20
+    assert (tmp_path / "builds").read_text() == "one"
+    assert not any("error" in task for task in steps)
+
+
 def trivial(**container: Any) -> dict[str, Any]:
     """A pipeline of one container, and of a step that runs beside it whatever becomes of that."""
     image = {"image": "busybox", "command": ["true"]}

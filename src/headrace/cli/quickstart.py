@@ -81,8 +81,10 @@ async def _clients(chosen: Settings, requirements: Path) -> Path:
     begin = time.monotonic()
     built = False
 
-    def tell() -> None:
+    def tell(_progress: object) -> None:
         nonlocal built
+        if built:
+            return
         built = True
         click.echo("Installing the clients that the example uses (kfp, kubernetes, boto3)")
 

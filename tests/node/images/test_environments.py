@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from headrace.node.images.interpreters import Interpreter, Interpreters, nearest
 from headrace.node.images.requirements import Requirements
 from headrace.node.images.service import ImageError, Images
 from headrace.node.images.uv import Uv, UvFailed
+
+if TYPE_CHECKING:
+    from headrace.node.images.progress import Progress
 
 
 class Clock(SystemClock):
@@ -85,16 +89,18 @@ async def test_dependencies_or_none(tmp_path: Path, wheels: Path) -> None:
 
 async def test_equal_sets_share_one_environment_built_once(tmp_path: Path, wheels: Path) -> None:
     made, other = environments(tmp_path, wheels), environments(tmp_path, wheels)
-    calls: list[int] = []
+    calls: list[str] = []
 
     async def ask(who: Environments, wanted: Requirements) -> Path:
-        return (await who.ensure(own(), wanted, on_build=lambda: calls.append(1))).path
+        return (await who.ensure(own(), wanted, on_build=lambda progress: calls.append(progress.sentence))).path
 
     paths = await asyncio.gather(
         *(ask(who, Requirements(("leader", "lonely"))) for who in (made, made, other)),
         ask(other, Requirements(("leader",))),
     )
     assert len(set(paths)) == 1, "a lock decides, not the way to it"
+    assert "finding versions of leader" in calls
+    assert calls.count("installing leader, lonely") == len(paths), "whoever waits is told"
     calls.clear()
     await ask(environments(tmp_path, wheels), Requirements(("leader",)))
     assert not calls
@@ -202,11 +208,11 @@ def images(tmp_path: Path, wheels: Path, *found: Interpreter) -> Images:
 
 
 async def test_an_image_and_its_annotation(tmp_path: Path, wheels: Path) -> None:
-    pulls: list[int] = []
+    pulls: list[Progress] = []
     made = images(tmp_path, wheels)
     here = f"python:3.{sys.version_info[1]}"
-    found = await made.resolve(here, '["lonely"]', on_pull=lambda: pulls.append(1))
-    assert pulls == [1]
+    found = await made.resolve(here, '["lonely"]', on_pull=pulls.append)
+    assert [progress.work for progress in pulls] == ["finding versions of lonely", "installing lonely"]
     assert found.python is not None
     assert found.python.is_relative_to(tmp_path / "cache")
     assert found.path[0] == str(found.python.parent)
@@ -216,8 +222,8 @@ async def test_an_image_and_its_annotation(tmp_path: Path, wheels: Path) -> None
     assert found.warning == ""
     assert found.writable == (str(found.python.parent.parent),)
     assert "lonely" in found.packages
-    assert await made.resolve(here, '["lonely"]', on_pull=lambda: pulls.append(2)) is found
-    assert pulls == [1]
+    assert await made.resolve(here, '["lonely"]', on_pull=pulls.append) is found
+    assert len(pulls) == 2
     await made.close()
 
 

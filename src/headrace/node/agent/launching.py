@@ -6,6 +6,7 @@ sentence, and is tried again when something changes or a while has passed.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from headrace.api.core import EphemeralContainer
@@ -13,6 +14,7 @@ from headrace.api.quantity import parse
 from headrace.node.agent import command, interpreter, names, security, variables
 from headrace.node.agent.host import programs
 from headrace.node.agent.restarts import Backoff
+from headrace.node.agent.status import CREATING
 from headrace.node.agent.termination import TerminationMessage
 from headrace.node.agent.waiting import first
 from headrace.node.devices import NoDevice
@@ -23,16 +25,54 @@ from headrace.node.runtime.base import ContainerSpec, Mount
 from headrace.node.volumes import VolumeError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from pathlib import Path
 
     from headrace.api.core import Container
+    from headrace.machinery.clock import Clock
     from headrace.node.agent.owner import Owner
+    from headrace.node.images.progress import Progress
     from headrace.node.images.service import Environment
 
 CONFIG_RETRY_SECONDS = 10.0
+PROGRESS_SECONDS = 1.0
+"""How often a container that waits for a build says how far it is."""
 _PULL_BACKOFF = "ImagePullBackOff"
+
+
+class _Building:
+    """Shows how far a build is while it goes on; most are over before there is anything to show."""
+
+    def __init__(self, clock: Clock, show: Callable[[str], None]) -> None:
+        self._clock, self._show = clock, show
+        self._progress: Progress | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something to wait for."""
+        return self._progress is not None
+
+    def tell(self, progress: Progress) -> None:
+        """From now on it is this that goes on."""
+        self._progress = progress
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """It is over."""
+        if self._task is not None:
+            self._task.cancel()
+        self._task = self._progress = None
+
+    async def _run(self) -> None:
+        shown = ""
+        while self._progress is not None:
+            await self._clock.sleep(PROGRESS_SECONDS)
+            said = self._progress.sentence
+            if said != shown:
+                self._show(said)
+                shown = said
 
 
 class Launcher:
@@ -52,34 +92,40 @@ class Launcher:
     async def environment(self) -> Environment:
         """The image's environment, as soon as there is one."""
         host = self._host
-        pulled = False
+        building = _Building(
+            host.clock, lambda said: self._wait_with(CREATING, f"its environment is being made: {said}")
+        )
+        try:
+            while True:
+                pod, touched, image = self._owner.pod, self._owner.touched, self._container.image
+                began = host.clock.monotonic()
+                try:
+                    found = await host.images.resolve(
+                        image,
+                        pod.metadata.annotations.get(ANNOTATION, ""),
+                        on_pull=lambda progress: self._pulling(building, progress),
+                        real=host.real_images,
+                        policy=self._container.image_pull_policy,
+                    )
+                except ImageError as error:
+                    building.stop()
+                    await self._no_image(error, touched)
+                    continue
+                self._waiting_for = ""
+                seconds = host.clock.monotonic() - began
+                said = _pulled(image, seconds, found.size) if building.goes_on else _present(image)
+                host.reporter.normal(pod, "Pulled", said)
+                if found.warning and not self._warned:
+                    self._warned = True
+                    host.reporter.warning(pod, "OwnPackages" if found.real else "OtherPython", found.warning)
+                return found
+        finally:
+            building.stop()
 
-        def on_pull() -> None:
-            nonlocal pulled
-            pulled = True
-            host.reporter.normal(self._owner.pod, "Pulling", f'Pulling image "{self._container.image}"')
-
-        while True:
-            pod, touched, image = self._owner.pod, self._owner.touched, self._container.image
-            began, pulled = host.clock.monotonic(), False
-            try:
-                found = await host.images.resolve(
-                    image,
-                    pod.metadata.annotations.get(ANNOTATION, ""),
-                    on_pull=on_pull,
-                    real=host.real_images,
-                    policy=self._container.image_pull_policy,
-                )
-            except ImageError as error:
-                await self._no_image(error, touched)
-                continue
-            self._waiting_for = ""
-            seconds = host.clock.monotonic() - began
-            host.reporter.normal(pod, "Pulled", _pulled(image, seconds, found.size) if pulled else _present(image))
-            if found.warning and not self._warned:
-                self._warned = True
-                host.reporter.warning(pod, "OwnPackages" if found.real else "OtherPython", found.warning)
-            return found
+    def _pulling(self, building: _Building, progress: Progress) -> None:
+        if not building.goes_on:
+            self._host.reporter.normal(self._owner.pod, "Pulling", f'Pulling image "{self._container.image}"')
+        building.tell(progress)
 
     async def spec(self, environment: Environment, attempt: int) -> ContainerSpec:
         """What to start, as soon as everything that it refers to is there."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.api import _wire
 from headrace.node.images import bytecode
+from headrace.node.images.progress import Progress, listed
 from headrace.node.images.requirements import canonical
 from headrace.node.images.uv import UvFailed
 
@@ -70,30 +71,42 @@ class Environments:
 
     def __init__(self, cache: Path, uv: Uv, clock: Clock) -> None:
         self._cache, self._uv, self._clock = cache, uv, clock
-        self._flights: dict[str, asyncio.Task[Any]] = {}
+        self._flights: dict[str, tuple[asyncio.Task[Any], Progress]] = {}
         self._compiler = bytecode.Compiler()
 
     async def ensure(
-        self, interpreter: Interpreter, wanted: Requirements, *, on_build: Callable[[], None] = lambda: None
+        self, interpreter: Interpreter, wanted: Requirements, *, on_build: Callable[[Progress], None] = lambda _: None
     ) -> Built:
-        """The environment for these requirements; `on_build` is called when it is not there yet. Raises UvFailed."""
+        """The environment for these requirements. Raises UvFailed.
+
+        `on_build` is called when it is not there yet, with what will say how far it is: once for its versions, when
+        they are not known, and once for itself.
+        """
         lock = await self._lock(interpreter, wanted, on_build)
         key = _digest(FORMAT, interpreter.identity, *lock)
         found = self._read(key, interpreter)
         if found is None:
-            on_build()
-            found = await self._once(f"env-{key}", lambda: self._build(key, interpreter, lock, wanted.options))
+            work = f"installing {listed([canonical(line) for line in lock])}" if lock else "making an empty environment"
+            found = await self._once(
+                f"env-{key}",
+                work,
+                lambda progress: self._build(key, interpreter, lock, wanted.options, progress),
+                on_build,
+            )
         self._compiler.want(found.path, found.python)
         return found
 
     async def close(self) -> None:
         """Stop what is being built; it will be built again when asked for."""
-        for task in list(self._flights.values()):
+        tasks = [task for task, _ in self._flights.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._compiler.close()
 
-    async def _lock(self, interpreter: Interpreter, wanted: Requirements, on_build: Callable[[], None]) -> list[str]:
+    async def _lock(
+        self, interpreter: Interpreter, wanted: Requirements, on_build: Callable[[Progress], None]
+    ) -> list[str]:
         if not wanted:
             return []
         key = _digest(interpreter.identity, self._uv.sources, repr(wanted))
@@ -101,10 +114,14 @@ class Environments:
         kept = _read_json(file)
         if kept is not None and self._age(kept) < LOCK_SECONDS:
             return list(kept["lines"])
-        if kept is None:
-            on_build()
+        work = f"finding versions of {listed([canonical(r) for r in (*wanted.packages, *wanted.without_deps)])}"
         try:
-            return await self._once(f"lock-{key}", lambda: self._resolve(file, interpreter, wanted))
+            return await self._once(
+                f"lock-{key}",
+                work,
+                lambda progress: self._resolve(file, interpreter, wanted, progress),
+                on_build if kept is None else lambda _: None,
+            )
         except UvFailed as error:
             if kept is None:
                 raise
@@ -114,7 +131,9 @@ class Environments:
     def _age(self, kept: dict[str, Any]) -> float:
         return (self._clock.now() - dt.datetime.fromisoformat(kept["created"])).total_seconds()
 
-    async def _resolve(self, file: Path, interpreter: Interpreter, wanted: Requirements) -> list[str]:
+    async def _resolve(
+        self, file: Path, interpreter: Interpreter, wanted: Requirements, progress: Progress
+    ) -> list[str]:
         async with _held(self._cache / "flight" / file.stem):
             kept = _read_json(file)
             if kept is not None and self._age(kept) < LOCK_SECONDS:
@@ -126,14 +145,18 @@ class Environments:
                 if packages:
                     source = file.with_suffix(".in")
                     source.write_text("\n".join(packages) + "\n")
-                    for line in await self._uv.compile(interpreter.path, source, wanted.options, no_deps=no_deps):
+                    for line in await self._uv.compile(
+                        interpreter.path, source, wanted.options, no_deps=no_deps, hear=progress.hear
+                    ):
                         lines[canonical(line)] = line
                     source.unlink()
             locked = sorted(lines.values())
             _write_json(file, {"created": self._clock.now().isoformat(), "lines": locked})
             return locked
 
-    async def _build(self, key: str, interpreter: Interpreter, lock: list[str], options: tuple[str, ...]) -> Built:
+    async def _build(
+        self, key: str, interpreter: Interpreter, lock: list[str], options: tuple[str, ...], progress: Progress
+    ) -> Built:
         target = self._cache / "environments" / key
         async with _held(self._cache / "flight" / key):
             found = self._read(key, interpreter)
@@ -149,7 +172,7 @@ class Environments:
             source = temporary / "requirements.txt"
             source.write_text("\n".join(lock) + "\n")
             if lock or wheels:
-                await self._uv.install(temporary / "bin" / "python3", source, wheels, options)
+                await self._uv.install(temporary / "bin" / "python3", source, wheels, options, hear=progress.hear)
             packages = sorted({*names, *(["pip"] if wheels else [])})
             siblings = [p for p in target.parent.iterdir() if not p.name.startswith(".")]
             await asyncio.to_thread(bytecode.adopt, temporary, siblings)
@@ -170,11 +193,20 @@ class Environments:
             return None
         return Built(key, path, interpreter, tuple(meta["packages"]), int(meta["size"]))
 
-    async def _once(self, name: str, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        task = self._flights.get(name)
-        if task is None:
-            task = self._flights[name] = asyncio.create_task(work(), name=name)
-            task.add_done_callback(lambda done: self._landed(name, done))
+    async def _once(
+        self,
+        name: str,
+        about: str,
+        work: Callable[[Progress], Coroutine[Any, Any, R]],
+        on_build: Callable[[Progress], None],
+    ) -> R:
+        flight = self._flights.get(name)
+        if flight is None:
+            progress = Progress(about)
+            flight = self._flights[name] = asyncio.create_task(work(progress), name=name), progress
+            flight[0].add_done_callback(lambda done: self._landed(name, done))
+        task, progress = flight
+        on_build(progress)
         # Whoever asked may be cancelled (its pod was deleted); the others still want the result.
         result: R = await asyncio.shield(task)
         return result

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.node.images import catalogue, reference
+from headrace.node.images.progress import Progress
 from headrace.node.images.service import SYSTEM_PATH, Environment, ImageError
 from headrace.node.runtime.engines import EngineUnavailable, ImageMissing
 
@@ -39,7 +40,7 @@ class RealImages:
             return None
         return None if found is None else environment(image, found)
 
-    async def resolve(self, image: str, policy: str, on_pull: Callable[[], None]) -> Environment:
+    async def resolve(self, image: str, policy: str, on_pull: Callable[[Progress], None]) -> Environment:
         """The image that nothing here stands for. Raises ImageError."""
         policy = policy_of(image, policy)
         try:
@@ -48,7 +49,7 @@ class RealImages:
                 if policy == NEVER:
                     message = f'Container image "{image}" is not present with pull policy of Never'
                     raise ImageError("ErrImageNeverPull", message, permanent=True)
-                on_pull()
+                on_pull(Progress(f"pulling the image {image}"))
                 found = await self.engines.pull(image)
         except EngineUnavailable as error:
             raise ImageError("ErrImagePull", f"{catalogue.unknown(image)}. {error}", permanent=True) from error

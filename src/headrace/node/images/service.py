@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
     from headrace.machinery.settings import Settings
     from headrace.node.images.environments import Built
+    from headrace.node.images.progress import Progress
     from headrace.node.images.real import RealImages
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -102,13 +103,14 @@ class Images:
         image: str,
         requirements: str = "",
         *,
-        on_pull: Callable[[], None] = lambda: None,
+        on_pull: Callable[[Progress], None] = lambda _: None,
         real: RealImages | None = None,
         policy: str = "",
     ) -> Environment:
         """The environment of an image plus the packages of a `headrace.dev/requirements` annotation.
 
-        `on_pull` is called once when something has to be built or pulled first. `real`: where images as they are come
+        `on_pull` is called when something has to be built or pulled first, for each part of that with what says how far
+        it is. `real`: where images as they are come
         from, pulled by this `policy`; the catalogue's and one's own are never pulled. Raises ImageError.
         """
         try:
@@ -133,7 +135,7 @@ class Images:
         return found
 
     async def _real(
-        self, image: str, requirements: str, on_pull: Callable[[], None], real: RealImages, policy: str
+        self, image: str, requirements: str, on_pull: Callable[[Progress], None], real: RealImages, policy: str
     ) -> Environment | None:
         """The image as it is; None when the catalogue has something for it, or it is no image's name."""
         if reference.parse(image) is None:
@@ -148,7 +150,7 @@ class Images:
         await self._environments.close()
 
     async def _resolve(
-        self, image: str, requirements: str, on_pull: Callable[[], None], own: Record | None
+        self, image: str, requirements: str, on_pull: Callable[[Progress], None], own: Record | None
     ) -> Environment:
         ref = reference.parse(image)
         if ref is None:
@@ -169,15 +171,7 @@ class Images:
             wanted = reqs.parse(requirements)
             wanted = wanted.plus(entry.packages) if own is None else wanted.over(own.requirements, own.options)
             interpreter = await self._interpreters.choose(match.python)
-            told = False
-
-            def pull_once() -> None:
-                nonlocal told
-                if not told:
-                    told = True
-                    on_pull()
-
-            built = await self._environments.ensure(interpreter, wanted, on_build=pull_once)
+            built = await self._environments.ensure(interpreter, wanted, on_build=on_pull)
         except reqs.BadRequirements as error:
             raise ImageError("ErrImagePull", str(error), permanent=True) from error
         except UvFailed as error:

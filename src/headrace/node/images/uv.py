@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 from headrace.node.images import pip_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-_LEAD = re.compile(r"^\s*(?:error|cause|hint|[^\w\s]+)\s*:?\s*", re.IGNORECASE)
+_LEAD = re.compile(r"^\s*(?:(?:error|caused by|cause|hint)\b|[^\w\s]+)\s*:?\s*", re.IGNORECASE)
 """What a line begins with: a lead word, or the frame that some versions of uv draw."""
+_ON_ITS_WAY = re.compile(
+    r"\s*(?:Using|Resolved|Audited|Prepared|Installed|Uninstalled|Downloading|Downloaded|Building|Built)\b|\s*[+-] \S"
+)
+"""What uv says while all goes well."""
+_CHUNK = 1 << 16
 _OWN = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", "UV_PYTHON", "UV_PROJECT", "UV_WORKING_DIR"}
+
+
+def _unheard(line: str) -> None:
+    """For whoever does not care."""
 
 
 class UvFailed(Exception):
@@ -59,25 +68,41 @@ class Uv:
         """An empty environment that may be renamed."""
         await self._run("venv", "--relocatable", "--no-project", "--python", str(python), str(target))
 
-    async def compile(self, python: Path, source: Path, options: Sequence[str], *, no_deps: bool) -> list[str]:
-        """The requirements of a file as exact versions."""
+    async def compile(
+        self,
+        python: Path,
+        source: Path,
+        options: Sequence[str],
+        *,
+        no_deps: bool,
+        hear: Callable[[str], None] = _unheard,
+    ) -> list[str]:
+        """The requirements of a file as exact versions; `hear` is told each line that uv says on its way."""
         args = ["pip", "compile", "--no-header", "--no-annotate", "--python", str(python), *self._args, *options]
         if no_deps:
             args.append("--no-deps")
-        output = await self._run(*args, str(source))
+        output = await self._run(*args, str(source), hear=hear)
         return [line for line in output.splitlines() if line.strip() and not line.startswith("#")]
 
-    async def install(self, python: Path, source: Path, wheels: Sequence[Path], options: Sequence[str]) -> None:
+    async def install(
+        self,
+        python: Path,
+        source: Path,
+        wheels: Sequence[Path],
+        options: Sequence[str],
+        *,
+        hear: Callable[[str], None] = _unheard,
+    ) -> None:
         """Installs exactly what a file and these wheels name into the environment of an interpreter."""
         args = ["pip", "install", "--no-deps", "--python", str(python), *self._args, *options]
-        await self._run(*args, "--requirements", str(source), *(str(w) for w in wheels))
+        await self._run(*args, "--requirements", str(source), *(str(w) for w in wheels), hear=hear)
 
     async def wheel(self, project: Path, target: Path, python: Path) -> None:
         """Builds a project's wheel into a folder."""
         source = ("--no-index",) if self._args else ()
         await self._run("build", "--wheel", "--out-dir", str(target), "--python", str(python), *source, str(project))
 
-    async def _run(self, *args: str) -> str:
+    async def _run(self, *args: str, hear: Callable[[str], None] = _unheard) -> str:
         self.cache.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             _program(),
@@ -89,14 +114,32 @@ class Uv:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            output, errors = await process.communicate()
+            output, errors, _ = await asyncio.gather(
+                _all_of(process.stdout), _lines_of(process.stderr, hear), process.wait()
+            )
         except asyncio.CancelledError:
             process.kill()
             await process.wait()
             raise
         if process.returncode:
-            raise failure(errors.decode(errors="replace"))
+            raise failure(errors)
         return output.decode()
+
+
+async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
+    return b"" if stream is None else await stream.read()
+
+
+async def _lines_of(stream: asyncio.StreamReader | None, hear: Callable[[str], None]) -> str:
+    """All that was said; each line is handed on when it is complete."""
+    said: list[str] = []
+    begun = b""
+    while stream is not None and (chunk := await stream.read(_CHUNK)):
+        *lines, begun = (begun + chunk).split(b"\n")
+        for line in lines:
+            said.append(line.decode(errors="replace"))
+            hear(said[-1])
+    return "\n".join([*said, begun.decode(errors="replace")])
 
 
 def _program() -> str:
@@ -115,6 +158,7 @@ def _program() -> str:
 def failure(stderr: str) -> UvFailed:
     """Its explanation as one line: without its frame, its lead words and its warnings."""
     lines = [line for line in stderr.splitlines() if line.strip() and not line.lower().startswith("warning")]
+    lines = [line for line in lines if not _ON_ITS_WAY.match(line)] or lines
     joined: list[str] = []
     for line in lines:
         text = _LEAD.sub("", line).strip()

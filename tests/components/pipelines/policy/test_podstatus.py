@@ -23,6 +23,7 @@ def ended(code: int, **more: Any) -> dict[str, Any]:
 UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no memory"}]
 WAITING = {"waiting": {"reason": "ImagePullBackOff", "message": "add it"}}
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
+MAKING = {"waiting": {"reason": "ContainerCreating", "message": "its environment is being made"}}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ CREATING = {"waiting": {"reason": "ContainerCreating"}}
     [
         (pod(), "pending", "", None),
         (pod("Pending", CREATING), "pending", "", None),
+        (pod("Pending", MAKING), "pending", "Waiting: its environment is being made.", None),
         (pod("Pending", conditions=UNSCHEDULABLE), "pending", "Waiting (Unschedulable: no memory)", None),
         (
             pod("Pending", {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}),

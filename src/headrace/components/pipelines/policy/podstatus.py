@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAIN = "main"
 _HOPELESS = frozenset({"InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InspectFailed"})
 """The container waits for an image that cannot be had; it may go on trying, the step does not."""
+_BEGINNING = frozenset({"ContainerCreating", "PodInitializing"})
+"""Nothing is wrong: what is said is how far it is."""
 _SIGKILL = 9
 _LOST_REASON = "ContainerStatusUnknown"
 """The kubelet's word for a container that is gone without an exit code."""
@@ -88,6 +90,8 @@ def _pending(pod: Pod, containers: list[ContainerStatus]) -> Observation:
         said = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
         if waiting.reason in _HOPELESS:
             return Observation(Phase.HOPELESS, f"The step's environment cannot be used ({said})")
+        if waiting.message and waiting.reason in _BEGINNING:
+            return Observation(Phase.PENDING, f"Waiting: {waiting.message}.")
         if waiting.message:
             return Observation(Phase.PENDING, f"Waiting ({said})")
     for condition in pod.status.conditions:

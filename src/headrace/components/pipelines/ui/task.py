@@ -136,7 +136,8 @@ class TaskDetail:
         if task.state is RuntimeState.FAILED:
             parts.append(_failure(why.of(task, pod, events, await self._tail(request, row, task, pod))))
         elif task.error_message:
-            title = _("Why it did not run") if task.state is RuntimeState.SKIPPED else _("What went wrong")
+            titles = {RuntimeState.SKIPPED: _("Why it did not run"), RuntimeState.PENDING: _("Why it waits")}
+            title = titles.get(task.state) or _("What went wrong")
             parts.append(look.why(title, task.error_message))
         elif pod is not None and not task.state.final and podlook.trouble(pod):
             parts.append(look.why(_("Why it waits"), podlook.trouble(pod)))
