@@ -1,4 +1,4 @@
-"""What tests of every part may use: small disks that fill up or fail, and the switch for slow tests."""
+"""What tests of every part may use: a key, small disks that fill up or fail, and the switch for slow tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +22,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes many minutes: ask for it with --slow"))
+
+
+@pytest.fixture(scope="session")
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key with which the API server signs tokens; making one takes long, so there is one for all tests."""
+    key = tmp_path_factory.mktemp("pki") / "key.pem"
+    key.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return key
 
 
 class Disk:

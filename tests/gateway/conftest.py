@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headrace.api import _wire, core, rbac
-from headrace.api.core import Endpoints, Namespace, ServiceAccount
+from headrace.api.apiextensions import CustomResourceDefinition
+from headrace.api.core import Endpoints, Namespace, Service, ServiceAccount
 from headrace.api.errors import NotFound
 from headrace.api.meta import ObjectMeta
 from headrace.apiserver.authn.tokens import TokenIssuer
+from headrace.apiserver.schema.crd import crd_for
 from headrace.client.embedded import EmbeddedClient
+from headrace.components.istio.types import AuthorizationPolicy, VirtualService
 from headrace.components.profiles.component import COMPONENT as PROFILES
 from headrace.components.profiles.render import profile_objects
 from headrace.components.serving.component import COMPONENT as SERVING
@@ -168,16 +169,17 @@ class World:
             body = {"metadata": {"name": name, "namespace": namespace}, "subsets": subsets}
             await self.client.create(_wire.convert(Endpoints, body))
 
+    async def make(self, kind: type[Any], name: str, namespace: str = NS, **fields: Any) -> None:
+        """An object."""
+        body = {"metadata": {"name": name, "namespace": namespace}, **fields}
+        await self.client.create(_wire.convert(kind, body))
 
-@pytest.fixture(scope="session")
-def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    key = tmp_path_factory.mktemp("pki") / "key.pem"
-    key.write_bytes(
-        rsa.generate_private_key(65537, 2048).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return key
+    @staticmethod
+    def route(**more: Any) -> dict[str, Any]:
+        """The spec of a VirtualService to Service `nb`."""
+        to = [{"destination": {"host": "nb", "port": {"number": 80}}}]
+        http = {"match": [{"uri": {"prefix": f"/notebook/{NS}/nb/"}}], "route": to}
+        return {"hosts": ["*"], "gateways": ["kubeflow/kubeflow-gateway"], "http": [http | more]}
 
 
 @pytest.fixture
@@ -206,3 +208,23 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
         finally:
             await gateway.stop()
             await server.stop()
+
+
+@pytest.fixture
+async def meshed(world: World) -> AsyncIterator[World]:
+    """The world's gateway again, over a cluster that has Istio's kinds, with a Service `nb`."""
+    for kind in (VirtualService, AuthorizationPolicy):
+        await world.client.create(_wire.convert(CustomResourceDefinition, crd_for(kind)))
+    await world.gateway.stop()
+    settings = world.cluster.settings
+    gateway = Gateway(
+        settings, world.client, world.dialer, (), manager=world.cluster.manager, clock=world.cluster.clock
+    )
+    await gateway.start()
+    world.gateway = gateway
+    ports = [{"name": "http", "port": 80, "targetPort": 8888}]
+    await world.make(Service, "nb", spec={"selector": {"app": "nb"}, "ports": ports})
+    subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "http", "port": world.port}]}]
+    await world.make(Endpoints, "nb", subsets=subsets)
+    yield world
+    await gateway.stop()

@@ -426,13 +426,6 @@ async def test_a_slow_answer_arrives(world: Any) -> None:
     assert (await waiting)[0] == 200
 
 
-async def test_websockets_are_refused_in_words(world: Any) -> None:
-    headers = await serve(world)
-    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        await world.session.ws_connect(f"{world.url}/serving/{NS}/digits/ws", headers=headers)
-    assert refused.value.status == 501
-
-
 async def test_a_request_that_tries_to_smuggle_another_is_refused(world: Any) -> None:
     headers = await serve(world)
     token = headers["Authorization"]

@@ -5,50 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
-from headrace.api import _wire
-from headrace.api.apiextensions import CustomResourceDefinition
-from headrace.api.core import Endpoints, Service
-from headrace.apiserver.schema.crd import crd_for
+from headrace.api.core import Endpoints
 from headrace.components.istio.types import AuthorizationPolicy, VirtualService
-from headrace.gateway import Gateway
 from headrace.gateway.routes import target
 from headrace.machinery import mesh
 from headrace.testing import eventually
 
 NS = "kubeflow-user-example-com"
 PATH = f"/notebook/{NS}/nb/"
-
-
-async def make(world: Any, kind: type[Any], name: str, namespace: str = NS, **fields: Any) -> None:
-    body = {"metadata": {"name": name, "namespace": namespace}, **fields}
-    await world.client.create(_wire.convert(kind, body))
-
-
-def route(**more: Any) -> dict[str, Any]:
-    http = {"match": [{"uri": {"prefix": PATH}}], "route": [{"destination": {"host": "nb", "port": {"number": 80}}}]}
-    return {"hosts": ["*"], "gateways": ["kubeflow/kubeflow-gateway"], "http": [http | more]}
-
-
-@pytest.fixture
-async def meshed(world: Any) -> Any:
-    """The world's gateway again, over a cluster that has Istio's kinds."""
-    for kind in (VirtualService, AuthorizationPolicy):
-        await world.client.create(_wire.convert(CustomResourceDefinition, crd_for(kind)))
-    await world.gateway.stop()
-    settings = world.cluster.settings
-    gateway = Gateway(
-        settings, world.client, world.dialer, (), manager=world.cluster.manager, clock=world.cluster.clock
-    )
-    await gateway.start()
-    world.gateway = gateway
-    ports = [{"name": "http", "port": 80, "targetPort": 8888}]
-    await make(world, Service, "nb", spec={"selector": {"app": "nb"}, "ports": ports})
-    subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "http", "port": world.port}]}]
-    await make(world, Endpoints, "nb", subsets=subsets)
-    yield world
-    await gateway.stop()
 
 
 async def ask(world: Any, path: str, headers: dict[str, str], method: str = "GET") -> tuple[int, Any, Any]:
@@ -70,7 +34,7 @@ async def test_a_route_leads_to_its_service_with_the_headers_that_it_asks_for(me
         "request": {"set": {"X-Root": PATH, "kubeflow-userid": "somebody"}, "remove": ["accept"]},
         "response": {"add": {"x-more": "1"}, "remove": ["x-model"]},
     }
-    await make(meshed, VirtualService, "nb", spec=route(rewrite={"uri": "/"}, headers=edits))
+    await meshed.make(VirtualService, "nb", spec=meshed.route(rewrite={"uri": "/"}, headers=edits))
     said, got = await served(meshed, f"{PATH}lab/a%20b?x=1", await meshed.auth())
     assert (said["path"], said["query"]) == ("/lab/a%20b", "x=1")
     assert said["headers"]["x-root"] == PATH
@@ -82,7 +46,7 @@ async def test_a_route_leads_to_its_service_with_the_headers_that_it_asks_for(me
 
 
 async def test_who_may_not_reach_the_namespaces_services_is_refused(meshed: Any) -> None:
-    await make(meshed, VirtualService, "nb", spec=route())
+    await meshed.make(VirtualService, "nb", spec=meshed.route())
     await served(meshed, PATH, await meshed.auth())
     assert (await ask(meshed, PATH, {}))[0] in {302, 401}
     for account, namespace in (("default-viewer", NS), ("default-editor", "other")):
@@ -92,12 +56,12 @@ async def test_who_may_not_reach_the_namespaces_services_is_refused(meshed: Any)
 
 
 async def test_a_policy_lets_others_in_and_another_keeps_them_out(meshed: Any) -> None:
-    await make(meshed, VirtualService, "nb", spec=route())
+    await meshed.make(VirtualService, "nb", spec=meshed.route())
     other = await meshed.auth("default-editor", "other")
     source = {"from": [{"source": {"namespaces": ["other"]}}]}
-    await make(meshed, AuthorizationPolicy, "in", spec={"rules": [source]})
+    await meshed.make(AuthorizationPolicy, "in", spec={"rules": [source]})
     await served(meshed, PATH, other)
-    await make(meshed, AuthorizationPolicy, "out", spec={"action": "DENY", "rules": [source]})
+    await meshed.make(AuthorizationPolicy, "out", spec={"action": "DENY", "rules": [source]})
 
     async def refused() -> bool:
         return (await ask(meshed, PATH, other))[0] == 403
@@ -107,14 +71,14 @@ async def test_a_policy_lets_others_in_and_another_keeps_them_out(meshed: Any) -
 
 
 async def test_another_namespaces_route_takes_no_path_of_this_one(meshed: Any) -> None:
-    await make(meshed, VirtualService, "theirs", "other", spec=route())
-    await make(meshed, VirtualService, "nb", spec=route(match=[{"uri": {"exact": f"{PATH}x"}}]))
+    await meshed.make(VirtualService, "theirs", "other", spec=meshed.route())
+    await meshed.make(VirtualService, "nb", spec=meshed.route(match=[{"uri": {"exact": f"{PATH}x"}}]))
     await served(meshed, f"{PATH}x", await meshed.auth())
     assert (await ask(meshed, f"{PATH}y", await meshed.auth()))[0] == 404
 
 
 async def test_a_service_without_ready_pods_is_said(meshed: Any) -> None:
-    await make(meshed, VirtualService, "nb", spec=route())
+    await meshed.make(VirtualService, "nb", spec=meshed.route())
     headers = await meshed.auth()
     await served(meshed, PATH, headers)
     await meshed.client.patch(Endpoints, "nb", {"subsets": []}, NS)
@@ -127,6 +91,9 @@ async def test_a_service_without_ready_pods_is_said(meshed: Any) -> None:
 
 
 def test_a_path_that_is_encoded_in_another_way_is_rewritten_too() -> None:
-    found = mesh.virtual_service(NS, route(rewrite={"uri": "/"})).routes[0]
+    to = [{"destination": {"host": "nb"}}]
+    http = {"match": [{"uri": {"prefix": PATH}}], "route": to, "rewrite": {"uri": "/"}}
+    spec = {"gateways": ["kubeflow/kubeflow-gateway"], "http": [http]}
+    found = mesh.virtual_service(NS, spec).routes[0]
     scope = {"raw_path": PATH.replace("nb", "n%62").encode() + b"a", "path": f"{PATH}a", "query_string": b""}
     assert target(scope, found) == b"/a"

@@ -11,5 +11,4 @@ for _name in ("routes", "rules", "world"):
         sys.modules[f"security_{_name}"] = importlib.util.module_from_spec(_spec)
         _spec.loader.exec_module(sys.modules[f"security_{_name}"])
 
-signing_key = sys.modules["security_world"].signing_key
 world = sys.modules["security_world"].world

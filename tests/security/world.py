@@ -14,8 +14,6 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headrace import bootstrap
 from headrace.api import _wire
@@ -217,17 +215,6 @@ async def call(
     set_cookies = [SimpleCookie(v.decode()) for n, v in start["headers"] if n == b"set-cookie"]
     cookies = "; ".join(f"{c.key}={c.value}" for each in set_cookies for c in each.values())
     return Answer(start["status"], {n.decode(): v.decode("latin-1") for n, v in start["headers"]}, found, cookies)
-
-
-@pytest.fixture(scope="session")
-def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    key = tmp_path_factory.mktemp("pki") / "key.pem"
-    key.write_bytes(
-        rsa.generate_private_key(65537, 2048).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return key
 
 
 def _binding(kind: str, name: str, role: str, user: str, namespace: str = "") -> dict[str, Any]:

@@ -20,11 +20,12 @@ from headrace.api.core import Endpoints
 from headrace.api.errors import NotFound, StatusError
 from headrace.gateway import models, pages, websockets
 from headrace.gateway.access import Access
-from headrace.gateway.proxy import IDENTITY, Exchange, forward, request_target
+from headrace.gateway.carry import Passage, carry
+from headrace.gateway.proxy import IDENTITY, request_target
 from headrace.gateway.routes import Routes
 from headrace.gateway.senders import SESSION, Refusal, Senders
 from headrace.gateway.tls import server_tls
-from headrace.gateway.upstream import Pool, TimedOut, Unreachable, UpstreamError
+from headrace.gateway.upstream import Pool
 from headrace.machinery.audit import NoAudit
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import ConfigurationError
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 NO_PODS_SECONDS = 10.0
 """A model whose pods are being started or replaced gets this long before a 503; one that has failed gets none."""
 RETRY_AFTER = (b"retry-after", b"1")
-_ANSWERS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_ANSWERS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept", "headrace.tunnel"})
 
 
 class Gateway:
@@ -139,33 +140,31 @@ class Gateway:
             await pages.error(send, 503, f"The request cannot be authorized at the moment: {error}", [RETRY_AFTER])
 
     async def _websocket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """To a mounted app that takes them, from who may make changes; see `websockets`."""
-        path, host = scope["path"], next((value for n, value in scope["headers"] if n == b"host"), b"")
-        prefix, mount = next(((p, m) for p, m in self._mounts if path == p or path.startswith(f"{p}/")), ("", None))
-        name = _host_name(host)
-        to_model = models.looks_like_model(name) or path.startswith(models.PATH) or self._models.by_host(name)
-        if mount is None or not mount.websockets or mount.open or to_model:
-            await websockets.refuse(scope, receive, send, 501, websockets.UNSUPPORTED)
-            return
+        """From who may make changes, as long as they may; see `websockets`."""
+        name = _host_name(next((value for n, value in scope["headers"] if n == b"host"), b""))
+        model = self._models.by_host(name)
+        predicts = model is not None or models.looks_like_model(name) or scope["path"].startswith(models.PATH)
+        answer = websockets.answering(send)
         why = websockets.foreign(scope)
         if why:
-            await websockets.refuse(scope, receive, send, 403, why)
+            await pages.error(answer, 403, why)
             return
 
         async def identify() -> Sender | Refusal:
-            return await self._senders.identify({**scope, "method": "POST"}, predicts=False)
+            return await self._senders.identify({**scope, "method": "POST"}, predicts=predicts)
 
         try:
             sender = await identify()
+            if isinstance(sender, Refusal):
+                await sender.answer(answer)
+                return
+            if not predicts:
+                answer = websockets.answering(self._audited({**scope, "method": "CONNECT"}, send, sender))
+            call = _Call({**scope, "method": "GET"}, receive, answer, sender)
+            await websockets.watched(self._route(call, name, model), identify, send)
         except StatusError as error:
-            await websockets.refuse(scope, receive, send, 503, f"The request cannot be authorized now: {error}")
-            return
-        if isinstance(sender, Refusal):
-            await websockets.refuse(scope, receive, send, sender.status, sender.words)
-            return
-        inner = _scope_for(scope, sender.user, prefix)
-        app = mount.app(inner, receive, self._audited({**scope, "method": "CONNECT"}, send, sender))
-        await websockets.watched(app, identify, send)
+            log.warning("WebSocket %s cannot be authorized: %s", scope["path"], error)
+            await pages.error(answer, 503, f"The request cannot be authorized at the moment: {error}", [RETRY_AFTER])
 
     async def _open(self, scope: dict[str, Any], receive: Any, send: Any) -> bool:
         """Whether the request was for what everybody may see, and has been answered."""
@@ -222,6 +221,9 @@ class Gateway:
             if path == prefix or path.startswith(f"{prefix}/"):
                 if not prefix and await self._pass_on(call, host):
                     return
+                if call.websocket and (mount.open or not mount.websockets):
+                    await pages.error(call.send, 404, websockets.NONE_HERE)
+                    return
                 await mount.app(_scope_for(call.scope, call.user, prefix), call.receive, call.send)
                 return
         if await self._pass_on(call, host):
@@ -237,7 +239,7 @@ class Gateway:
         return True
 
     async def _predict(self, call: _Call, namespace: str, name: str, prefix: str) -> None:
-        verb = "get" if call.scope["method"] in {"GET", "HEAD", "OPTIONS"} else "create"
+        verb = "get" if call.scope["method"] in SAFE_METHODS and not call.websocket else "create"
         resource = {"group": models.GROUP, "resource": models.RESOURCE}
         if not await self._access.may(call.user, verb, **resource, namespace=namespace, name=name):
             what = f"{models.RESOURCE}.{models.GROUP} {name!r} in namespace {namespace!r}"
@@ -255,16 +257,17 @@ class Gateway:
             why = "none of its pods is ready" if model.ready else model.why.rstrip(".")
             await pages.error(call.send, 503, f"InferenceService {name!r} does not answer: {why}.", [RETRY_AFTER])
             return
-        sandboxed = call.sender.credential == SESSION
-        exchange = Exchange(self._pool, call.scope, call.receive, call.send, sandboxed=sandboxed)
-        try:
-            await forward(exchange, addresses, request_target(call.scope, prefix), call.user, model.timeout)
-        except UpstreamError as error:
-            if exchange.started:
-                log.warning("%s: the answer broke off: %s", model.key, error)
-                return
-            status = 504 if isinstance(error, TimedOut) else 503 if isinstance(error, Unreachable) else 502
-            await pages.error(call.send, status, f"InferenceService {name!r}: {error}")
+        passage = Passage(
+            call.scope,
+            call.receive,
+            call.send,
+            call.user,
+            request_target(call.scope, prefix),
+            model.timeout,
+            f"InferenceService {name!r}",
+            sandboxed=call.sender.credential == SESSION,
+        )
+        await carry(self._pool, passage, addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +283,12 @@ class _Call:
     def user(self) -> User:
         """Who asks."""
         return self.sender.user
+
+    @property
+    def websocket(self) -> bool:
+        """Whether it is a WebSocket's handshake, which may change things as a POST may."""
+        kind: str = self.scope["type"]
+        return kind == "websocket"
 
 
 def _scope_for(scope: dict[str, Any], user: User | None, prefix: str) -> dict[str, Any]:

@@ -42,19 +42,25 @@ def request_target(scope: dict[str, Any], prefix: str) -> bytes:
     return rest + b"?" + query if query else rest
 
 
-def request_head(scope: dict[str, Any], target: bytes, user: User, length: int | None) -> bytes:
-    """Request line and headers for the pod; `length` None means a chunked body, -1 none."""
+def request_headers(scope: dict[str, Any], user: User) -> list[Header]:
+    """What of a request's headers a pod gets, and who asks."""
     headers: list[Header] = scope["headers"]
     dropped = _NOT_FORWARDED
     for name, value in headers:
         if name == b"connection" and value.lower() not in {b"keep-alive", b"close"}:
             dropped = dropped | {part.strip() for part in value.lower().split(b",")}
-    lines = [b"%b %b HTTP/1.1" % (scope["method"].encode(), target)]
-    lines += [b"%b: %b" % header for header in headers if header[0] not in dropped]
-    lines += [b"cookie: " + rest for name, value in headers if name == b"cookie" and (rest := without_session(value))]
-    lines.append(b"kubeflow-userid: " + _value(user.name))
+    kept = [header for header in headers if header[0] not in dropped]
+    kept += [(name, rest) for name, value in headers if name == b"cookie" and (rest := without_session(value))]
+    kept.append((b"kubeflow-userid", _value(user.name)))
     if user.groups:
-        lines.append(b"kubeflow-groups: " + _value(",".join(user.groups)))
+        kept.append((b"kubeflow-groups", _value(",".join(user.groups))))
+    return kept
+
+
+def request_head(scope: dict[str, Any], target: bytes, user: User, length: int | None) -> bytes:
+    """Request line and headers for the pod; `length` None means a chunked body, -1 none."""
+    lines = [b"%b %b HTTP/1.1" % (scope["method"].encode(), target)]
+    lines += [b"%b: %b" % header for header in request_headers(scope, user)]
     if length is None:
         lines.append(b"transfer-encoding: chunked")
     elif length >= 0:

@@ -14,8 +14,7 @@ from headrace.api.core import Endpoints, Service
 from headrace.api.errors import NotFound
 from headrace.api.meta import KindInfo, dynamic_kind
 from headrace.gateway import pages
-from headrace.gateway.proxy import Exchange, forward
-from headrace.gateway.upstream import TimedOut, Unreachable, UpstreamError
+from headrace.gateway.carry import Passage, carry
 from headrace.machinery import mesh
 from headrace.machinery.people import SESSION_COOKIE, XSRF_COOKIE
 
@@ -84,15 +83,12 @@ class Routes:
         headers = route.request.applied(scope["headers"])
         if route.authority:
             headers = [(b"host", route.authority.encode()), *(h for h in headers if h[0] != b"host")]
-        exchange = Exchange(self._pool, {**scope, "headers": headers}, receive, _edited(send, route))
-        try:
-            await forward(exchange, addresses, target(scope, route), user, route.timeout)
-        except UpstreamError as error:
-            if exchange.started:
-                log.warning("%s/%s: the answer broke off: %s", route.namespace, route.service, error)
-                return
-            status = 504 if isinstance(error, TimedOut) else 503 if isinstance(error, Unreachable) else 502
-            await pages.error(send, status, f"Service {route.service!r}: {error}")
+        edited = _edited(send, route)
+        whose = f"Service {route.service!r}"
+        passage = Passage(
+            {**scope, "headers": headers}, receive, edited, user, target(scope, route), route.timeout, whose
+        )
+        await carry(self._pool, passage, addresses)
 
     async def _may(self, route: Route, service: Service | None, user: User, scope: dict[str, Any]) -> bool:
         here = [p for p in self._policies.values() if p.namespace == route.namespace]
@@ -156,7 +152,7 @@ def target(scope: dict[str, Any], route: Route) -> bytes:
 
 def _edited(send: Any, route: Route) -> Any:
     async def sending(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
+        if "headers" in message:  # the beginning of an answer, also to a WebSocket's handshake
             kept = [h for h in message["headers"] if h[0] != b"set-cookie" or not h[1].startswith(_OWN_COOKIES)]
             message = {**message, "headers": route.response.applied(kept)}
         await send(message)

@@ -314,17 +314,25 @@ class Pool:
             connection.close()
         return None
 
-    async def connect(self, address: Address) -> Connection:
-        """A new connection. Raises Unreachable."""
+    async def dial(self, address: Address) -> socket.socket:
+        """A new connection, bare. Raises Unreachable."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 sock = await self._dialer.dial(address.ip, address.port)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                made: tuple[Any, Connection] = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(address), sock=sock
-                )
         except TimeoutError as error:
             raise Unreachable(f"No connection within {CONNECT_SECONDS:.0f} seconds.") from error
+        except OSError as error:
+            raise Unreachable(f"No connection: {error.strerror or error}.") from error
+        return sock
+
+    async def connect(self, address: Address) -> Connection:
+        """A new connection. Raises Unreachable."""
+        sock = await self.dial(address)
+        try:
+            made: tuple[Any, Connection] = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(address), sock=sock
+            )
         except OSError as error:
             raise Unreachable(f"No connection: {error.strerror or error}.") from error
         return made[1]

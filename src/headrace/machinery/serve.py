@@ -50,9 +50,9 @@ def _web_socket(**options: Any) -> Any:
     """The protocol of a connection that becomes a WebSocket. Importing it costs a start thirty milliseconds, and
     where nobody opens a WebSocket it is never needed.
     """
-    from uvicorn.protocols.websockets.wsproto_impl import WSProtocol  # noqa: PLC0415
+    from headrace.machinery.tunnel import ClientSide  # noqa: PLC0415
 
-    return WSProtocol(**options)
+    return ClientSide(**options)
 
 
 def _honest(app: Any) -> Any:

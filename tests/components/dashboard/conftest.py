@@ -11,5 +11,4 @@ if NAME not in sys.modules:
     sys.modules[NAME] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[NAME])
 
-signing_key = sys.modules[NAME].signing_key
 world = sys.modules[NAME].world

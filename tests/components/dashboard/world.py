@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headrace import bootstrap
 from headrace.api import _wire
@@ -195,17 +193,6 @@ async def live(session: aiohttp.ClientSession, url: str, have: str = "") -> Asyn
         assert response.status == 200
         assert response.content_type == "text/event-stream"
         yield Stream(response)
-
-
-@pytest.fixture(scope="session")
-def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    key = tmp_path_factory.mktemp("pki") / "key.pem"
-    key.write_bytes(
-        rsa.generate_private_key(65537, 2048).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return key
 
 
 @pytest.fixture
