@@ -4,17 +4,24 @@ plane that is killed again and again, and what is said of each thing that can be
 
 # No postponed annotations here: kfp reads those of components as types.
 
+import asyncio
 import json
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from headrace.node.runtime.engines import Engines, EngineUnavailable
+
+from ..node.runtime import realimage  # noqa: TID252
 
 pytestmark = [pytest.mark.node, pytest.mark.clients, pytest.mark.timeout(600)]
 
@@ -170,6 +177,39 @@ def test_each_rung_of_the_ladder_gives_the_same(platform, tmp_path):
     assert seen["warm"]["make"][1]["Output"]["nested"] == {"x": 1.5}
     assert seen["warm"]["break-down"][0] == "FAILED"
     assert seen["warm"]["break-down"][3] == ["ValueError: the wheel is stuck"]
+
+
+@pytest.fixture
+def python_image():
+    """An image as it is, with Python and kfp, that nothing in the catalogue stands for."""
+    if shutil.which("busybox") is None:
+        pytest.skip("busybox is not installed: there is nothing to make an image of")
+    try:
+        asyncio.run(Engines().ready())
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+    name = f"localhost/headrace-test-steps-{os.getpid()}:1"
+    yield realimage.python(name, Path(kfp.__path__[0]))
+    realimage.remove(name)
+
+
+def test_a_step_in_a_container_of_its_image_gives_the_same_as_one_in_a_local_environment(
+    platform, tmp_path, python_image
+):
+    """The fourth rung."""
+    spec = document(ladder, tmp_path)
+    local = start(platform, on_rung(spec, "direct"))
+    for executor in spec["pipeline_spec"]["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = python_image
+    contained = start(platform, spec)
+    assert ended(platform, contained)["state"] == "FAILED"
+    assert ended(platform, local)["state"] == "FAILED"
+
+    assert results(platform, contained) == results(platform, local)
+    which_one = tasks(platform, contained)["which"]
+    assert outputs(which_one)["Output"].startswith("python3 -m kfp.dsl.executor_main ")
+    pod = json.loads(platform.kubectl("-n", NAMESPACE, "get", "pod", which_one["pods"][-1]["name"], "-o", "json"))
+    assert pod["status"]["containerStatuses"][0]["imageID"].startswith(f"{python_image}@sha256:")
 
 
 @dsl.component(base_image="python:3.11")
