@@ -12,6 +12,7 @@ from headrace.api.core import (
     PersistentVolumeSpec,
     PersistentVolumeStatus,
     ResourceRequirements,
+    TypedReference,
 )
 from headrace.api.core import PersistentVolume as Volume
 from headrace.api.core import PersistentVolumeClaim as Claim
@@ -170,6 +171,54 @@ async def test_two_claims_do_not_share_a_volume(world, tmp_path):
     await world.client.create(volume("two", tmp_path))
     await bound(world, "a")
     await bound(world, "b")
+
+
+async def test_a_claim_begins_as_a_copy_of_another(world):
+    await world.client.create(claim("source"))
+    _, pv = await bound(world, "source")
+    (Path(pv.spec.host_path.path) / "file").write_text("kept")
+    await world.client.create(claim("copy", "2Gi", data_source=TypedReference("PersistentVolumeClaim", "source")))
+    made, copied = await bound(world, "copy")
+    assert made.spec.data_source_ref == TypedReference("PersistentVolumeClaim", "source")
+    folder = Path(copied.spec.host_path.path)
+    assert (folder / "file").read_text() == "kept"
+    (folder / "file").write_text("changed")
+    assert (Path(pv.spec.host_path.path) / "file").read_text() == "kept"
+    assert copied.spec.capacity == {"storage": "2Gi"}
+    await world.client.delete(Claim, "copy", NS)
+    await world.gone(Volume, copied.metadata.name, None)
+    assert sorted(p.name for p in folder.parent.iterdir()) == [Path(pv.spec.host_path.path).name]
+
+
+async def test_a_copy_waits_for_its_source_and_takes_no_other_volume(world, tmp_path):
+    await world.client.create(volume("free", tmp_path, cls="standard"))
+    await world.client.create(claim("copy", data_source_ref=TypedReference("PersistentVolumeClaim", "source")))
+    assert "'source', which is to be copied, is not found" in await event(world, "ProvisioningFailed")
+    await phase(world, "free", "Available")
+    await world.client.create(claim("source", size="6Gi"))
+    await bound(world, "source")
+
+    async def too_small():
+        events = (await world.client.list(Event, NS)).items
+        return any("at least its size, 6Gi, and asks for 1Gi" in e.message for e in events)
+
+    await world.until(too_small)
+    await world.client.create(claim("large", "6Gi", data_source=TypedReference("PersistentVolumeClaim", "source")))
+    await bound(world, "large")
+    assert (await world.client.get(Claim, "copy", NS)).status.phase == "Pending"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (TypedReference("VolumeSnapshot", "s", "snapshot.storage.k8s.io"), "VolumeSnapshot.snapshot.storage.k8s.io"),
+        (TypedReference("PersistentVolumeClaim", "s", namespace="other"), "claims of another namespace (other)"),
+    ],
+)
+async def test_other_sources_are_refused_in_words(world, source, words):
+    await world.client.create(claim("copy", data_source_ref=source))
+    assert words in await event(world, "ProvisioningFailed")
+    assert (await world.client.get(Claim, "copy", NS)).status.phase == "Pending"
 
 
 async def test_a_claim_waits_for_its_class_and_says_so(world):

@@ -326,6 +326,15 @@ class Namespace(Object):
     status: NamespaceStatus = msgspec.field(default_factory=NamespaceStatus)
 
 
+class TypedReference(Struct):
+    """An object of any kind; without a group it is of the core API, without a namespace of one's own."""
+
+    kind: str = ""
+    name: str = ""
+    api_group: str = ""
+    namespace: str = ""
+
+
 class PersistentVolumeClaimSpec(Struct):
     """The storage that a person asks for."""
 
@@ -335,6 +344,9 @@ class PersistentVolumeClaimSpec(Struct):
     volume_name: str = ""
     volume_mode: str = ""
     selector: LabelSelector | None = None
+    data_source: TypedReference | None = None
+    """What the volume begins with; as `data_source_ref`, which may name more."""
+    data_source_ref: TypedReference | None = None
 
 
 class PersistentVolumeClaimStatus(Struct):

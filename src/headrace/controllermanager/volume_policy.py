@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-    from headrace.api.core import ObjectReference, PersistentVolume, PersistentVolumeClaim
+    from headrace.api.core import ObjectReference, PersistentVolume, PersistentVolumeClaim, TypedReference
     from headrace.api.storage import StorageClass
 
 PROVISIONER = "headrace.dev/local"
@@ -46,6 +46,8 @@ def fits(claim: PersistentVolumeClaim, volume: PersistentVolume) -> bool:
     spec = volume.spec
     if volume.metadata.deletion_timestamp is not None or volume.status.phase in {"Released", "Failed"}:
         return False
+    if spec.claim_ref is None and source_of(claim) is not None:
+        return False  # it is to begin with certain data, which only a volume that is made for it has
     if spec.claim_ref is not None and not points_to(spec.claim_ref, claim):
         return False
     selector = claim.spec.selector
@@ -75,13 +77,50 @@ def class_of(claim: PersistentVolumeClaim, classes: Iterable[StorageClass]) -> t
     return next((c for c in found if c.metadata.name == name), None), name
 
 
+def source_of(claim: PersistentVolumeClaim) -> TypedReference | None:
+    """What the claim's volume is to begin with."""
+    return claim.spec.data_source_ref or claim.spec.data_source
+
+
+def source_refused(claim: PersistentVolumeClaim) -> str:
+    """Why the claim can never begin with its data source; empty when it may."""
+    source = source_of(claim)
+    if source is None:
+        return ""
+    if source.kind != "PersistentVolumeClaim" or source.api_group:
+        kind = f"{source.kind}.{source.api_group}" if source.api_group else source.kind
+        return f"the data source {kind} {source.name!r} is not supported: a claim may begin as a copy of another claim"
+    if source.namespace not in {"", claim.metadata.namespace}:
+        return f"claims of another namespace ({source.namespace}) are not copied"
+    return ""
+
+
+def not_to_be_copied(
+    claim: PersistentVolumeClaim, source: PersistentVolumeClaim, volume: PersistentVolume | None
+) -> str:
+    """Why the source cannot be copied for the claim as it is now; empty when it can."""
+    name = source.metadata.name
+    if source.metadata.deletion_timestamp is not None:
+        return f"the claim {name!r}, which is to be copied, is being deleted"
+    if source.status.phase != "Bound" or volume is None:
+        return f"the claim {name!r}, which is to be copied, is not bound yet"
+    if volume.metadata.annotations.get(PROVISIONED_BY) != PROVISIONER or volume.spec.host_path is None:
+        return f"the claim {name!r} cannot be copied: its volume was not made by {PROVISIONER}"
+    if requested(claim) < capacity(volume):
+        return (
+            f"the copy of claim {name!r} must ask for at least its size, {volume.spec.capacity.get('storage')}, and "
+            f"asks for {claim.spec.resources.requests.get('storage')}"
+        )
+    return ""
+
+
 def refused(claim: PersistentVolumeClaim) -> str:
     """Why no directory can serve this claim; empty when one can."""
     if claim.spec.volume_mode == "Block":
         return "volumeMode Block is not supported: volumes are directories of this machine; use Filesystem"
     if claim.spec.selector is not None:
         return "claim.spec.selector is not supported for dynamic provisioning"
-    return ""
+    return source_refused(claim)
 
 
 def folder_name(claim: PersistentVolumeClaim) -> str:

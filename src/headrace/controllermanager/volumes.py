@@ -1,26 +1,27 @@
 """Claims and volumes: binding, provisioning of directories, reclaiming (upstream: pkg/controller/volume).
 
 A volume is a directory below the platform's `volumes` folder, named after its claim. Its size is what the claim
-asked for; it is not enforced.
+asked for; it is not enforced. A claim that names another one as its data source begins as a copy of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.api import _wire, core
-from headrace.api.errors import AlreadyExists, NotFound
+from headrace.api.errors import AlreadyExists, NotFound, StatusError
 from headrace.api.meta import Object, ObjectMeta
 from headrace.api.storage import StorageClass
-from headrace.controllermanager import pods
+from headrace.controllermanager import pods, volume_copy
 from headrace.controllermanager import volume_policy as policy
 from headrace.machinery.controller import DONE, Controller, Result, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from headrace.client.base import Client
     from headrace.machinery.events import EventRecorder
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 Claim = core.PersistentVolumeClaim
 Volume = core.PersistentVolume
+COPY_AGAIN_SECONDS = 30.0
+"""When a claim that waits for its copy is looked at again, if nothing brings it here before."""
 MODE = 0o777
 """Pods may run under any user, as with upstream's local provisioners; the platform's home keeps others out."""
 
@@ -52,7 +55,9 @@ class ClaimController(Controller[Claim]):
 
     def __init__(self, settings: Settings, client: Client, events: EventRecorder) -> None:
         self._settings, self._client, self._events = settings, client, events
+        self._copies = Copies(self._make)
         self.watches = (
+            Watch(Claim, self._copies_of),
             Watch(Volume, self._of_volume),
             Watch(StorageClass, self._pending),
             Watch(core.Pod, claims_of),
@@ -64,12 +69,20 @@ class ClaimController(Controller[Claim]):
         else:
             yield from self._pending(volume)
 
+    def _copies_of(self, claim: Claim) -> Iterable[str]:
+        """Claims that wait to become a copy of this one."""
+        for other in self.cache(Claim).all(claim.metadata.namespace):
+            source = policy.source_of(other)
+            if source is not None and source.name == claim.metadata.name and other.status.phase in {"", "Pending"}:
+                yield other.key
+
     def _pending(self, _obj: Object) -> Iterable[str]:
         return [c.key for c in self.cache(Claim).all() if c.status.phase in {"", "Pending"}]
 
     async def reconcile(self, obj: Claim) -> Result:
         """Bind, or say why not."""
         if obj.metadata.deletion_timestamp is not None:
+            await self._copies.forget(obj.metadata.uid)
             await self._let_go(obj)
             return DONE
         await self._protect(obj)
@@ -83,6 +96,8 @@ class ClaimController(Controller[Claim]):
             found = await self._provision(obj)
         if found is not None:
             await self._bind(obj, found)
+        elif policy.source_of(obj) is not None:
+            return Result(after=COPY_AGAIN_SECONDS)
         return DONE
 
     async def _protect(self, obj: Claim) -> None:
@@ -190,15 +205,46 @@ class ClaimController(Controller[Claim]):
             message = "waiting for first consumer to be created before binding"
             await self._events.normal(obj, "WaitForFirstConsumer", message)
             return None
+        if policy.source_of(obj) is not None:
+            await self._copy(obj, found)
+            return None
+        await asyncio.to_thread(_make_folder, self._settings.volumes / policy.folder_name(obj))
         return await self._make(obj, found)
+
+    async def _copy(self, obj: Claim, found: StorageClass) -> None:
+        """Copy the claim's source beside other work; the volume that comes of it brings the claim here again."""
+        source, namespace = policy.source_of(obj), obj.metadata.namespace
+        if source is None or self._copies.goes_on(obj.metadata.uid):
+            return
+        try:
+            claim = await self._client.get(Claim, source.name, namespace)
+        except NotFound:
+            refusal, volume = f"the claim {source.name!r}, which is to be copied, is not found", None
+        else:
+            try:
+                volume = await self._client.get(Volume, claim.spec.volume_name) if claim.spec.volume_name else None
+            except NotFound:
+                volume = None
+            refusal = policy.not_to_be_copied(obj, claim, volume)
+        folder = None if volume is None else provisioned_folder(self._settings, volume)
+        failure = self._copies.failure(obj.metadata.uid)
+        if failure:
+            await self._events.warning(
+                obj, "ProvisioningFailed", f"the claim {source.name!r} was not copied: {failure}"
+            )
+        if refusal or folder is None:
+            await self._events.warning(obj, "ProvisioningFailed", refusal or "its volume is not the platform's own")
+            return
+        await self._events.normal(obj, "Provisioning", f'copying the claim "{source.name}"')
+        self._copies.begin(obj, found, folder, self._settings.volumes / policy.folder_name(obj))
 
     def _used(self, obj: Claim) -> bool:
         return any(obj.key in claims_of(pod) for pod in self.cache(core.Pod).all(obj.metadata.namespace))
 
     async def _make(self, obj: Claim, found: StorageClass) -> Volume:
+        """The volume of a folder that is there."""
         meta = obj.metadata
         path = self._settings.volumes / policy.folder_name(obj)
-        await asyncio.to_thread(_make_folder, path)
         wanted = Volume(
             metadata=ObjectMeta(
                 name=policy.volume_name(obj),
@@ -274,7 +320,7 @@ class VolumeController(Controller[Volume]):
         return found if found.metadata.uid == ref.uid else None
 
     async def _delete(self, obj: Volume) -> None:
-        folder = self._folder(obj)
+        folder = provisioned_folder(self._settings, obj)
         if folder is None:
             obj.status.phase = "Failed"
             obj.status.message = (
@@ -293,14 +339,6 @@ class VolumeController(Controller[Volume]):
         meta = obj.metadata
         await self._client.delete(Volume, meta.name, uid=meta.uid)
 
-    def _folder(self, obj: Volume) -> Path | None:
-        """The directory of a volume that this platform made; None for any other path."""
-        source = obj.spec.host_path
-        if source is None or obj.metadata.annotations.get(policy.PROVISIONED_BY) != policy.PROVISIONER:
-            return None
-        path = Path(source.path)
-        return path if path.parent == self._settings.volumes and path.name not in {"", ".", ".."} else None
-
     async def _let_go(self, obj: Volume) -> None:
         meta = obj.metadata
         kept = [name for name in meta.finalizers if name != policy.VOLUME_PROTECTION]
@@ -308,6 +346,59 @@ class VolumeController(Controller[Volume]):
             return
         patch = {"metadata": {"finalizers": kept or None}}
         await self._client.patch(Volume, meta.name, patch, resource_version=meta.resource_version)
+
+
+class Copies:
+    """Copies that are being made, by the uid of their claim. `finish` makes the volume of a folder that is complete."""
+
+    def __init__(self, finish: Callable[[Claim, StorageClass], Awaitable[object]]) -> None:
+        self._finish = finish
+        self._going_on: dict[str, tuple[asyncio.Task[None], threading.Event]] = {}
+        self._failures: dict[str, str] = {}
+
+    def goes_on(self, uid: str) -> bool:
+        """Whether a copy for this claim is being made."""
+        return uid in self._going_on
+
+    def failure(self, uid: str) -> str:
+        """Why the last attempt failed, told once."""
+        return self._failures.pop(uid, "")
+
+    def begin(self, claim: Claim, found: StorageClass, source: Path, target: Path) -> None:
+        """Copy beside other work."""
+        uid, stop = claim.metadata.uid, threading.Event()
+        task = asyncio.create_task(self._run(claim, found, source, target, stop), name=f"copy for {claim.key}")
+        self._going_on[uid] = task, stop
+
+    async def forget(self, uid: str) -> None:
+        """Nobody wants it any more; returns when nothing of it is left to happen."""
+        task, stop = self._going_on.get(uid, (None, None))
+        if task is not None and stop is not None:
+            stop.set()
+            await asyncio.wait([task])
+        self._failures.pop(uid, None)
+
+    async def _run(self, claim: Claim, found: StorageClass, source: Path, target: Path, stop: threading.Event) -> None:
+        uid = claim.metadata.uid
+        try:
+            await asyncio.to_thread(volume_copy.copy, source, target, stop)
+            await self._finish(claim, found)
+        except volume_copy.Stopped:
+            return
+        except (OSError, StatusError, RecursionError) as error:
+            self._failures[uid] = str(error)
+        finally:
+            stop.set()  # the platform ends: its thread is not waited for
+            del self._going_on[uid]
+
+
+def provisioned_folder(settings: Settings, volume: Volume) -> Path | None:
+    """The directory of a volume that this platform made; None for any other path."""
+    source = volume.spec.host_path
+    if source is None or volume.metadata.annotations.get(policy.PROVISIONED_BY) != policy.PROVISIONER:
+        return None
+    path = Path(source.path)
+    return path if path.parent == settings.volumes and path.name not in {"", ".", ".."} else None
 
 
 def _make_folder(path: Path) -> None:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from headrace.api.apps import Deployment, ReplicaSet
+from headrace.api.apps import Deployment, ReplicaSet, StatefulSet
 from headrace.api.batch import Job
 from headrace.api.core import Endpoints, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service
 from headrace.api.rbac import RoleBinding
@@ -160,6 +160,25 @@ def test_secret():
     assert made["type"] == "Opaque"
     assert "stringData" not in made
     assert {k: base64.b64decode(v) for k, v in made["data"].items()} == {"a": b"z", "b": b"y"}
+
+
+SOURCE = {"kind": "PersistentVolumeClaim", "name": "data"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ({"dataSource": SOURCE}, {"dataSource": SOURCE, "dataSourceRef": SOURCE}),
+        ({"dataSourceRef": SOURCE}, {"dataSource": SOURCE, "dataSourceRef": SOURCE}),
+        ({"dataSourceRef": {**SOURCE, "namespace": "n"}}, {"dataSourceRef": {**SOURCE, "namespace": "n"}}),
+        ({}, {}),
+    ],
+)
+def test_the_two_names_of_a_claims_data_source(sent, stored):
+    found = filled(PersistentVolumeClaim, spec=dict(sent))["spec"]
+    assert {k: v for k, v in found.items() if k.startswith("dataSource")} == stored
+    of_template = filled(StatefulSet, spec={"template": {}, "volumeClaimTemplates": [{"spec": dict(sent)}]})
+    assert of_template["spec"]["volumeClaimTemplates"][0]["spec"] == {**sent, "volumeMode": "Filesystem"}
 
 
 def test_others():

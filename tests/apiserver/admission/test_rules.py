@@ -198,6 +198,15 @@ T = "spec/template/spec/containers/0"
         (PersistentVolumeClaim, "spec/accessModes", [], "spec.accessModes", "at least 1 access mode"),
         (PersistentVolumeClaim, "spec/accessModes", ["Some"], "spec.accessModes", "supported values"),
         (PersistentVolumeClaim, "spec/resources", {}, "spec.resources[storage]", "Required value"),
+        (
+            PersistentVolumeClaim,
+            "spec/dataSource",
+            {"kind": "PersistentVolumeClaim"},
+            "spec.dataSource.name",
+            "Required",
+        ),
+        (PersistentVolumeClaim, "spec/dataSourceRef", {"name": "a"}, "spec.dataSourceRef.kind", "Required value"),
+        (PersistentVolumeClaim, "spec/dataSource", {"kind": "Pod", "name": "a"}, "spec.dataSource", "default apiGroup"),
         (StorageClass, "provisioner", "", "provisioner", "Required value"),
         (StorageClass, "reclaimPolicy", "Recycle", "reclaimPolicy", "supported values"),
         (Role, "rules/0/verbs", [], "rules[0].verbs", "at least one value"),
@@ -250,6 +259,7 @@ PLACED = ("spec/nodeName", "n1")
         (PersistentVolumeClaim, None, ("spec/accessModes", ["ReadWriteMany"]), "spec"),
         (PersistentVolumeClaim, None, ("spec/resources/requests/storage", "2Gi"), "spec"),
         (PersistentVolumeClaim, None, ("spec/volumeName", "pv-1"), None),
+        (PersistentVolumeClaim, None, ("spec/dataSource", {"kind": "PersistentVolumeClaim", "name": "a"}), "spec"),
         (
             PersistentVolumeClaim,
             ("status/phase", "Bound"),

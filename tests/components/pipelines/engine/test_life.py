@@ -2,13 +2,14 @@
 
 # ruff: noqa: PTH123
 # No `from __future__ import annotations` here: kfp reads the annotations of components.
+import copy
 import functools
 import os
 import signal
 import time
 import warnings
 
-from headrace.api.core import ConfigMap, PersistentVolumeClaim, Pod
+from headrace.api.core import ConfigMap, PersistentVolumeClaim, Pod, TypedReference
 from headrace.components.pipelines.controller.pods import StepPods
 from headrace.testing.eventually import eventually
 
@@ -281,7 +282,7 @@ async def test_a_pod_that_waits_says_why_in_its_task(lab):
         row = await lab.api.runs.load_run(run_id)
         return next((t.error_message for t in row.tasks if t.path == "root/slow"), "")
 
-    assert await eventually(reason) == "Waiting (ContainerCreating: building the environment (3 packages))"
+    assert await eventually(reason) == "Waiting: building the environment (3 packages)."
     row = await lab.api.runs.load_run(run_id)
     assert next(t.state for t in row.tasks if t.path == "root/slow") == "PENDING"
 
@@ -452,3 +453,25 @@ async def test_claims_are_created_mounted_and_deleted(lab):
     assert pod.metadata.labels["pipeline/runid"] == ended.row.run.id
     left = await lab.api.cluster.client.list(PersistentVolumeClaim, lab.namespace)
     assert all(c.metadata.deletion_timestamp is not None for c in left.items)
+
+
+async def test_a_claim_may_begin_as_a_copy_and_need_not_be_named(lab):
+    spec = copy.deepcopy(CLAIMS)
+    dag = spec["pipeline_spec"]["root"]["dag"]["tasks"]
+    del dag["deletepvc"], dag["createpvc"]["inputs"]["parameters"]["pvc_name_suffix"]
+    source = {"apiGroup": "", "kind": "PersistentVolumeClaim", "name": "data"}
+    dag["createpvc"]["inputs"]["parameters"]["data_source"] = {"runtimeValue": {"constant": source}}
+    inputs = spec["pipeline_spec"]["components"]["comp-createpvc"]["inputDefinitions"]["parameters"]
+    inputs["data_source"] = {"parameterType": "STRUCT", "isOptional": True}
+
+    ended = await lab.run(spec)
+
+    assert ended.state == "SUCCEEDED", ended.row.run.error_message
+    (made,) = (await lab.api.cluster.client.list(PersistentVolumeClaim, lab.namespace)).items
+    assert made.metadata.name == ended.output("createpvc", "name") == ended.task("createpvc").id
+    assert made.spec.data_source == TypedReference("PersistentVolumeClaim", "data")
+
+    dag["createpvc"]["inputs"]["parameters"]["data_source"]["runtimeValue"]["constant"] = {"kind": ["no"]}
+    ended = await lab.run(spec)
+    assert ended.state == "FAILED"
+    assert "The input data_source, which says what the claim begins with, cannot be read" in ended.row.run.error_message

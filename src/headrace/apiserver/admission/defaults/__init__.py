@@ -20,7 +20,7 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("", "Namespace"): others.namespace,
     ("", "ResourceQuota"): others.resource_quota,
     ("", "LimitRange"): others.limit_range,
-    ("", "PersistentVolumeClaim"): others.claim,
+    ("", "PersistentVolumeClaim"): others.single_claim,
     ("", "PersistentVolume"): others.volume,
     ("", "Node"): others.node,
     ("apps", "Deployment"): workloads.deployment,

@@ -82,6 +82,17 @@ def namespace(obj: Json) -> None:
         meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
 
 
+def single_claim(obj: Json) -> None:
+    """A PersistentVolumeClaim that is no template: its data source has two names (upstream: NormalizeDataSources)."""
+    claim(obj)
+    spec = obj["spec"]
+    source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
+    if source and not ref:
+        spec["dataSourceRef"] = dict(source)
+    elif ref and not source and not ref.get("namespace"):
+        spec["dataSource"] = dict(ref)
+
+
 def claim(obj: Json) -> None:
     """A PersistentVolumeClaim."""
     claim_spec(obj.setdefault("spec", {}))

@@ -137,6 +137,22 @@ def claim(obj: Json) -> Iterator[Cause]:
         yield f.required("spec.resources[storage]")
     yield from f.resource_list("spec.resources.requests", requests)
     yield from f.one_of("spec.volumeMode", spec.get("volumeMode"), ("Block", "Filesystem"))
+    source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
+    for key, named in (("dataSource", source), ("dataSourceRef", ref)):
+        if isinstance(named, dict):
+            yield from _data_source(f"spec.{key}", named)
+    if source and ref and not ref.get("namespace") and source != ref:
+        yield f.invalid("spec", spec, "must match dataSourceRef")
+
+
+def _data_source(path: str, source: Json) -> Iterator[Cause]:
+    for key in ("name", "kind"):
+        if not source.get(key):
+            yield f.required(f"{path}.{key}")
+    if not source.get("apiGroup") and source.get("kind") not in {"PersistentVolumeClaim", "", None}:
+        yield f.invalid(
+            path, source.get("kind"), "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        )
 
 
 def _access_modes(spec: Json) -> Iterator[Cause]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from headrace.api.core import PersistentVolumeClaim, PersistentVolumeClaimSpec, ResourceRequirements
+from headrace.api import _wire
+from headrace.api.core import PersistentVolumeClaim, PersistentVolumeClaimSpec, ResourceRequirements, TypedReference
 from headrace.api.errors import AlreadyExists, NotFound, StatusError
 from headrace.api.meta import ObjectMeta
 from headrace.components.pipelines.policy.configuration import configuration
@@ -37,10 +38,12 @@ async def create_claim(client: Client, namespace: str, row: TaskRow) -> Report:
     given = row.inputs.parameters
     name = to_text(given.get("pvc_name"))
     suffix = to_text(given.get("pvc_name_suffix"))
-    if bool(name) == bool(suffix):
-        return _failed(row, "Exactly one of pvc_name and pvc_name_suffix must be given.")
-    if given.get("data_source"):
-        return _failed(row, "A claim that begins as a copy (data_source) cannot be created here.")
+    if name and suffix:
+        return _failed(row, "At most one of pvc_name and pvc_name_suffix may be given.")
+    try:
+        source = _data_source(given.get("data_source"))
+    except _wire.DecodeError as error:
+        return _failed(row, f"The input data_source, which says what the claim begins with, cannot be read: {error}.")
     claim = PersistentVolumeClaim(
         metadata=ObjectMeta(
             name=name or f"{row.id}{suffix}",
@@ -52,6 +55,7 @@ async def create_claim(client: Client, namespace: str, row: TaskRow) -> Report:
             access_modes=[to_text(mode) for mode in given.get("access_modes") or []],
             resources=ResourceRequirements(requests={"storage": to_text(given.get("size"))}),
             volume_name=to_text(given.get("volume_name")),
+            data_source=source,
         ),
     )
     if "storage_class_name" in given:
@@ -65,6 +69,11 @@ async def create_claim(client: Client, namespace: str, row: TaskRow) -> Report:
     except StatusError as error:
         return _failed(row, f"The claim {claim.metadata.name!r} could not be created: {error}")
     return Report(row.attempt, RuntimeState.SUCCEEDED, parameters={"name": claim.metadata.name})
+
+
+def _data_source(given: Any) -> TypedReference | None:
+    """As the Kubernetes API spells it."""
+    return _wire.convert(TypedReference, given) if given else None
 
 
 async def delete_claim(client: Client, namespace: str, row: TaskRow) -> Report:
