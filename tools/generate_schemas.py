@@ -37,6 +37,7 @@ GROUP_VERSIONS = {
     "api.authentication.v1",
     "api.authorization.v1",
     "apiextensions-apiserver.pkg.apis.apiextensions.v1",
+    "kube-aggregator.pkg.apis.apiregistration.v1",
 }
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 EXTRA = [

@@ -10,12 +10,13 @@ from headrace.api import _wire
 from headrace.api.errors import NotFound
 from headrace.api.identity import AUTHENTICATED, User
 from headrace.apiserver.authz.bootstrap import default_objects
-from headrace.apiserver.pki.authority import kubernetes_service_ip
+from headrace.apiserver.pki.authority import FRONT_PROXY, kubernetes_service_ip
 from headrace.machinery.settings import SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from headrace.apiserver.pki.authority import Pki
     from headrace.apiserver.registry import Registry
     from headrace.machinery.component import Component, HostService
     from headrace.machinery.settings import Settings
@@ -92,6 +93,33 @@ def cluster_objects(settings: Settings, components: Iterable[Component]) -> list
         *_selectorless(
             "kubernetes", "default", settings, [("https", 443, settings.ports.api)], kubernetes_service_ip(settings)
         ),
+    ]
+
+
+def front_proxy_objects(pki: Pki) -> list[dict[str, Any]]:
+    """What extension API servers read to know this server and its users, and the role that lets them (upstream:
+    clusterauthenticationtrust).
+    """
+    name, namespace = "extension-apiserver-authentication", "kube-system"
+    words = {
+        "requestheader-allowed-names": [FRONT_PROXY],
+        "requestheader-extra-headers-prefix": ["X-Remote-Extra-"],
+        "requestheader-group-headers": ["X-Remote-Group"],
+        "requestheader-uid-headers": [],
+        "requestheader-username-headers": ["X-Remote-User"],
+    }
+    data = {key: _wire.encode(value).decode() for key, value in words.items()}
+    data["client-ca-file"] = pki.ca.read_text()
+    data["requestheader-client-ca-file"] = pki.front_proxy_ca.read_text()
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": list(READ)}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data},
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "Role",
+            "metadata": {"name": f"{name}-reader", "namespace": namespace},
+            "rules": [rule],
+        },
     ]
 
 

@@ -211,6 +211,7 @@ class Platform:
 
         system = client_for(CONTROLLER_MANAGER)
         await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.cluster_objects(settings, self.components))
+        await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.front_proxy_objects(pki))
         for owned in (kind for part in self.components for kind in part.kinds):
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, [crd_for(owned)])
         manager = Manager(system, clock)
@@ -224,24 +225,21 @@ class Platform:
             Images(settings, clock, engines=self._engines),
             EventRecorder(agent_client, clock, "kubelet"),
         )
-        await self._add(
-            "kubernetes-api",
-            ApiServer(
-                settings,
-                registry,
-                tokens,
-                agent.logs,
-                proxy,
-                streams=agent.streams,
-                usages=agent.usages,
-                clock=clock,
-                pki=pki,
-            ),
-            mark,
+        api = ApiServer(
+            settings,
+            registry,
+            tokens,
+            agent.logs,
+            proxy,
+            streams=agent.streams,
+            usages=agent.usages,
+            clock=clock,
+            pki=pki,
         )
+        await self._add("kubernetes-api", api, mark)
 
         for controller in kubernetes_controllers(
-            settings, system, clock, pki.ca.read_text(), registry.kinds, usages=agent.usages
+            settings, system, clock, pki.ca.read_text(), registry.kinds, usages=agent.usages, apis=api.extensions
         ):
             manager.add(controller, system)
 

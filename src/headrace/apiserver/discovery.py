@@ -1,6 +1,7 @@
 """What the server serves, as documents: API groups, resource lists, and both at once (aggregated discovery v2).
 
-Documents are made from the kind catalog when asked for, and kept until it changes.
+Documents are made from the kind catalog when asked for, and kept until it changes. Groups stand in the order of their
+API services' priorities; of what other servers answer, their last word is shown, marked Stale when they are silent.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
+from headrace.apiserver.aggregation.documents import described
+from headrace.apiserver.registry.apiservices import Offer, priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from headrace.api.meta import KindInfo
     from headrace.apiserver.registry import KindCatalog
+    from headrace.apiserver.registry.apiservices import ApiServices
 
 Json = dict[str, Any]
 
@@ -57,12 +61,19 @@ class Discovery:
     """The discovery documents. `questions` are kinds that are created only (reviews), `views` are read only."""
 
     def __init__(
-        self, kinds: KindCatalog, questions: Sequence[KindInfo], views: Sequence[KindInfo], address: str
+        self,
+        kinds: KindCatalog,
+        services: ApiServices,
+        questions: Sequence[KindInfo],
+        views: Sequence[KindInfo],
+        address: str,
     ) -> None:
-        self._kinds, self._questions, self._views = kinds, tuple(questions), tuple(views)
+        self._kinds, self._services = kinds, services
+        self._questions, self._views = tuple(questions), tuple(views)
         self.address = address
         self._documents: dict[str, bytes | None] = {}
         kinds.on_change(self._documents.clear)
+        services.on_change(self._documents.clear)
 
     def api_versions(self) -> bytes:
         """/api."""
@@ -121,7 +132,9 @@ class Discovery:
                 {
                     "metadata": {"name": group, "creationTimestamp": None} if group else {"creationTimestamp": None},
                     "versions": [
-                        {"version": v, "resources": [self._described(i) for i in infos], "freshness": "Current"}
+                        self._remote(group, v)
+                        if (group, v) in self._services.remote
+                        else {"version": v, "resources": [self._described(i) for i in infos], "freshness": "Current"}
                         for v, infos in versions.items()
                     ],
                 }
@@ -155,7 +168,38 @@ class Discovery:
         found: dict[str, dict[str, list[KindInfo]]] = {}
         for info in (*self._kinds.all(), *self._questions, *self._views):
             found.setdefault(info.group, {}).setdefault(info.version, []).append(info)
-        return {group: dict(sorted(v.items(), key=lambda kv: version_rank(kv[0]))) for group, v in found.items()}
+        for group, version in self._services.remote:
+            found.setdefault(group, {})[version] = []
+        places = {(g, v): self._place(g, v, infos) for g, versions in found.items() for v, infos in versions.items()}
+        return {
+            group: dict(sorted(versions.items(), key=lambda kv: (-places[group, kv[0]][1], version_rank(kv[0]))))
+            for group, versions in sorted(
+                found.items(), key=lambda kv: (-max(places[kv[0], v][0] for v in kv[1]), kv[0])
+            )
+        }
+
+    def local(self) -> dict[tuple[str, str], tuple[tuple[int, int], bool]]:
+        """The group versions that are answered here: their places, and whether they are custom kinds'."""
+        found: dict[tuple[str, str], tuple[tuple[int, int], bool]] = {}
+        for info in (*self._kinds.all(), *self._questions, *self._views):
+            key, custom = (info.group, info.version), self._custom(info)
+            if key not in found or not custom:
+                found[key] = priority_of(*key, custom=custom), custom
+        return found
+
+    def _custom(self, info: KindInfo) -> bool:
+        return info not in self._questions and info not in self._views and self._kinds.served(info).custom
+
+    def _place(self, group: str, version: str, infos: list[KindInfo]) -> tuple[int, int]:
+        known = self._services.priority(group, version)
+        return known or priority_of(group, version, custom=all(map(self._custom, infos)))
+
+    def _remote(self, group: str, version: str) -> Json:
+        remote = self._services.remote[group, version]
+        offer = self._services.offers.get((group, version)) or Offer()
+        fresh = remote.available and offer.fresh
+        resources = described(offer.resources, group, version)
+        return {"version": version, "resources": resources, "freshness": "Current" if fresh else "Stale"}
 
     @staticmethod
     def _group(name: str, versions: dict[str, list[KindInfo]]) -> Json:

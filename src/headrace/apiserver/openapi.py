@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from headrace.api.meta import KindInfo
     from headrace.apiserver.registry import KindCatalog
+    from headrace.apiserver.registry.apiservices import ApiServices
     from headrace.apiserver.schema import SchemaCatalog
 
 Json = dict[str, Any]
@@ -49,10 +50,11 @@ DELETE_PARAMETERS = ("dryRun", "gracePeriodSeconds", "propagationPolicy")
 class OpenAPI:
     """The documents."""
 
-    def __init__(self, kinds: KindCatalog, schemas: SchemaCatalog, version: str) -> None:
-        self._kinds, self._schemas, self._version = kinds, schemas, version
+    def __init__(self, kinds: KindCatalog, schemas: SchemaCatalog, services: ApiServices, version: str) -> None:
+        self._kinds, self._schemas, self._services, self._version = kinds, schemas, services, version
         self._documents: dict[str, bytes] = {}
         kinds.on_change(self._documents.clear)
+        services.on_change(self._documents.clear)
 
     def index(self) -> bytes:
         """/openapi/v3."""
@@ -61,6 +63,11 @@ class OpenAPI:
                 path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._hash(infos)}"}
                 for path, infos in self._by_path().items()
             }
+            for group, version in self._services.remote:
+                offer = self._services.offers.get((group, version))
+                paths.pop(f"apis/{group}/{version}", None)
+                if offer is not None and offer.openapi:
+                    paths[f"apis/{group}/{version}"] = {"serverRelativeURL": offer.openapi}
             self._documents[""] = _wire.encode({"paths": paths})
         return self._documents[""]
 

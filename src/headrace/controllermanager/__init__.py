@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headrace.controllermanager.apiservices import AvailabilityController, RegistrationController
 from headrace.controllermanager.autoscaler import AutoscalerController
 from headrace.controllermanager.cronjob import CronJobController
 from headrace.controllermanager.daemonset import DaemonSetController
@@ -30,6 +31,7 @@ from headrace.machinery.events import EventRecorder
 
 if TYPE_CHECKING:
     from headrace.client.base import Client
+    from headrace.controllermanager.apiservices import ExtensionApis
     from headrace.controllermanager.namespace import Kinds
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Usages
@@ -38,15 +40,25 @@ if TYPE_CHECKING:
 
 
 def controllers(
-    settings: Settings, client: Client, clock: Clock, ca_pem: str, kinds: Kinds, *, usages: Usages | None = None
+    settings: Settings,
+    client: Client,
+    clock: Clock,
+    ca_pem: str,
+    kinds: Kinds,
+    *,
+    usages: Usages | None = None,
+    apis: ExtensionApis | None = None,
 ) -> list[AnyController]:
     """All of them; `ca_pem` is the certificate that pods trust, `kinds` the API server's catalogue, `usages` what
-    measures pods.
+    measures pods, `apis` the API server's way to other API servers.
     """
 
     def events(name: str) -> EventRecorder:
         return EventRecorder(client, clock, name)
 
+    more: list[AnyController] = []
+    if apis is not None:
+        more = [RegistrationController(client, apis), AvailabilityController(client, clock, apis)]
     binder = events("persistentvolume-controller")
     return [
         NamespaceDefaultsController(client, ca_pem),
@@ -68,4 +80,5 @@ def controllers(
         VolumeController(settings, client, binder),
         GarbageCollector(client, clock, kinds),
         EventExpiryController(client, clock),
+        *more,
     ]

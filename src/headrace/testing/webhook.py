@@ -84,7 +84,7 @@ def patched(*steps: Json) -> Json:
 @contextlib.asynccontextmanager
 async def webhook_server(folder: Path) -> AsyncIterator[WebhookServer]:
     """A server on an ephemeral port; its keys are made in `folder`."""
-    bundle, certificate, key = _certificates(folder)
+    bundle, certificate, key = certificates(folder, _NAMES)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     server: WebhookServer | None = None
@@ -117,7 +117,8 @@ async def webhook_server(folder: Path) -> AsyncIterator[WebhookServer]:
         await asyncio.sleep(0)
 
 
-def _certificates(folder: Path) -> tuple[str, Path, Path]:
+def certificates(folder: Path, names: tuple[str, ...]) -> tuple[str, Path, Path]:
+    """An authority (base64 of PEM, as a caBundle has it), and a certificate and key of it for these names."""
     now = dt.datetime.now(dt.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "webhook test authority")])
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -151,7 +152,7 @@ def _certificates(folder: Path) -> tuple[str, Path, Path]:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(root.public_key()), critical=False)
         .sign(root, hashes.SHA256())
     )
-    alternatives: list[x509.GeneralName] = [x509.DNSName(n) for n in _NAMES]
+    alternatives: list[x509.GeneralName] = [x509.DNSName(n) for n in names]
     alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     served = (
         builder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hook")]), leaf)

@@ -107,8 +107,13 @@ class Kubectl:
 
 
 @pytest.fixture(scope="module")
-def background(tmp_path_factory):
-    made = Background(tmp_path_factory.mktemp("home"), Lines(), None)
+def dialer():
+    """There is no pod network, unless a module has one."""
+
+
+@pytest.fixture(scope="module")
+def background(tmp_path_factory, dialer):
+    made = Background(tmp_path_factory.mktemp("home"), Lines(), dialer)
     made.http = made.start()
     yield made
     made.stop()

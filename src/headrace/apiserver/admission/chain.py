@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire, networking
 from headrace.api.apiextensions import CustomResourceDefinition
+from headrace.api.apiregistration import APIService
 from headrace.api.core import Namespace, Pod
 from headrace.api.errors import BadRequest, Cause, Forbidden, MethodNotAllowed, NotFound
 from headrace.api.rbac import GROUP as RBAC_GROUP
@@ -119,6 +120,8 @@ class Admission:
             case "Job" if info.group == "batch":
                 obj["status"] = {}
                 creation.job(obj, obj["metadata"]["uid"])
+            case "APIService" if info == APIService.INFO:
+                creation.api_service(obj, self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
             case "CustomResourceDefinition":
                 obj.pop("status", None)
                 meta = obj["metadata"]

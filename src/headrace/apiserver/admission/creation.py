@@ -206,6 +206,15 @@ FIRST_STATUS: dict[tuple[str, str], tuple[str, ...]] = {
 """Counts that are there from the beginning: Go writes them also when they are nought, and clients insist on them."""
 
 
+def api_service(obj: Json, now: str) -> None:
+    """What this server answers itself is always available; the rest has to be tried."""
+    spec = obj.get("spec") or {}
+    obj["status"] = {}
+    if spec.get("service") is None:
+        condition = {"type": "Available", "status": "True", "lastTransitionTime": now, "reason": "Local"}
+        obj["status"] = {"conditions": [condition | {"message": "Local APIServices are always available"}]}
+
+
 def first_status(info: KindInfo) -> Json:
     """The status of a new object."""
     return dict.fromkeys(FIRST_STATUS.get((info.group, info.kind), ()), 0)

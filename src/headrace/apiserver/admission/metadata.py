@@ -72,7 +72,12 @@ _WITH_GENERATION = frozenset(
 )
 _VARIANT = "89ab" * 4
 """The two bits of a UUID that say how it is laid out, and two that are random."""
-_PATH_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
+_PATH_NAMES = frozenset(
+    {
+        *(("rbac.authorization.k8s.io", kind) for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")),
+        ("apiregistration.k8s.io", "APIService"),
+    }
+)
 MANAGED_FIELDS = "managedFields"
 SERVER_OWNED = (
     "uid",
@@ -124,7 +129,7 @@ def generate_name(base: str) -> str:
 
 def name_problem(info: KindInfo, name: str) -> str | None:
     """Why this is no name for an object of the kind, in the real server's words."""
-    if info.group == "rbac.authorization.k8s.io" and info.kind in _PATH_NAMES:
+    if (info.group, info.kind) in _PATH_NAMES:
         if name in (".", "..") or "/" in name or "%" in name:
             return "may not be '.' or '..' or contain '/' or '%'"
         return None

@@ -10,8 +10,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from headrace.api import _wire
 from headrace.api.errors import BadRequest, InternalError, NotAcceptable, NotFound, StatusError, Unauthorized
 from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
+from headrace.apiserver.aggregation.documents import merged
+from headrace.apiserver.aggregation.servers import ExtensionServers
 from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
@@ -31,6 +34,7 @@ from headrace.apiserver.registry.core import forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from headrace.api.identity import User
     from headrace.apiserver.authn.tokens import TokenIssuer
@@ -62,6 +66,7 @@ class ApiApp:
         streams: PodStreams | None = None,
         usages: Usages | None = None,
         ready: dict[str, Callable[[], bool]] | None = None,
+        front_proxy: tuple[Path, Path] | None = None,
     ) -> None:
         self.stopping = asyncio.Event()
         self.address = address
@@ -79,7 +84,8 @@ class ApiApp:
         )
         self._reviews = reviews.Reviews(registry, tokens)
         self._usage = metrics.ResourceMetrics(registry, self._shapes, clock, usages)
-        self._discovery = Discovery(registry.kinds, reviews.KINDS, metrics.KINDS, address)
+        self._discovery = Discovery(registry.kinds, registry.services, reviews.KINDS, metrics.KINDS, address)
+        self.extensions = ExtensionServers(registry, self._discovery, dialer, self.stopping, front_proxy)
         self._documents: OpenAPI | None = None
         self._health = Health({}, {"store": lambda: registry.store.revision >= 0, **(ready or {})})
         self._streams = 0
@@ -89,6 +95,7 @@ class ApiApp:
         self.stopping.set()
         if self._proxy is not None:
             await self._proxy.close()
+        await self.extensions.close()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -133,8 +140,14 @@ class ApiApp:
         user = await self._user(request)
         path = request.path
         target = targets.parse(path)
+        if target is not None and self._registry.services.remote:
+            remote = self._registry.services.remote.get((target.group, target.version))
+            if remote is not None:
+                if UNAUTHENTICATED in user.groups:
+                    raise Unauthorized("Unauthorized")
+                return await self.extensions.handle(request, user, remote, target)
         if target is None or not target.plural:
-            return self._document(request, user, target)
+            return await self._document(request, user, target)
         if UNAUTHENTICATED in user.groups:
             raise Unauthorized("Unauthorized")
         info = self._registry.kinds.lookup(target.group, target.version, target.plural)
@@ -158,7 +171,7 @@ class ApiApp:
                 raise NotFound(UNKNOWN_PATH)
         return await self._resources.handle(request, user, info, target)
 
-    def _document(self, request: Request, user: User, target: targets.Target | None) -> Sendable:
+    async def _document(self, request: Request, user: User, target: targets.Target | None) -> Sendable:
         """Everything that is no resource: health, version, discovery, OpenAPI, keys, metrics."""
         if request.method not in {"GET", "HEAD"}:
             if UNAUTHENTICATED in user.groups:
@@ -178,7 +191,7 @@ class ApiApp:
         if first in {"api", "apis"}:
             return self._discover(request, path, target)
         if first == "openapi":
-            return self._describe(request, path)
+            return await self._describe(request, path)
         match path:
             case "":
                 return json({"paths": self._paths()})
@@ -234,10 +247,10 @@ class ApiApp:
     @property
     def _openapi(self) -> OpenAPI:
         if self._documents is None:
-            self._documents = OpenAPI(self._registry.kinds, self._registry.schemas, KUBERNETES)
+            self._documents = OpenAPI(self._registry.kinds, self._registry.schemas, self._registry.services, KUBERNETES)
         return self._documents
 
-    def _describe(self, request: Request, path: str) -> Response:
+    async def _describe(self, request: Request, path: str) -> Response:
         accept = request.header(b"accept")
         takes_json = not accept or any(c.media in {"application/json", "application/*", "*/*"} for c in clauses(accept))
         if not takes_json and path == "/openapi/v2" and any(c.media == V2_PROTOBUF for c in clauses(accept)):
@@ -247,11 +260,26 @@ class ApiApp:
         if path == "/openapi/v3":
             return cacheable(request, self._openapi.index())
         if path == "/openapi/v2":
-            return cacheable(request, self._openapi.v2())
-        found = self._openapi.v3(path.removeprefix("/openapi/v3/")) if path.startswith("/openapi/v3/") else None
+            return cacheable(request, await self._openapi_v2())
+        found = await self._openapi_v3(path.removeprefix("/openapi/v3/")) if path.startswith("/openapi/v3/") else None
         if found is None:
             raise NotFound(UNKNOWN_PATH)
         return cacheable(request, found, JSON)
+
+    async def _openapi_v2(self) -> bytes:
+        whole = self._openapi.v2()
+        if not self._registry.services.remote:
+            return whole
+        document = _wire.decode_any(whole)
+        for part in await self.extensions.openapi_v2():
+            document = merged(document, part)
+        return _wire.encode(document)
+
+    async def _openapi_v3(self, path: str) -> bytes | None:
+        group, _, version = path.removeprefix("apis/").partition("/")
+        if (group, version) in self._registry.services.remote:
+            return await self.extensions.openapi_v3((group, version))
+        return self._openapi.v3(path)
 
     async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Sessions in pods; whatever else is asked by WebSocket is refused."""

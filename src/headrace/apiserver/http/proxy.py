@@ -40,6 +40,8 @@ HOP_BY_HOP = frozenset(
 )
 PRIVATE = frozenset({"authorization", "cookie", "kubeflow-userid", "kubeflow-groups"})
 """Credentials, and headers by which services behind a gateway know users: nobody may send those from outside."""
+UNSENT = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+"""What aiohttp would add by itself: an answer must not be packed for a client that did not say it could unpack it."""
 CHUNK = 64 * 1024
 DIAL_SECONDS = 10.0
 
@@ -85,7 +87,7 @@ class Proxy:
         body = request_body(request)
         try:
             answer = await self._client().request(
-                request.method, url, headers=headers, data=body, allow_redirects=False
+                request.method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=UNSENT
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ServiceUnavailable(

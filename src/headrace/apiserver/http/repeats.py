@@ -61,6 +61,7 @@ class Repeats:
         self._registry, self._who, self._metrics = registry, who, metrics
         self._plans: dict[bytes, Plan] = {}
         registry.kinds.on_change(self._plans.clear)
+        registry.services.on_change(self._plans.clear)
 
     def learn(self, request: Request, info: KindInfo, target: Target) -> None:
         """A request for one object as it is has just been answered the usual way."""

@@ -23,6 +23,7 @@ from headrace.machinery.serve import Server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.apiserver.aggregation.servers import ExtensionServers
     from headrace.apiserver.authn.tokens import TokenIssuer
     from headrace.apiserver.http.repeats import Repeats
     from headrace.apiserver.pki.authority import Pki
@@ -113,7 +114,8 @@ class ApiServer:
         pki: Pki | None = None,
         ready: dict[str, Callable[[], bool]] | None = None,
     ) -> None:
-        self._settings, self._pki = settings, pki
+        self._settings = settings
+        self._pki = pki or ensure(settings)
         self.port = settings.ports.api
         self.app = ApiApp(
             registry,
@@ -125,10 +127,16 @@ class ApiServer:
             streams=streams,
             usages=usages,
             ready=ready,
+            front_proxy=(self._pki.front_proxy_client, self._pki.front_proxy_client_key),
         )
         self._tokens, self._clock = tokens, clock or SystemClock()
         self._server: Server | None = None
         self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def extensions(self) -> ExtensionServers:
+        """The way to other API servers."""
+        return self.app.extensions
 
     @property
     def url(self) -> str:
@@ -137,8 +145,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Bind and serve. Raises ConfigurationError when the port is taken."""
-        files = self._pki or ensure(self._settings)
-        context = tls_context(files)
+        context = tls_context(self._pki)
         self._server = Server(
             self.app,
             self._settings.host,
@@ -152,7 +159,7 @@ class ApiServer:
         await self._server.start()
         self.port = self._server.address[1]
         self.app.address = self.url
-        self._renewing = asyncio.create_task(self._renew(files, context), name="renew certificates")
+        self._renewing = asyncio.create_task(self._renew(self._pki, context), name="renew certificates")
 
     async def _renew(self, pki: Pki, context: ssl.SSLContext) -> None:
         """Twice a day: replace what would soon end. Connections that are open keep what they began with."""
@@ -163,6 +170,7 @@ class ApiServer:
                     continue
                 context.load_cert_chain(pki.server, pki.server_key)
                 self._tokens.reload()
+                await self.app.extensions.close()
                 ports = dataclasses.replace(self._settings.ports, api=self.port)
                 write_kubeconfig(dataclasses.replace(self._settings, ports=ports), pki)
             except (OSError, ValueError, TypeError) as error:

@@ -38,6 +38,9 @@ RENEW_BEFORE = dt.timedelta(days=30)
 BACKDATE = dt.timedelta(minutes=5)
 """Clients whose clock is a little behind must not refuse a fresh certificate."""
 
+FRONT_PROXY = "front-proxy-client"
+"""The name in the certificate that is shown to extension servers."""
+
 _KEY_USAGE = dict.fromkeys(
     (
         "digital_signature",
@@ -91,6 +94,26 @@ class Pki:
         return self.folder / "admin.key"
 
     @property
+    def front_proxy_ca(self) -> Path:
+        """The certificate of the authority by which extension servers know this server."""
+        return self.folder / "front-proxy-ca.crt"
+
+    @property
+    def front_proxy_ca_key(self) -> Path:
+        """That authority's key."""
+        return self.folder / "front-proxy-ca.key"
+
+    @property
+    def front_proxy_client(self) -> Path:
+        """What is shown to extension servers."""
+        return self.folder / "front-proxy-client.crt"
+
+    @property
+    def front_proxy_client_key(self) -> Path:
+        """Its key."""
+        return self.folder / "front-proxy-client.key"
+
+    @property
     def service_account_key(self) -> Path:
         """The key that signs service-account tokens."""
         return self.folder / "sa.key"
@@ -126,7 +149,9 @@ def ensure(settings: Settings, now: dt.datetime | None = None) -> Pki:
     moment = now or dt.datetime.now(dt.UTC)
     pki = Pki(settings.pki)
     pki.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _leaves(settings, pki, _authority(pki, moment), moment)
+    _leaves(settings, pki, _authority((pki.ca, pki.ca_key), "headrace-ca", moment), moment)
+    front = _authority((pki.front_proxy_ca, pki.front_proxy_ca_key), "headrace-front-proxy-ca", moment)
+    _front_proxy(pki, front, moment)
     ensure_signing_key(pki.service_account_key, moment)
     return pki
 
@@ -137,7 +162,19 @@ def renew(settings: Settings, pki: Pki, now: dt.datetime) -> bool:
     """
     authority = _load(pki.ca)
     renewed = authority is not None and _leaves(settings, pki, authority, now)
+    front = _load(pki.front_proxy_ca)
+    renewed = (front is not None and _front_proxy(pki, front, now)) or renewed
     return ensure_signing_key(pki.service_account_key, now) or renewed
+
+
+def _front_proxy(pki: Pki, authority: x509.Certificate, moment: dt.datetime) -> bool:
+    """The certificate for extension servers in place; whether it is new."""
+    paths = (pki.front_proxy_client, pki.front_proxy_client_key)
+    if _usable(*paths, authority, moment):
+        return False
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, FRONT_PROXY)])
+    _leaf(pki.front_proxy_ca_key, authority, paths, subject, moment)
+    return True
 
 
 def _leaves(settings: Settings, pki: Pki, authority: x509.Certificate, moment: dt.datetime) -> bool:
@@ -146,7 +183,7 @@ def _leaves(settings: Settings, pki: Pki, authority: x509.Certificate, moment: d
     names, addresses = server_names(settings), server_addresses(settings)
     if not _usable(pki.server, pki.server_key, authority, moment, names=names, addresses=addresses):
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
-        _leaf(pki, authority, (pki.server, pki.server_key), subject, moment, names=names, addresses=addresses)
+        _leaf(pki.ca_key, authority, (pki.server, pki.server_key), subject, moment, names=names, addresses=addresses)
         signed = True
     if not _usable(pki.admin, pki.admin_key, authority, moment):
         subject = x509.Name(
@@ -155,7 +192,7 @@ def _leaves(settings: Settings, pki: Pki, authority: x509.Certificate, moment: d
                 x509.NameAttribute(NameOID.COMMON_NAME, ADMIN.name),
             ]
         )
-        _leaf(pki, authority, (pki.admin, pki.admin_key), subject, moment)
+        _leaf(pki.ca_key, authority, (pki.admin, pki.admin_key), subject, moment)
         signed = True
     return signed
 
@@ -163,7 +200,7 @@ def _leaves(settings: Settings, pki: Pki, authority: x509.Certificate, moment: d
 def ensure_gateway(settings: Settings, hosts: Sequence[str], now: dt.datetime | None = None) -> tuple[Path, Path]:
     """A certificate of this authority for the gateway's HTTPS, and its key; `hosts` are names and addresses."""
     moment, pki = now or dt.datetime.now(dt.UTC), Pki(settings.pki)
-    authority = _authority(pki, moment)
+    authority = _authority((pki.ca, pki.ca_key), "headrace-ca", moment)
     paths = (pki.folder / "gateway.crt", pki.folder / "gateway.key")
     addresses = ["127.0.0.1", "::1"]
     names = ["localhost"]
@@ -175,7 +212,7 @@ def ensure_gateway(settings: Settings, hosts: Sequence[str], now: dt.datetime | 
     names, addresses = list(dict.fromkeys(names)), list(dict.fromkeys(addresses))
     if not _usable(*paths, authority, moment, names=names, addresses=addresses):
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "headrace-gateway")])
-        _leaf(pki, authority, paths, subject, moment, names=names, addresses=addresses)
+        _leaf(pki.ca_key, authority, paths, subject, moment, names=names, addresses=addresses)
     return paths
 
 
@@ -192,14 +229,13 @@ def _load(path: Path) -> x509.Certificate | None:
         return None
 
 
-def _authority(pki: Pki, now: dt.datetime) -> x509.Certificate:
-    found = _load(pki.ca)
-    if found is not None and pki.ca_key.exists() and found.not_valid_after_utc - now > LEAF_LIFETIME:
+def _authority(paths: tuple[Path, Path], name: str, now: dt.datetime) -> x509.Certificate:
+    path, key_path = paths
+    found = _load(path)
+    if found is not None and key_path.exists() and found.not_valid_after_utc - now > LEAF_LIFETIME:
         return found
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, f"headrace-ca-{x509.random_serial_number() & 0xFFFFFF:x}")]
-    )
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}-{x509.random_serial_number() & 0xFFFFFF:x}")])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -216,13 +252,13 @@ def _authority(pki: Pki, now: dt.datetime) -> x509.Certificate:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_secret(pki.ca_key, _pem(key))
-    write_secret(pki.ca, certificate.public_bytes(serialization.Encoding.PEM))
+    write_secret(key_path, _pem(key))
+    write_secret(path, certificate.public_bytes(serialization.Encoding.PEM))
     return certificate
 
 
 def _leaf(
-    pki: Pki,
+    signing_key: Path,
     authority: x509.Certificate,
     paths: tuple[Path, Path],
     subject: x509.Name,
@@ -232,9 +268,11 @@ def _leaf(
     addresses: Sequence[str] = (),
 ) -> None:
     """Sign a certificate: for a server when it has names, otherwise for a client."""
-    ca_key = serialization.load_pem_private_key(pki.ca_key.read_bytes(), password=None)
+    ca_key = serialization.load_pem_private_key(signing_key.read_bytes(), password=None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{pki.ca_key} is not an elliptic-curve key: remove {pki.folder} to have a new authority")
+        raise TypeError(
+            f"{signing_key} is not an elliptic-curve key: remove {signing_key.parent} to have a new authority"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (

@@ -13,6 +13,7 @@ from headrace.api import (
     _wire,
     admissionregistration,
     apiextensions,
+    apiregistration,
     apps,
     autoscaling,
     batch,
@@ -36,6 +37,8 @@ from headrace.apiserver.admission.lookup import StoreLookup
 from headrace.apiserver.authz.rbac import GROUP as RBAC_GROUP
 from headrace.apiserver.authz.rbac import Attributes, Authorizer
 from headrace.apiserver.fieldmanager import FieldManagers
+from headrace.apiserver.registry.apiservices import PREFIX as API_SERVICES_PREFIX
+from headrace.apiserver.registry.apiservices import ApiServices
 from headrace.apiserver.registry.applies import Applies
 from headrace.apiserver.registry.conversions import CONVERTED
 from headrace.apiserver.registry.converting import ConvertedWatch, shown
@@ -63,7 +66,7 @@ if TYPE_CHECKING:
 
 _GROUPS = (
     *(core, limits, apps, batch, rbac, storage, networking, policy, scheduling, autoscaling, coordination),
-    *(discovery, apiextensions, admissionregistration),
+    *(discovery, apiextensions, admissionregistration, apiregistration),
 )
 BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
 _WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers"})
@@ -80,6 +83,7 @@ class Registry:
         self.settings = settings
         self.kinds = KindCatalog()
         self.kinds.add([*builtin(kinds), *(converted(info, how) for info, how in CONVERTED.items())])
+        self.services = ApiServices()
         self.schemas = SchemaCatalog(self.kinds)
         self.authorizer = Authorizer(self._stored)
         lookup = StoreLookup(store, self.kinds)
@@ -95,6 +99,8 @@ class Registry:
     async def start(self) -> None:
         """Serve what the store's custom resource definitions name; the store is open."""
         self._definitions.start()
+        for record in self.store.range(API_SERVICES_PREFIX):
+            self.services.written(record.value, deleted=False)
         self.gate.changed()
 
     async def stop(self) -> None:
@@ -437,6 +443,8 @@ class Registry:
             self.gate.changed()
         elif key.startswith(_DEFINITIONS_PREFIX):
             self._definitions.written(_wire.decode_any(change.record.value), deleted=change.deleted)
+        elif key.startswith(API_SERVICES_PREFIX):
+            self.services.written(change.record.value, deleted=change.deleted)
 
     def _aggregated(self, raw: bytes) -> bytes:
         """A ClusterRole that gathers others, with the rules that it has right now."""

@@ -40,6 +40,7 @@ _PACKAGES = {
     "events.k8s.io": "io.k8s.api.events",
     "node.k8s.io": "io.k8s.api.node",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
+    "apiregistration.k8s.io": "io.k8s.kube-aggregator.pkg.apis.apiregistration",
 }
 
 

@@ -1,4 +1,4 @@
-"""Networking, policy, scheduling and autoscaling kinds."""
+"""Networking, policy, scheduling and autoscaling kinds, admission's configuration and API services."""
 
 from __future__ import annotations
 
@@ -164,3 +164,24 @@ def _admission_binding(obj: JSON, now: dt.datetime) -> list[Any]:
 
 
 ADMISSION_BINDING = Printer((NAME, Column("PolicyName"), Column("ParamRef"), AGE), _admission_binding)
+
+
+def _api_service(obj: JSON, now: dt.datetime) -> list[Any]:
+    service = spec(obj).get("service")
+    shown = f"{service.get('namespace')}/{service.get('name')}" if service else "Local"
+    found: JSON = next((c for c in status(obj).get("conditions") or () if c.get("type") == "Available"), {})
+    state = str(found.get("status") or "Unknown")
+    if state != "True" and found.get("reason"):
+        state = f"{state} ({found['reason']})"
+    return [name(obj), shown, state, age(obj, now)]
+
+
+API_SERVICE = Printer(
+    (
+        NAME,
+        Column("Service", description="The reference to the service that hosts this API endpoint."),
+        Column("Available", description="Whether this service is available."),
+        AGE,
+    ),
+    _api_service,
+)

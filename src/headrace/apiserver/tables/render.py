@@ -59,6 +59,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     (ADMISSION, "validatingwebhookconfigurations"): classes.WEBHOOKS,
     (ADMISSION, "validatingadmissionpolicies"): classes.ADMISSION_POLICY,
     (ADMISSION, "validatingadmissionpolicybindings"): classes.ADMISSION_BINDING,
+    ("apiregistration.k8s.io", "apiservices"): classes.API_SERVICE,
     (RBAC, "roles"): core.ROLE,
     (RBAC, "clusterroles"): core.ROLE,
     (RBAC, "rolebindings"): core.BINDING,

@@ -42,6 +42,7 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): configured.policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): configured.binding,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): others.definition,
+    ("apiregistration.k8s.io", "APIService"): configured.api_service,
 }
 
 

@@ -1,4 +1,4 @@
-"""Defaults of webhook configurations, admission policies and their bindings."""
+"""Defaults of webhook configurations, admission policies and their bindings, and of API services."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def binding(obj: Json) -> None:
     spec = obj.get("spec")
     if isinstance(spec, dict):
         _resources(spec.get("matchResources"))
+
+
+def api_service(obj: Json) -> None:
+    """An APIService."""
+    service = (obj.get("spec") or {}).get("service")
+    if isinstance(service, dict):
+        service.setdefault("port", 443)
 
 
 def _webhooks(obj: Json) -> None:

@@ -13,16 +13,12 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 
 from headrace.api import _wire
+from headrace.apiserver.http.dialing import DialConnector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from aiohttp.client import ClientTimeout
-    from aiohttp.client_reqrep import ClientRequest
-    from aiohttp.tracing import Trace
 
     from headrace.machinery.component import Dialer
 
@@ -35,28 +31,6 @@ _IDLE_SECONDS = 15
 
 class CallFailed(Exception):
     """No usable answer came."""
-
-
-class _ServiceConnector(aiohttp.BaseConnector):
-    def __init__(self, dialer: Dialer, tls: ssl.SSLContext) -> None:
-        super().__init__(keepalive_timeout=_IDLE_SECONDS)
-        self._dialer, self._tls = dialer, tls
-
-    async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout
-    ) -> ResponseHandler:
-        del traces, timeout
-        host, port = req.url.host or "", req.url.port or 443
-        connected = await self._dialer.dial(host.removesuffix(".svc"), port)
-        loop = asyncio.get_running_loop()
-        try:
-            _, protocol = await loop.create_connection(
-                lambda: ResponseHandler(loop), sock=connected, ssl=self._tls, server_hostname=host
-            )
-        except BaseException:
-            connected.close()
-            raise
-        return protocol
 
 
 class Caller:
@@ -113,7 +87,7 @@ class Caller:
             await self.close()
         connector: aiohttp.BaseConnector
         if service and dialer is not None:
-            connector = _ServiceConnector(dialer, tls)
+            connector = DialConnector(dialer, tls)
         else:
             connector = aiohttp.TCPConnector(ssl=tls, keepalive_timeout=_IDLE_SECONDS)
         self._sessions[key] = session = aiohttp.ClientSession(

@@ -46,6 +46,7 @@ _CREATE: dict[tuple[str, str], Callable[[Json], Iterator[Cause]]] = {
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): configured.validating,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): configured.policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): configured.binding,
+    ("apiregistration.k8s.io", "APIService"): configured.api_service,
     ("rbac.authorization.k8s.io", "Role"): others.role,
     ("rbac.authorization.k8s.io", "ClusterRole"): others.cluster_role,
     ("rbac.authorization.k8s.io", "RoleBinding"): others.binding,

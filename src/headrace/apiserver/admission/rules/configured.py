@@ -1,4 +1,6 @@
-"""Rules of webhook configurations, admission policies and their bindings; their expressions must compile."""
+"""Rules of webhook configurations, admission policies and their bindings, whose expressions must compile, and of API
+services.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from headrace.api.apiregistration import GROUP
 from headrace.api.errors import Cause
 from headrace.apiserver.admission.rules import fields as f
 
@@ -23,6 +26,8 @@ _LONGEST_SECONDS = 30
 _LARGEST_PORT = 65535
 _MOST_CONDITIONS = 64
 _SEGMENTS = 3
+_VERSION = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_MOST_GROUP_PRIORITY, _MOST_VERSION_PRIORITY = 20000, 1000
 
 
 def mutating(obj: Json) -> Iterator[Cause]:
@@ -232,3 +237,39 @@ def binding(obj: Json) -> Iterator[Cause]:
             yield f.required("spec.paramRef", "exactly one of name or selector must be specified")
         action = reference.get("parameterNotFoundAction")
         yield from f.one_of("spec.paramRef.parameterNotFoundAction", action, ("Allow", "Deny"))
+
+
+def api_service(obj: Json) -> Iterator[Cause]:
+    """An APIService (kube-aggregator's validation)."""
+    spec, name = obj.get("spec") or {}, str(obj["metadata"].get("name") or "")
+    group, version = str(spec.get("group") or ""), str(spec.get("version") or "")
+    if name != f"{version}.{group}":
+        yield f.invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{version}.{group}"')
+    if not group and version != "v1":
+        yield f.required("spec.group", "only v1 may have an empty group and it better be legacy kube")
+    if group and not f.SUBDOMAIN.fullmatch(group):
+        yield f.invalid("spec.group", group, "must be a lowercase RFC 1123 subdomain (e.g. 'example.com')")
+    if not _VERSION.fullmatch(version):
+        yield f.invalid("spec.version", version, "must be a DNS-1035 label (e.g. 'v1')")
+    for key, most in (("groupPriorityMinimum", _MOST_GROUP_PRIORITY), ("versionPriority", _MOST_VERSION_PRIORITY)):
+        value = spec.get(key) or 0
+        if not 0 < value <= most:
+            yield f.invalid(f"spec.{key}", value, f"must be positive and less than {most}")
+    if group in {"", GROUP} and spec.get("service") is not None:
+        why = "this group is always answered by the API server itself, or it could not be repaired"
+        yield f.forbidden("spec.service", why)
+    service, bundle, insecure = spec.get("service"), spec.get("caBundle"), spec.get("insecureSkipTLSVerify")
+    if service is None:
+        if bundle:
+            yield f.invalid("spec.caBundle", f"{len(bundle)} bytes", "local APIServices may not have a caBundle")
+        if insecure:
+            why = "local APIServices may not have insecureSkipTLSVerify"
+            yield f.invalid("spec.insecureSkipTLSVerify", insecure, why)
+        return
+    for key in ("namespace", "name"):
+        if not service.get(key):
+            yield f.required(f"spec.service.{key}")
+    if not 1 <= (service.get("port") or 0) <= _LARGEST_PORT:
+        yield f.invalid("spec.service.port", service.get("port"), "must be between 1 and 65535, inclusive")
+    if insecure and bundle:
+        yield f.invalid("spec.insecureSkipTLSVerify", insecure, "may not be true if caBundle is present")
