@@ -24,6 +24,7 @@ from headrace.testing.contracts.client import Widget
 from headrace.testing.http import http_cluster
 
 from ..registry.test_fuzz import GOOD, META, mutated, values  # noqa: TID252 - the documents are the same
+from ..registry.test_fuzz import NAMES as FIXED
 
 SECONDS = 30.0
 """A request that takes longer hangs, also on a busy machine."""
@@ -134,7 +135,8 @@ def paths(draw) -> tuple[str, str]:
 def bodies(draw, plural: str) -> bytes:
     """A document of the kind, good or nearly; any JSON; a patch; or any bytes."""
     info = KINDS.get(plural)
-    good = {"metadata": {"name": "x", **META}, **GOOD.get(info.kind if info else "", {"spec": {}})}
+    kind = info.kind if info else ""
+    good = {"metadata": {"name": FIXED.get(kind, "x"), **META}, **GOOD.get(kind, {"spec": {}})}
     match draw(st.integers(0, 7)):
         case 0:
             return draw(st.binary(max_size=60))

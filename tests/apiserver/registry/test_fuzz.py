@@ -148,6 +148,16 @@ GOOD = {
             ],
         }
     },
+    "APIService": {
+        "spec": {
+            "group": "fuzz.dev",
+            "version": "v1",
+            "groupPriorityMinimum": 5,
+            "versionPriority": 5,
+            "service": {"name": "x", "namespace": "y"},
+            "caBundle": "YQ==",
+        }
+    },
     "CustomResourceDefinition": {
         "spec": {
             "group": "fuzz.dev",
@@ -166,6 +176,8 @@ GOOD = {
         }
     },
 }
+NAMES = {"CustomResourceDefinition": "x.fuzz.dev", "APIService": "v1.fuzz.dev"}
+"""Of kinds whose name follows from what they are."""
 OWNED = {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {'k:{"a":1}': {}, 'v:"x"': {}}}
 MANAGED = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": OWNED}
 META = {
@@ -242,8 +254,7 @@ async def applied(registry, info, config, *, name, part=""):
 @given(data=st.data())
 def test_every_kind_takes_or_refuses_anything(info, data):
     good = {"metadata": {"name": "x", **copy.deepcopy(META)}, **copy.deepcopy(GOOD.get(info.kind, {"spec": {}}))}
-    if info.kind == "CustomResourceDefinition":
-        good["metadata"]["name"] = "x.fuzz.dev"
+    good["metadata"]["name"] = NAMES.get(info.kind, "x")
     body = data.draw(mutated(good))
     patch = data.draw(mutated(good))
     kind = data.draw(st.sampled_from([PatchType.MERGE, PatchType.STRATEGIC]))
