@@ -24,7 +24,7 @@ from headrace.testing.contracts.client import Widget
 from headrace.testing.http import http_cluster
 
 from ..registry.test_fuzz import GOOD, META, mutated, values  # noqa: TID252 - the documents are the same
-from ..registry.test_fuzz import NAMES as FIXED
+from ..registry.test_fuzz import NAMES as FIXED  # noqa: TID252
 
 SECONDS = 30.0
 """A request that takes longer hangs, also on a busy machine."""
