@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from headrace.machinery.component import ContainerUsage
-from headrace.node.runtime.base import Usage
-from headrace.node.usage import MOMENT_SECONDS, Look, NodeUsages, used
+from headrace.machinery.component import ContainerUsage, Spent
+from headrace.node.runtime.base import ContainerPhase, ContainerState, Usage
+from headrace.node.usage import KEPT_PODS, MOMENT_SECONDS, Look, NodeUsages, used
 
 
 def look(at: float, *found: Usage, machine: float = 0.0) -> Look:
@@ -75,3 +75,21 @@ async def test_the_question_before_is_the_first_look_when_it_is_of_use(pause, wi
     second = await usages.usage()
     assert (second.window_seconds, clock.slept) == (pytest.approx(window), slept)
     assert second.pods["p"][0].cpu_cores == pytest.approx(0.5)
+
+
+def ended(uid: str, name: str, seconds: float, peak: int) -> ContainerState:
+    moment = dt.datetime.fromtimestamp(0, dt.UTC)
+    return ContainerState(uid, name, ContainerPhase.EXITED, 1, moment, moment, cpu_seconds=seconds, peak_bytes=peak)
+
+
+def test_what_a_pod_used_is_the_sum_of_its_ended_containers() -> None:
+    clock = Clock()
+    usages = NodeUsages(Busy(clock), clock)
+    assert usages.spent("p") is None
+    for again in ("main-0", "main-0"):  # an end that is told twice counts once
+        usages.ended(ended("p", again, 1.0, 50))
+    usages.ended(ended("p", "main-1", 0.5, 20))
+    assert usages.spent("p") == Spent(1.5, 50)
+    for number in range(KEPT_PODS):
+        usages.ended(ended(f"other-{number}", "main-0", 1.0, 1))
+    assert usages.spent("p") is None

@@ -153,8 +153,25 @@ class NodeUsage:
     """By the pod's uid: those that run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What something used from its beginning to its end."""
+
+    cpu_seconds: float
+    peak_bytes: int = 0
+    """The most memory that one of its processes held; 0 where nobody counted."""
+
+    def __add__(self, other: Spent) -> Spent:
+        """Of two things that were one after the other."""
+        return Spent(self.cpu_seconds + other.cpu_seconds, max(self.peak_bytes, other.peak_bytes))
+
+
 class Usages(Protocol):
     """Measures when asked, not in between."""
+
+    def spent(self, pod_uid: str) -> Spent | None:
+        """What a pod's containers that have ended used; None when none has, or it is long ago."""
+        ...
 
     async def usage(self) -> NodeUsage:
         """What is used now."""

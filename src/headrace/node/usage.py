@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.machinery.component import ContainerUsage, NodeUsage
+from headrace.machinery.component import ContainerUsage, NodeUsage, Spent
 
 if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
-    from headrace.node.runtime.base import Runtime, Usage
+    from headrace.node.runtime.base import ContainerState, Runtime, Usage
 
+KEPT_PODS = 4096
+"""What ended containers used is known of so many pods, the last ones."""
 SHORTEST_SECONDS = 1.0
 LONGEST_SECONDS = 60.0
 MOMENT_SECONDS = 0.25
@@ -40,6 +42,20 @@ class NodeUsages:
         self._runtime, self._clock = runtime, clock
         self._last: Look | None = None
         self._lock = asyncio.Lock()
+        self._ended: dict[str, dict[str, ContainerState]] = {}
+
+    def ended(self, observed: ContainerState) -> None:
+        """A container has ended: remember what it used."""
+        self._ended.setdefault(observed.pod_uid, {})[observed.id] = observed
+        if len(self._ended) > KEPT_PODS:
+            del self._ended[next(iter(self._ended))]
+
+    def spent(self, pod_uid: str) -> Spent | None:
+        """See Usages."""
+        found = self._ended.get(pod_uid)
+        if not found:
+            return None
+        return Spent(sum(c.cpu_seconds for c in found.values()), max(c.peak_bytes for c in found.values()))
 
     async def usage(self) -> NodeUsage:
         """See Usages."""

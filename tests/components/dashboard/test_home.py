@@ -19,6 +19,9 @@ JSON = {"accept": "application/json"}
 class Pods:
     """Says what two pods use."""
 
+    def spent(self, pod_uid: str) -> None:
+        return None
+
     async def usage(self) -> NodeUsage:
         pods = {"a": (ContainerUsage("main", 0.5, 100), ContainerUsage("side", 0.25, 20)), "b": ()}
         return NodeUsage(30.0, 1.0, 1000, pods)

@@ -125,3 +125,13 @@ async def test_the_words_are_translated(world):
     for language, words in (("ko", "타임라인"), ("zh-TW", "時間軸")):
         async with session.get(page, headers={"accept-language": language}) as response:
             assert words in await response.text()
+
+
+async def test_what_it_cost_in_processor_time(world):
+    page = await recorded(world, used={"cpu_seconds": 4.0, "peak_bytes": 3 << 20})  # of an attempt before
+    session = await world.browser()
+    assert "4.00 s of CPU" in await world.page(session, page)
+    assert "4.00 s of CPU, at most 3.0 MiB of memory" in await world.page(session, f"{page}?task=t1")
+    assert "4.00 s of CPU, at most 3.0 MiB of memory" in await world.page(session, f"{page}?task=t0")
+    assert "<dt>Cost</dt>" not in await world.page(session, f"{page}?task=t2")
+    assert "4.00 s" in await world.page(session, f"{page}?view=table")

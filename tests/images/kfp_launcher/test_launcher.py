@@ -169,7 +169,7 @@ def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text
     last = [line for line in literal.err.splitlines() if not line.startswith("Killed")][-1:]
     assert direct.err.splitlines()[-1:] == last
     assert "kfp_launcher" not in direct.err
-    reports = [{k: v for k, v in r.items() if k != "error"} for r in api.reports]
+    reports = [{k: v for k, v in r.items() if k not in {"error", "used"}} for r in api.reports]
     assert reports[0] == reports[1]
     assert reports[1]["state"] == ("SUCCEEDED" if text in {"x", "late"} else "FAILED")
     if text == "late":  # an end without taking the interpreter apart
@@ -183,15 +183,17 @@ def test_the_report(api, tmp_path):
 
     assert api.paths == ["/apis/v2beta1/runs/r-1/tasks/t-1:report"]
     assert api.tokens == ["Bearer my-token"]
-    assert api.reports == [
-        {
-            "attempt": 0,
-            "state": "SUCCEEDED",
-            "exit_code": 0,
-            "error": "",
-            "outputs": {"parameters": {"Output": "X"}, "artifacts": []},
-        }
-    ]
+    [report] = api.reports
+    used = report.pop("used")
+    assert report == {
+        "attempt": 0,
+        "state": "SUCCEEDED",
+        "exit_code": 0,
+        "error": "",
+        "outputs": {"parameters": {"Output": "X"}, "artifacts": []},
+    }
+    assert used["cpu_seconds"] > 0
+    assert used["peak_bytes"] > 1 << 20
 
 
 def test_an_artifact_in_the_workspace_is_found_there_and_where_its_uri_says(api, tmp_path):

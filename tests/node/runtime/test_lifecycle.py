@@ -283,3 +283,17 @@ async def test_exec(node):
 
 async def _exec_ok(node, name):
     return (await node.runtime.exec("pod", name, ("test", "-e", "/tmp/pid"))).exit_code == 0
+
+
+async def test_what_a_container_used_is_known_when_it_has_ended(node):
+    """By what it has started and waited for, too."""
+    await node.pod()
+    burn = "import time\nheld = bytearray(64 << 20)\nwhile time.process_time() < 0.2: pass"
+    ended = await node.run(PYTHON, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])")
+    assert ended.code == 0, ended.err
+    if node.engine:
+        assert ended.state.cpu_seconds >= 0  # as far as the engine's cgroup tells
+        return
+    assert ended.state.cpu_seconds >= 0.2
+    assert ended.state.peak_bytes >= 64 << 20
+    assert [s.cpu_seconds for s in await node.runtime.containers()] == [ended.state.cpu_seconds]

@@ -284,3 +284,11 @@ def test_warm_program(argv, mounts, warm):
         "warm": {"interpreter": sys.executable, "preload": []},
     }
     assert (warm_program(spec) is not None) == warm
+
+
+async def test_what_a_warm_start_used_is_its_own(warm):
+    await warm.wait()
+    source = "import time\nwhile time.process_time() < 0.2: pass"
+    ended = await warm.run("burns", source, warm=True)
+    assert ended.code == 0, ended.err
+    assert ended.state.cpu_seconds >= 0.2

@@ -90,6 +90,7 @@ class Step:
             "exit_code": code,
             "error": error,
             "outputs": {"parameters": values, "artifacts": [_reported(a) for a in artifacts]},
+            "used": _used(),
         }
 
     # Artifacts
@@ -188,6 +189,15 @@ def explain(code: int, reason: str = "") -> tuple[int, str]:
         name = f"signal {-code}"
     hint = " (often: out of memory)" if -code == signal.SIGKILL else ""
     return 128 - code, f"The step's program was ended by {name}{hint}."
+
+
+def _used() -> dict[str, Json]:
+    """What this process and the author's program have cost so far."""
+    import resource
+
+    mine, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = mine.ru_utime + mine.ru_stime + below.ru_utime + below.ru_stime
+    return {"cpu_seconds": round(seconds, 4), "peak_bytes": max(mine.ru_maxrss, below.ru_maxrss) << 10}
 
 
 def _reported(artifact: Mapping[str, Json]) -> dict[str, Json]:

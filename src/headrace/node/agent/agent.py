@@ -143,6 +143,7 @@ class NodeAgent:
 
     async def start(self) -> None:
         """Announce the node, and begin to run pods once the caches are filled."""
+        self._runtime.on_exit(self.usages.ended)  # first: whoever hears of the end may ask what was used
         self._runtime.on_exit(self._exited)
         for observed in await self._runtime.containers():
             self._found.setdefault(observed.pod_uid, {})[observed.id] = observed

@@ -157,6 +157,10 @@ class ContainerState:
     exit_code: int = 0
     signal: int = 0
     oom_killed: bool = False
+    cpu_seconds: float = 0.0
+    """What its processes used from beginning to end; 0 as long as it runs."""
+    peak_bytes: int = 0
+    """The most memory that one of its processes held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,8 @@ class Records:
             exit_code=ended["code"],
             signal=ended["signal"],
             oom_killed=ended["oom_killed"],
+            cpu_seconds=ended.get("cpu_seconds", 0.0),
+            peak_bytes=ended.get("peak_bytes", 0),
         )
 
 

@@ -179,6 +179,7 @@ async def test_retries_until_it_succeeds(lab, tmp_path):
     assert (ended.state, ended.output("flaky"), task.attempt) == ("SUCCEEDED", 2, 2)
     assert task.pod_name.endswith("-2")
     assert [name[-2:] for name in task.detail["failed_pods"]] == ["-0", "-1"]
+    assert task.used["cpu_seconds"] > task.report["used"]["cpu_seconds"] > 0
 
 
 async def test_a_retry_waits(lab, tmp_path):

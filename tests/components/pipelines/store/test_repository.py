@@ -208,6 +208,17 @@ async def test_a_report_for_another_attempt_is_not_recorded(started):
     assert [e["state"] for e in loaded.tasks[0].state_history] == ["PENDING", "RUNNING", "PENDING", "SUCCEEDED"]
 
 
+async def test_what_attempts_cost_is_added_up(started):
+    first = {"cpu_seconds": 1.5, "peak_bytes": 300}
+    assert await started.record_outputs("t1", Report(0, S.FAILED, error_message="boom", used=first))
+    task = await started.get_task("t1")
+    assert task.used == first
+    change = {"attempt": 1, "state": S.PENDING, "detail": {"used": task.used}}
+    assert await started.update_tasks([TaskUpdate("t1", change)]) == [True]
+    assert await started.record_outputs("t1", Report(1, S.SUCCEEDED, used={"cpu_seconds": 0.25, "peak_bytes": 100}))
+    assert (await started.get_task("t1")).used == {"cpu_seconds": 1.75, "peak_bytes": 300}
+
+
 async def test_a_report_on_nothing_is_an_error(repository):
     with pytest.raises(RunNotFound):
         await repository.record_outputs("nobody", Report(0, S.SUCCEEDED))

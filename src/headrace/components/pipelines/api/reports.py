@@ -103,4 +103,5 @@ def _report(given: ReportBody) -> Report:
         exit_code=given.exit_code,
         error_code=error.code,
         error_message=error.message,
+        used={"cpu_seconds": given.used.cpu_seconds, "peak_bytes": given.used.peak_bytes} if given.used else {},
     )

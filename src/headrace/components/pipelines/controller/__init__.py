@@ -16,4 +16,4 @@ __all__ = ["Engine", "build_engine"]
 
 def build_engine(context: Context, repository: RunRepository, afterwards: Afterwards) -> Engine:
     """The engine over this database; `await engine.start()` continues every unfinished run."""
-    return Engine(context.client, context.clock, repository, afterwards=afterwards)
+    return Engine(context.client, context.clock, repository, afterwards=afterwards, usages=context.usages)

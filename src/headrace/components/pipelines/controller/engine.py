@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Change
     from headrace.components.pipelines.store.repository import RunRepository
     from headrace.machinery.clock import Clock
+    from headrace.machinery.component import Usages
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,9 @@ class Engine:
         *,
         pods: StepPods | None = None,
         afterwards: Afterwards | None = None,
+        usages: Usages | None = None,
     ) -> None:
-        self._afterwards = afterwards
+        self._afterwards, self._usages = afterwards, usages
         self._client, self._clock, self._repository = client, clock, repository
         self._pods = pods or StepPods(client, clock)
         self._gate = Gate(client, clock)
@@ -141,7 +143,7 @@ class Engine:
         worker = self._workers.get(run_id)
         if worker is None:
             given = (self._repository, self._pods, self._client, self._clock)
-            worker = RunWorker(run_id, *given, gate=self._gate, afterwards=self._afterwards)
+            worker = RunWorker(run_id, *given, gate=self._gate, afterwards=self._afterwards, usages=self._usages)
             self._workers[run_id] = worker
             self._tasks[run_id] = asyncio.create_task(self._work(worker), name=f"run {run_id}")
         return worker

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.store.repository import RunRepository
     from headrace.components.pipelines.types.ir import ComponentSpec, ContainerSpec, PipelineSpec
     from headrace.machinery.clock import Clock
+    from headrace.machinery.component import Usages
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,10 @@ class RunWorker:
         *,
         gate: Gate,
         afterwards: Afterwards | None = None,
+        usages: Usages | None = None,
     ) -> None:
         self.run_id, self._gate, self._afterwards = run_id, gate, afterwards
+        self._usages = usages
         self._repository, self._pods, self._client, self._clock = repository, pods, client, clock
         self._view: RunView | None = None
         self._by_id: dict[str, str] = {}
@@ -380,7 +383,9 @@ class RunWorker:
             said = seen.message or (
                 "The step's pod was deleted before it ended." if gone else "The step's pod ended without a report."
             )
-            await self._record_failure(row, said, INTERNAL, seen.exit_code)
+            spent = self._usages.spent(pod.metadata.uid) if self._usages is not None else None
+            used = {"cpu_seconds": spent.cpu_seconds, "peak_bytes": spent.peak_bytes} if spent is not None else {}
+            await self._record_failure(row, said, INTERNAL, seen.exit_code, used)
         elif seen.phase is Phase.HOPELESS:
             await self._record_failure(row, seen.message, FAILED_PRECONDITION)
             self._spawn(self._pods.delete(view.run.namespace, row.pod_name, grace_seconds=0))
@@ -400,9 +405,18 @@ class RunWorker:
         update = TaskUpdate(row.id, changes, expect=frozenset({RuntimeState.PENDING}), expect_attempt=row.attempt)
         self._spawn(self._repository.update_tasks([update]))
 
-    async def _record_failure(self, row: TaskRow, message: str, code: int, exit_code: int | None = None) -> None:
+    async def _record_failure(
+        self, row: TaskRow, message: str, code: int, exit_code: int | None = None, used: dict[str, float] | None = None
+    ) -> None:
         """As the launcher would have reported it; nothing happens when it has."""
-        report = Report(row.attempt, RuntimeState.FAILED, exit_code=exit_code, error_code=code, error_message=message)
+        report = Report(
+            row.attempt,
+            RuntimeState.FAILED,
+            exit_code=exit_code,
+            error_code=code,
+            error_message=message,
+            used=used or {},
+        )
         with contextlib.suppress(LookupError):
             await self._repository.record_outputs(row.id, report)
 

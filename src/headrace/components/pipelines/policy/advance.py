@@ -412,6 +412,8 @@ class _Planner:
             return
         failed_pods = [*row.detail.get("failed_pods", []), row.pod_name]
         row.detail = {**row.detail, "failed_pods": failed_pods, "retry_at": moment_or_none.isoformat()}
+        if row.used:
+            row.detail["used"] = row.used
         row.state, row.attempt, row.pod_name, row.report = RuntimeState.PENDING, row.attempt + 1, "", None
         row.outputs = Values()
         self._continue(row, retry)

@@ -14,7 +14,7 @@ import msgspec
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class RuntimeState(enum.StrEnum):
@@ -167,13 +167,29 @@ class TaskRow:
     error_code: int = 0
     error_message: str = ""
     report: dict[str, Any] | None = None
-    """What the launcher reported of the current attempt: `{attempt, state, exit_code, error}`."""
+    """What the launcher reported of the current attempt: `{attempt, state, exit_code, error, used}`."""
     detail: dict[str, Any] = field(default_factory=dict)
     """The engine's own notes; `failed_pods` (a list of names) is shown as executor_detail.failed_main_jobs."""
     state_history: list[StatusEntry] = field(default_factory=list)
     created_at: dt.datetime | None = None
     started_at: dt.datetime | None = None
     finished_at: dt.datetime | None = None
+
+    @property
+    def used(self) -> dict[str, float]:
+        """What all its attempts cost so far; `detail` keeps that of those before this one."""
+        return total_use([self.detail.get("used"), (self.report or {}).get("used")])
+
+
+def total_use(parts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
+    """Processor time together, the highest of the peaks; empty when nobody counted any."""
+    found = [part for part in parts if part]
+    if not found:
+        return {}
+    return {
+        "cpu_seconds": sum(part.get("cpu_seconds", 0.0) for part in found),
+        "peak_bytes": max(part.get("peak_bytes", 0) for part in found),
+    }
 
 
 class TaskChanges(TypedDict, total=False):
@@ -260,6 +276,8 @@ class Report:
     exit_code: int | None = None
     error_code: int = 0
     error_message: str = ""
+    used: dict[str, float] = field(default_factory=dict)
+    """What the attempt cost: `cpu_seconds`, `peak_bytes`; empty where nobody counted."""
 
 
 @dataclass(slots=True)

@@ -477,6 +477,8 @@ def _begin_again(connection: Connection, now: dt.datetime, task: TaskRow, how: A
         failed = [*task.detail.get("failed_pods", []), *([task.pod_name] if task.pod_name else [])]
         if failed:
             detail["failed_pods"] = failed
+        if task.used:
+            detail["used"] = task.used
         values |= {
             "state": RuntimeState.PENDING.value,
             "attempt": attempt,
@@ -541,6 +543,8 @@ def _record(connection: Connection, now: dt.datetime, task_id: str, report: Repo
         task.report["exit_code"] = report.exit_code
     if report.error_message:
         task.report["error"] = {"code": report.error_code, "message": report.error_message}
+    if report.used:
+        task.report["used"] = report.used
     values: dict[str, Any] = {"outputs": task.outputs, "report": task.report}
     if report.state is RuntimeState.SUCCEEDED:
         task.state = report.state

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -303,6 +303,13 @@ class ReportedError(Body):
     code: int = 0
 
 
+class ReportedUse(Body):
+    """What an attempt has cost."""
+
+    cpu_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0.0
+    peak_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 60)] = 0
+
+
 class ReportBody(Body):
     """What the launcher says at the end of a task's attempt."""
 
@@ -311,6 +318,7 @@ class ReportBody(Body):
     exit_code: int | None = None
     error: ReportedError | str | None = None
     outputs: ReportedOutputs = msgspec.field(default_factory=ReportedOutputs)
+    used: ReportedUse | None = None
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")

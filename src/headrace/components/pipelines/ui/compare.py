@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from headrace.components.pipelines.policy import preview
 from headrace.components.pipelines.ui import charts
 from headrace.components.pipelines.ui.recent import GROUP
-from headrace.components.pipelines.ui.states import duration, look_of
+from headrace.components.pipelines.ui.states import cpu_seconds, duration, look_of
 from headrace.components.pipelines.ui.timeline import LEAVES, short
 from headrace.machinery import look
 from headrace.machinery.html import Child, Markup, el
@@ -192,11 +192,17 @@ def _summary(sides: Sequence[Side], idents: Sequence[str], request: PageRequest)
                 el("td", look.pill(kind, word)),
                 el("td", run.pipeline_name, class_="dim wrap-any hide-s"),
                 el("td", look.seconds(duration(run, request.now)), class_="nowrap num"),
+                el("td", _spent(side), class_="dim nowrap num hide-s"),
                 el("td", look.moment(run.created_at), class_="dim nowrap num hide-s"),
                 el("td", less if len(rest) > 1 else None, class_="right"),
             )
         )
     return el("table", el("tbody", rows))
+
+
+def _spent(side: Side) -> str:
+    seconds = cpu_seconds(side.row.tasks)
+    return "" if seconds is None else _("{time} of CPU", time=look.seconds(seconds))
 
 
 def _values(sides: Sequence[Side], found: Mapping[str, Sequence[Any]]) -> Markup:

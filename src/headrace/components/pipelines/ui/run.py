@@ -15,7 +15,7 @@ from headrace.components.pipelines.types.ir import SpecError
 from headrace.components.pipelines.ui import rungraph, select, timeline, window
 from headrace.components.pipelines.ui.acts import RETRYABLE, VERBS
 from headrace.components.pipelines.ui.recent import GROUP
-from headrace.components.pipelines.ui.states import look_of, look_of_task
+from headrace.components.pipelines.ui.states import cost, cpu_seconds, look_of, look_of_task
 from headrace.components.pipelines.ui.task import TaskDetail
 from headrace.components.pipelines.ui.timeline import LEAVES, began, short
 from headrace.machinery import look, podlook
@@ -158,6 +158,7 @@ def _head(row: RunRow, allowed: frozenset[str]) -> Markup:
         el("h1", run.display_name),
         look.pill(kind, word),
         look.took(run.created_at, run.finished_at),
+        _cost(row.tasks),
         el("span", _("started"), " ", look.moment(run.created_at), class_="dim"),
         el("span", _("archived"), class_="chip") if run.storage_state is StorageState.ARCHIVED else None,
         el("span", told_cached, class_="chip") if cached else None,
@@ -167,6 +168,13 @@ def _head(row: RunRow, allowed: frozenset[str]) -> Markup:
         class_="row",
     )
     return el("div", crumbs, title, class_="head lines")
+
+
+def _cost(tasks: Sequence[TaskRow]) -> Markup | None:
+    spent = cpu_seconds(tasks)
+    if spent is None:
+        return None
+    return el("span", _("{time} of CPU", time=look.seconds(spent)), class_="dim num", title=cost(tasks))
 
 
 def _buttons(run: Run, allowed: frozenset[str]) -> Markup:
@@ -258,10 +266,12 @@ def _table(request: PageRequest, tasks: Sequence[TaskRow], chosen: TaskRow | Non
                     class_="wrap-any",
                 ),
                 el("td", look.took(start, task.finished_at if task.state.final else None), class_="nowrap"),
+                el("td", look.seconds(task.used["cpu_seconds"]) if task.used else None, class_="nowrap num hide-s"),
                 el("td", look.moment(start, date=False), class_="dim nowrap num"),
                 id=f"row-{task.id}",
                 class_="sel" if selected else None,
             )
         )
-    head = el("tr", [el("th", name) for name in (_("State"), _("Task"), _("Took"), _("Started"))])
+    titles = (_("State"), _("Task"), _("Took"), _("CPU"), _("Started"))
+    head = el("tr", [el("th", name, class_="hide-s" if n == 3 else None) for n, name in enumerate(titles)])
     return Markup(el("table", el("thead", head), el("tbody", rows)) + window.turn(request, len(listed), first))

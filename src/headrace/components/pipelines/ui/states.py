@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.components.pipelines.store.models import RuntimeState
+from headrace.components.pipelines.store.models import RuntimeState, total_use
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
 from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from headrace.components.pipelines.store.models import Run, TaskRow
 
@@ -62,6 +62,22 @@ def look_of_task(task: TaskRow) -> tuple[str, str]:
 def duration(run: Run, now: dt.datetime) -> float:
     """Seconds, until now for a run that goes on."""
     return ((run.finished_at or now) - run.created_at).total_seconds() if run.created_at else 0.0
+
+
+def cpu_seconds(tasks: Iterable[TaskRow]) -> float | None:
+    """Processor time of these tasks together, all attempts; None when nobody counted any."""
+    return total_use(task.used for task in tasks).get("cpu_seconds")
+
+
+def cost(tasks: Iterable[TaskRow]) -> str:
+    """The same in words, with the highest use of memory; empty when nobody counted."""
+    found = total_use(task.used for task in tasks)
+    if not found:
+        return ""
+    time = look.seconds(found["cpu_seconds"])
+    if not found.get("peak_bytes"):
+        return _("{time} of CPU", time=time)
+    return _("{time} of CPU, at most {size} of memory", time=time, size=look.size(found["peak_bytes"]))
 
 
 def bars(runs: Sequence[Run], now: dt.datetime, *, slots: int, width: int, strip: bool = False) -> Markup:

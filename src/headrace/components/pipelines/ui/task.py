@@ -11,7 +11,7 @@ from headrace.components.pipelines.store.models import RuntimeState
 from headrace.components.pipelines.ui import specs, why
 from headrace.components.pipelines.ui.charts import SPECIAL, charts
 from headrace.components.pipelines.ui.previews import Previews, numbers
-from headrace.components.pipelines.ui.states import look_of_task
+from headrace.components.pipelines.ui.states import cost, look_of_task
 from headrace.components.pipelines.ui.timeline import LEAVES, began, ready_times, short
 from headrace.components.pipelines.ui.values import ValuesTab, artifacts_of, count
 from headrace.machinery import look, podlook
@@ -20,6 +20,8 @@ from headrace.machinery.pages import LogSource, authorize
 from headrace.machinery.words import _
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from headrace.api.core import Event
     from headrace.components.pipelines.store.lineage import Lineage
     from headrace.components.pipelines.store.models import RunRow, TaskRow
@@ -158,6 +160,7 @@ class TaskDetail:
                     (_("Started"), look.moment(task.started_at)),
                     (_("Ended"), look.moment(task.finished_at)),
                     (_("Waited"), waited),
+                    (_("Cost"), cost(below(task, row.tasks))),
                     (_("Cache"), await self._cache(task)),
                     (_("Image"), el("span", image, class_="mono") if image else None),
                     (_("Pod"), self._pod_link(row, pod.metadata.name) if pod is not None else gone),
@@ -257,6 +260,12 @@ def _kinds() -> dict[str, str]:
 def _pods(task: TaskRow) -> list[str]:
     failed = [str(name) for name in task.detail.get("failed_pods", [])]
     return list(dict.fromkeys(name for name in [*failed, task.pod_name] if name))
+
+
+def below(task: TaskRow, tasks: Iterable[TaskRow]) -> list[TaskRow]:
+    """The task and what is within it."""
+    within = f"{task.path}/"
+    return [each for each in tasks if each is task or each.path.startswith(within)]
 
 
 def _attempt(request: PageRequest, task: TaskRow) -> str:

@@ -62,6 +62,7 @@ class End:
 
     def __init__(self, first: int) -> None:
         self.out_of_memory = False
+        self.cpu_seconds = 0.0
         self.fd = -1
         self._cgroup = None
         try:
@@ -72,7 +73,9 @@ class End:
 
     def seen(self) -> None:
         """It has just ended."""
-        self.out_of_memory = self._cgroup is not None and self._cgroup.oom_killed()
+        if self._cgroup is not None:
+            self.out_of_memory = self._cgroup.oom_killed()
+            self.cpu_seconds = self._cgroup.cpu_seconds()
 
 
 def known_inside(pid: int, env: dict[str, str]) -> Message:

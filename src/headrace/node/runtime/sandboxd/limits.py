@@ -135,6 +135,14 @@ class Cgroup:
             return False
         return any(line.startswith(b"oom_kill ") and int(line.split()[1]) > 0 for line in lines)
 
+    def cpu_seconds(self) -> float:
+        """What its processes have used so far; 0 where the memory's hierarchy does not count that (version 1)."""
+        try:
+            lines = linux.read_control(f"{self.path}/cpu.stat").splitlines()
+        except OSError:
+            return 0.0
+        return next((int(line.split()[1]) / 1e6 for line in lines if line.startswith(b"usage_usec ")), 0.0)
+
     def remove(self) -> None:
         """Remove the cgroup; its processes must be gone."""
         try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import signal
 import stat
@@ -355,12 +356,15 @@ def _keep(
     if end is not None:  # the engine's client ends with the code alone
         number = signal.SIGKILL if code == 128 + signal.SIGKILL else 0
         killed = number == signal.SIGKILL and end.out_of_memory
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the first process and all that was waited for below it
     record = {
         "code": code if code >= 0 else 128 + number,
         "signal": number,
         "oom_killed": killed,
         "started_at": state["started_at"],
         "finished_at": finished,
+        "cpu_seconds": used.ru_utime + used.ru_stime if end is None else end.cpu_seconds,
+        "peak_bytes": used.ru_maxrss << 10 if end is None else 0,
     }
     for _ in range(_PATIENCE):
         try:
