@@ -43,6 +43,7 @@ from headrace.machinery.serve import Server
 from headrace.machinery.settings import AUTO, GATEWAY_CERTIFICATE
 from headrace.node.agent import NodeAgent
 from headrace.node.images.service import Images
+from headrace.node.images.stock import DiskShelf
 from headrace.node.network.services import ServiceProxy
 from headrace.node.runtime.base import RuntimeUnavailable
 from headrace.node.runtime.choice import ChosenRuntime
@@ -217,12 +218,13 @@ class Platform:
         manager = Manager(system, clock)
         proxy = ServiceProxy(settings, manager, self._runtime)
         agent_client = client_for(bootstrap.node_user(settings))
+        images = Images(settings, clock, engines=self._engines)
         agent = NodeAgent(
             settings,
             agent_client,
             clock,
             self._runtime,
-            Images(settings, clock, engines=self._engines),
+            images,
             EventRecorder(agent_client, clock, "kubelet"),
         )
         api = ApiServer(
@@ -256,6 +258,7 @@ class Platform:
         auditor = AuditLog(settings.logs, clock)
         self._stack.callback(auditor.close)
         site = Site(manager, registry, PodShells(registry, agent.streams))
+        shelf = DiskShelf(settings, images, lambda: bool(self._runtime.isolation.images))
         for part in self.components:
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, part.objects(settings))
             context = Context(
@@ -268,6 +271,7 @@ class Platform:
                 site,
                 auditor,
                 agent.usages,
+                shelf,
             )
             parts = part.build(context)
             site.components.append(ComponentFacts(part.name, part.title, parts.health))

@@ -9,6 +9,7 @@ import polib
 import pytest
 
 from headrace.machinery.words import LANGUAGES
+from headrace.machinery.words.sentences import SENTENCES
 
 SRC = Path(__file__).parents[2] / "src" / "headrace"
 WORDS = SRC / "machinery" / "words"
@@ -16,8 +17,10 @@ TAGS = sorted(tag.replace("-", "_") for tag in LANGUAGES if tag != "en")
 
 
 def spoken() -> set[str]:
-    """The first argument of every call of `_`, and the titles and sections of pages, which the frame translates."""
-    found: set[str] = set()
+    """The first argument of every call of `_`, the titles and sections of pages, which the frame translates, and the
+    sentences of other parts that pages show.
+    """
+    found: set[str] = set(SENTENCES)
     for path in SRC.rglob("*.py"):
         source = path.read_text()
         if "machinery.words" not in source and "Page(" not in source:

@@ -208,6 +208,7 @@ GET     /runs/{run}                                                             
 GET     /models                                                                  page
 GET     /                                                                        own page
 GET     /workloads                                                               page
+GET     /workloads/images                                                        page
 GET     /account                                                                 own page
 GET     /audit                                                                   own page
 GET     /people                                                                  admin page
@@ -265,6 +266,9 @@ POST    /workloads#check                                                        
 POST    /workloads#delete                                                        write
 POST    /workloads#restart                                                       write
 POST    /workloads#scale                                                         write
+POST    /workloads/images#prune                                                  manage
+POST    /workloads/images#remove-environment                                     manage
+POST    /workloads/images#remove-image                                           manage
 GET     /apis/v2beta1/objects                                                    look
 GET     /apis/v2beta1/objects:download                                           look
 GET     /apis/v2beta1/objects:preview                                            look

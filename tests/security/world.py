@@ -38,6 +38,8 @@ from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import Context
 from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.settings import Ports, Settings
+from headrace.node.images.service import Images
+from headrace.node.images.stock import DiskShelf
 from headrace.node.logs import NodeLogs
 from headrace.platform import load_components
 from headrace.testing import EmbeddedCluster, embedded_cluster
@@ -272,9 +274,11 @@ async def platform(home: Path, signing_key: Path) -> AsyncIterator[World]:
         site, mounts, people, store = Site(cluster.manager, cluster.registry), [], None, None
         logs = NodeLogs(settings, clock, lambda _key: None, lambda _uid, _name: None)
         auditor = AuditLog(settings.logs, clock)
+        shelf = DiskShelf(settings, Images(settings, clock), lambda: False)
         for part in components:
             own = cluster.client_for(component(part.name))
-            parts = part.build(Context(part.name, settings, own, clock, NoDialer(), logs, site, auditor))
+            context = Context(part.name, settings, own, clock, NoDialer(), logs, site, auditor, images=shelf)
+            parts = part.build(context)
             site.components.append(ComponentFacts(part.name, part.title, parts.health))
             site.pages += parts.pages
             site.panels += parts.panels

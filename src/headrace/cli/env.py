@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from typing import TYPE_CHECKING
 
 import click
 
 from headrace.cli.home import home_option, settings
-from headrace.cli.usage import in_mb, pods, pulled
+from headrace.cli.usage import in_mb, pods
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,25 +30,6 @@ def command() -> None:
     """Show the environments of pods: what is in them, what they cost, who uses them."""
 
 
-def everything(chosen: Settings, live: list[Pod]) -> list[Found]:
-    """Every environment, with who uses it."""
-    from headrace.node.images.inventory import environments, of_image
-    from headrace.node.images.store import ImageStore
-
-    found = environments(chosen.cache)
-    users = pulled(live)
-    for one in found:
-        one.used_by.extend(sorted(set(users.get(one.key, []))))
-    store = ImageStore(chosen.state / "images")
-    for name, key in store.names().items():
-        record = store.by_id(key)
-        if record is not None:
-            for one in of_image(found, record.requirements):
-                one.used_by.append(f"image {name}")
-                one.used_by.extend(sorted(set(users.get(key, []))))
-    return found
-
-
 @command.command(
     "list",
     epilog="""\b
@@ -63,7 +43,7 @@ Examples:
 def list_(home: Path | None, *, as_json: bool) -> None:
     """List environments, those that are being built first. Files that several share count for each."""
     chosen = settings(home)
-    found = everything(chosen, pods(chosen))
+    found = _everything(chosen)
     if as_json:
         click.echo(json.dumps([one.as_json() for one in found], indent=2))
         return
@@ -95,7 +75,7 @@ Examples:
 def inspect(home: Path | None, id: str) -> None:  # noqa: A002 - the argument's name
     """Show one environment as JSON, by the beginning of its id."""
     chosen = settings(home)
-    found = [one for one in everything(chosen, pods(chosen)) if one.key.startswith(id)]
+    found = [one for one in _everything(chosen) if one.key.startswith(id)]
     if len(found) != 1:
         many = "no environment begins" if not found else "several environments begin"
         raise click.ClickException(f"{many} with {id}: `headrace env list` shows them")
@@ -120,34 +100,20 @@ def prune(home: Path | None, *, unused_for: float) -> None:
 
 
 def prune_environments(chosen: Settings, live: list[Pod], days: float = 0.0) -> int:
-    """Remove what nobody uses; how many bytes that were. A pod that waits for its image may still be on its way to one,
-    so nothing goes while there is such a pod.
-    """
-    from headrace.node.images.inventory import remove
+    """Remove what nobody uses; how many bytes that were."""
+    from headrace.machinery.shelf import InUse
+    from headrace.node.images import stock
 
-    waiting = [pod.key for pod in live if _waits(pod)]
-    if waiting:
-        raise click.ClickException(f"pod {waiting[0]} is starting and may need any of them: try again in a moment")
-    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-    freed = 0
-    for one in everything(chosen, live):
-        if not one.used_by and not one.building and one.last_use < before and remove(chosen.cache, one):
-            freed += one.size
-            click.echo(f"Deleted {one.key[:12]}")
-    return freed
+    try:
+        gone = stock.prune_environments(chosen, live, days)
+    except InUse as error:
+        raise click.ClickException(str(error)) from error
+    for one in gone:
+        click.echo(f"Deleted {one.key[:12]}")
+    return sum(one.size for one in gone)
 
 
-def _waits(pod: Pod) -> bool:
-    """Whether one of its containers has not got its image yet, and is not refused one either."""
-    started = {
-        status.name
-        for status in (*pod.status.container_statuses, *pod.status.init_container_statuses)
-        if status.image_id
-    }
-    refused = {
-        status.name
-        for status in (*pod.status.container_statuses, *pod.status.init_container_statuses)
-        if status.state.waiting is not None and "ImagePull" in status.state.waiting.reason
-    }
-    names = {container.name for container in (*pod.spec.containers, *pod.spec.init_containers)}
-    return bool(pod.spec.node_name) and not names <= started | refused
+def _everything(chosen: Settings) -> list[Found]:
+    from headrace.node.images import stock
+
+    return stock.everything(chosen, pods(chosen))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.cli.home import home_option, settings
-from headrace.cli.usage import in_mb, named, pods
+from headrace.cli.usage import in_mb, pods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,12 +223,13 @@ Examples:
 @click.option("--force", is_flag=True, help="Also when pods use it; those that start again will not find it.")
 def rm(home: Path | None, names: tuple[str, ...], *, force: bool) -> None:
     """Remove images. One that a pod uses, and that has no other name, is refused."""
+    from headrace.node.images import stock
     from headrace.node.images.store import canonical_name
 
     chosen = settings(home)
     with sentences():
         store = store_of(chosen)
-        using = {canonical_name(image): who for image, who in named(pods(chosen)).items()}
+        using = {canonical_name(image): who for image, who in stock.named(pods(chosen)).items()}
         for name in names:
             record = _found(store, name)
             mine = [known for known, key in store.names().items() if key == record.id]
@@ -260,38 +261,19 @@ Examples:
 def prune(home: Path | None, *, everything: bool) -> None:
     """Remove what nobody needs: images that were built again under the same name, and unused environments."""
     from headrace.cli.env import prune_environments
-    from headrace.node.images.store import canonical_name
+    from headrace.node.images import stock
 
     chosen = settings(home)
     with sentences():
         store = store_of(chosen)
-        names, live = store.names(), pods(chosen)
-        using = {canonical_name(image) for image in named(live)}
+        live = pods(chosen)
         freed = 0
-        for record in list(store.all()):
-            mine = [name for name, key in names.items() if key == record.id]
-            if mine and (not everything or using & set(mine)):
-                continue
-            store.remove(record)
+        for mine, record in stock.prune_images(store, live, named_too=everything):
             freed += record.size
             click.echo(f"Deleted {', '.join(mine) or record.id[:12]}")
-        freed += _prune_wheels(store)
+        freed += stock.prune_wheels(store)
         freed += prune_environments(chosen, live)
     click.echo(f"{in_mb(freed)} freed.")
-
-
-def _prune_wheels(store: ImageStore) -> int:
-    import shutil
-
-    from headrace.node.images import trees
-
-    needed = "\n".join(line for record in store.all() for line in record.requirements)
-    freed = 0
-    for folder in store.wheels():
-        if folder.as_uri() not in needed:
-            freed += trees.size(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-    return freed
 
 
 def _found(store: ImageStore, name: str) -> Record:

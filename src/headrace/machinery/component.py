@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.machinery.pages import Page, Panel
     from headrace.machinery.people import People
     from headrace.machinery.settings import Settings
+    from headrace.machinery.shelf import ImageShelf
 
 
 class ConfigurationError(Exception):
@@ -201,6 +202,8 @@ class Context:
     auditor: Auditor = field(default_factory=NoAudit)
     usages: Usages | None = None
     """What the node and its pods use; None where there is no node."""
+    images: ImageShelf | None = None
+    """The node's images and environments."""
 
 
 @dataclass(frozen=True, slots=True)

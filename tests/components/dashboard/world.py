@@ -42,6 +42,8 @@ from headrace.machinery.component import Context
 from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.settings import Ports, Settings
 from headrace.machinery.sql import Database
+from headrace.node.images.service import Images
+from headrace.node.images.stock import DiskShelf
 from headrace.node.logs import NodeLogs
 from headrace.testing import EmbeddedCluster, embedded_cluster
 
@@ -226,10 +228,11 @@ async def world(tmp_path: Path, signing_key: Path) -> AsyncIterator[World]:
         mounts: list[Any] = []
         people = None
         auditor = AuditLog(settings.logs, clock)
+        shelf = DiskShelf(settings, Images(settings, clock), lambda: False)
         async with contextlib.AsyncExitStack() as stack:
             for part in components:
                 own = cluster.client_for(component(part.name))
-                parts = part.build(Context(part.name, settings, own, clock, None, logs, site, auditor))
+                parts = part.build(Context(part.name, settings, own, clock, None, logs, site, auditor, images=shelf))
                 site.components.append(ComponentFacts(part.name, part.title, parts.health))
                 for controller in parts.controllers if part is PROFILES else ():
                     cluster.manager.add(controller, own)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from functools import cache
+import re
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "zh-TW": "繁體中文", "ko": "한국어"}
 """By the tag that browsers send, each in its own words."""
+LONGEST = 2000
+"""A longer text is nobody's sentence."""
+DEPTH = 3
+"""How deep sentences stand within sentences."""
+_PLACE = re.compile(r"\{(\w+)\}")
 _FOLDER = Path(__file__).parent
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("language", default=ENGLISH)
 
@@ -29,6 +35,41 @@ def _(text: str, /, **values: Any) -> str:
     language = _current.get()
     found = text if language == ENGLISH else catalogue(language).get(text, text)
     return found.format(**values) if values else found
+
+
+def told(text: str) -> str:
+    """A sentence that another part of the platform has made, in the reader's language, if it is one of `SENTENCES`."""
+    return text if _current.get() == ENGLISH or not 0 < len(text) <= LONGEST else _told(_current.get(), text, 0)
+
+
+@lru_cache(maxsize=4096)
+def _told(tag: str, text: str, depth: int) -> str:
+    for template, pattern in _patterns():
+        found = pattern.fullmatch(text)
+        if found is None:
+            continue
+        values = found.groupdict()
+        if depth < DEPTH:
+            values = {name: _told(tag, value, depth + 1) for name, value in values.items()}
+        return catalogue(tag).get(template, template).format(**values)
+    return text
+
+
+@cache
+def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    """The sentences as patterns, those with the most words first: theirs is the closest fit."""
+    from headrace.machinery.words.sentences import SENTENCES  # noqa: PLC0415 - with the first reader of another language
+
+    def words(template: str) -> int:
+        return len(_PLACE.sub("", template))
+
+    return [(each, _pattern(each)) for each in sorted(SENTENCES, key=words, reverse=True)]
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = _PLACE.split(template)
+    made = "".join(re.escape(part) if n % 2 == 0 else f"(?P<{part}>.+?)" for n, part in enumerate(parts))
+    return re.compile(made, re.DOTALL)
 
 
 def language() -> str:

@@ -66,12 +66,20 @@ class Built:
         return self.path / "bin" / "python3"
 
 
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """Something that is being made."""
+
+    progress: Progress
+    begun: dt.datetime
+
+
 class Environments:
     """Finds or builds environments below one cache folder."""
 
     def __init__(self, cache: Path, uv: Uv, clock: Clock) -> None:
         self._cache, self._uv, self._clock = cache, uv, clock
-        self._flights: dict[str, tuple[asyncio.Task[Any], Progress]] = {}
+        self._flights: dict[str, tuple[asyncio.Task[Any], Flight]] = {}
         self._compiler = bytecode.Compiler()
 
     async def ensure(
@@ -94,6 +102,14 @@ class Environments:
                 on_build,
             )
         self._compiler.want(found.path, found.python)
+        return found
+
+    def flights(self) -> dict[str, Flight]:
+        """What this process makes now: environments by their key, versions that are being found by `versions-…`."""
+        found = {}
+        for name, (_, flight) in self._flights.items():
+            kind, _, key = name.partition("-")
+            found[key if kind == "env" else f"versions-{key}"] = flight
         return found
 
     async def close(self) -> None:
@@ -203,12 +219,12 @@ class Environments:
         flight = self._flights.get(name)
         if flight is None:
             progress = Progress(about)
-            flight = self._flights[name] = asyncio.create_task(work(progress), name=name), progress
+            task = asyncio.create_task(work(progress), name=name)
+            flight = self._flights[name] = task, Flight(progress, self._clock.now())
             flight[0].add_done_callback(lambda done: self._landed(name, done))
-        task, progress = flight
-        on_build(progress)
+        on_build(flight[1].progress)
         # Whoever asked may be cancelled (its pod was deleted); the others still want the result.
-        result: R = await asyncio.shield(task)
+        result: R = await asyncio.shield(flight[0])
         return result
 
     def _landed(self, name: str, task: asyncio.Task[Any]) -> None:

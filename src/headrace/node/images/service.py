@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from headrace.machinery.clock import Clock
     from headrace.machinery.settings import Settings
-    from headrace.node.images.environments import Built
+    from headrace.node.images.environments import Built, Flight
     from headrace.node.images.progress import Progress
     from headrace.node.images.real import RealImages
 
@@ -144,6 +144,10 @@ class Images:
             return await real.present(image) if real.first and not requirements else None
         found = await real.resolve(image, policy, on_pull)
         return replace(found, warning=_NO_REQUIREMENTS) if requirements else found
+
+    def building(self) -> dict[str, Flight]:
+        """What is being made at this moment; see Environments."""
+        return self._environments.flights()
 
     async def close(self) -> None:
         """Stop building."""

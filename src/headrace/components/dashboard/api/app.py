@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headrace.components.dashboard.api.terminal import Terminals
     from headrace.components.dashboard.controller import History
     from headrace.components.dashboard.ui.home import Home
+    from headrace.components.dashboard.ui.images import ImagesPage
     from headrace.components.dashboard.ui.shell import Shell
     from headrace.components.dashboard.ui.workloads import Workloads
     from headrace.machinery.component import Context
@@ -59,7 +60,7 @@ class App:
         self._context, self._history = context, history
         self._central = Central(context, history)
         self._routes: list[tuple[re.Pattern[str], Page]] | None = None
-        self._parts: tuple[Home, Workloads, Shell, Static] | None = None
+        self._parts: tuple[Home, Workloads, Shell, Static, ImagesPage] | None = None
         self._terminals: Terminals | None = None
         follow_home = self._follow(lambda parts: parts[0].follow)
         self.own_pages = (
@@ -71,6 +72,14 @@ class App:
                 self._follow(lambda p: p[1].follow),
                 section="System",
                 actions={name: self._action(name) for name in ("check", "apply", "delete", "restart", "scale")},
+            ),
+            Page(
+                "/workloads/images",
+                "Images and environments",
+                self._images,
+                self._follow(lambda p: p[4].follow),
+                actions={name: self._image_action(name) for name in ("prune", "remove-environment", "remove-image")},
+                starts=True,
             ),
         )
         self.own_panels: tuple[Panel, ...] = ()
@@ -245,10 +254,11 @@ class App:
         return self._routes
 
     @property
-    def _made(self) -> tuple[Home, Workloads, Shell, Static]:
+    def _made(self) -> tuple[Home, Workloads, Shell, Static, ImagesPage]:
         if self._parts is None:
             from headrace.components.dashboard.api.static import Static  # noqa: PLC0415
             from headrace.components.dashboard.ui.home import Home  # noqa: PLC0415
+            from headrace.components.dashboard.ui.images import ImagesPage  # noqa: PLC0415
             from headrace.components.dashboard.ui.shell import Shell  # noqa: PLC0415
             from headrace.components.dashboard.ui.workloads import Workloads  # noqa: PLC0415
 
@@ -258,6 +268,7 @@ class App:
                 Workloads(self._context),
                 Shell(self._context, static, self._central),
                 static,
+                ImagesPage(self._context),
             )
         return self._parts
 
@@ -266,6 +277,15 @@ class App:
 
     async def _workloads(self, request: PageRequest) -> Fragment:
         return await self._made[1].render(request)
+
+    async def _images(self, request: PageRequest) -> Fragment:
+        return await self._made[4].render(request)
+
+    def _image_action(self, name: str) -> Action:
+        async def act(request: PageRequest, form: Form) -> Done:
+            return await self._made[4].actions[name](request, form)
+
+        return act
 
     def _action(self, name: str) -> Action:
         async def act(request: PageRequest, form: Form) -> Done:

@@ -6,11 +6,13 @@ Pure: what a kind's state depends on besides the object itself (pods, endpoints)
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from headrace.api.apps import Deployment, StatefulSet
 from headrace.api.batch import CronJob, Job
 from headrace.api.core import PersistentVolumeClaim, Pod, Service
 from headrace.machinery import look, podlook
+from headrace.machinery.html import el
 from headrace.machinery.words import _
 
 if TYPE_CHECKING:
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
 
     from headrace.api.core import Endpoints, Event, PodCondition
     from headrace.api.meta import Object
-    from headrace.machinery.html import Child
+    from headrace.machinery.html import Child, Markup
+    from headrace.machinery.pages import PageRequest
 
-PODS, EVENTS = "pods", "events"
+PODS, EVENTS, IMAGES = "pods", "events", "images"
 KINDS: dict[str, type[Object]] = {
     kind.INFO.plural: kind for kind in (Pod, Job, Deployment, StatefulSet, CronJob, Service, PersistentVolumeClaim)
 }
@@ -41,7 +44,19 @@ def titles() -> dict[str, str]:
         "services": _("Services"),
         "persistentvolumeclaims": _("Volume claims"),
         EVENTS: _("Events"),
+        IMAGES: _("Images and environments"),
     }
+
+
+def strip(request: PageRequest, here: str) -> Markup:
+    """The tabs, one of which is here."""
+    entries: list[tuple[str, str, bool, Child]] = []
+    for key, words in titles().items():
+        query = {"ns": request.query.get("ns", ""), "kind": key if key not in {PODS, IMAGES} else ""}
+        path = "/workloads/images" if key == IMAGES else "/workloads"
+        given = urlencode({name: value for name, value in query.items() if value})
+        entries.append((words, f"{path}?{given}" if given else path, key == here, None))
+    return el("div", look.tabs(entries, _("Kinds")), class_="kinds")
 
 
 def state(obj: Object, endpoints: Endpoints | None = None) -> tuple[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from headrace.api.core import Container, ContainerStatus
     from headrace.api.meta import Object
-    from headrace.machinery.component import Context
+    from headrace.machinery.component import Context, Spent
     from headrace.machinery.pages import PageRequest
 
 _GROUP = {look.OK: "running", look.RUN: "waiting", look.WAIT: "waiting", look.WARN: "waiting", look.BAD: "failed"}
@@ -48,7 +48,7 @@ class Workloads:
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
         key = request.query.get("kind", kinds.PODS)
-        strip = self._tabs(request, key)
+        strip = kinds.strip(request, key)
         if key == kinds.EVENTS:
             return await self._events(request, strip)
         kind = kinds.KINDS.get(key, Pod)
@@ -102,14 +102,6 @@ class Workloads:
         )
         body = el("div", head, strip, split, class_="page list")
         return Fragment(_("Workloads"), body, log=log, fill=True)
-
-    def _tabs(self, request: PageRequest, key: str) -> Markup:
-        query: dict[str, str | None] = dict.fromkeys(("pod", "name", "tab", "state", "container", "v", "q"))
-        entries: list[tuple[str, str, bool, Child]] = [
-            (words, request.link(**{**query, "kind": None if each == kinds.PODS else each}), each == key, None)
-            for each, words in kinds.titles().items()
-        ]
-        return el("div", look.tabs(entries, _("Kinds")), class_="kinds")
 
     async def _all(self, kind: type[Object], request: PageRequest) -> list[Object]:
         return list((await self._context.site.cache(kind)).all(request.namespace))
@@ -227,7 +219,9 @@ class Workloads:
         message = (await self._reasons([obj], {obj.metadata.uid: state})).get(obj.metadata.uid)
         trouble = look.why(_("Why"), message) if message else None
         if isinstance(obj, Pod):
-            return el("div", trouble, _pod(obj), _conditions(obj))
+            usages = self._context.usages
+            spent = usages.spent(obj.metadata.uid) if usages is not None else None
+            return el("div", trouble, _pod(obj, spent), _conditions(obj))
         pods = kinds.pods_of(obj, (await self._context.site.cache(Pod)).all(obj.metadata.namespace))
         return el("div", trouble, podlook.facts(kinds.facts(obj)), _pods(request, pods), _conditions(obj))
 
@@ -358,17 +352,24 @@ def _yes_or_no(status: str) -> str:
     return {"True": _("Yes"), "False": _("No")}.get(status, _("Unknown"))
 
 
-def _pod(pod: Pod) -> Markup:
+def _pod(pod: Pod, spent: Spent | None) -> Markup:
     facts = [
         (_("Node"), pod.spec.node_name),
         (_("Address"), pod.status.pod_ip),
         (_("Service account"), pod.spec.service_account_name),
         (_("Started"), look.moment(pod.status.start_time)),
+        (_("Cost"), _cost(spent) if spent is not None else None),
         (_("Owner"), ", ".join(f"{ref.kind} {ref.name}" for ref in pod.metadata.owner_references)),
     ]
     statuses = {s.name: s for s in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
     containers = [_container(c, statuses.get(c.name)) for c in (*pod.spec.init_containers, *pod.spec.containers)]
     return el("div", podlook.facts(facts), containers)
+
+
+def _cost(spent: Spent) -> str:
+    """What its ended containers used."""
+    time, size = look.seconds(spent.cpu_seconds), look.size(spent.peak_bytes)
+    return _("{time} of CPU, at most {size} of memory", time=time, size=size)
 
 
 def _container(container: Container, status: ContainerStatus | None) -> Markup:
