@@ -198,6 +198,7 @@ def main() -> None:
     import _pods
     import _steps
     from _history import bench_history
+    from _pages import bench_pages
     from _serve import bench_serve
 
     benches = {
@@ -214,6 +215,7 @@ def main() -> None:
         "pods": lambda platform: _pods.bench_many(platform, row),
         "idle": lambda platform: _pods.bench_idle(platform, row),
         "history": lambda platform: bench_history(platform, row),
+        "pages": lambda platform: bench_pages(platform, row),
         "serve": lambda platform: bench_serve(platform, row, _load),
     }
     wanted = sys.argv[1:] or list(benches)

@@ -101,7 +101,8 @@ class App:
             words = f"{path} is not an API: pages are read with GET, their forms posted."
             await self._refuse(send, 405, words, (b"allow", b"GET, HEAD, POST"))
         elif path.startswith("/static/"):
-            status, body, headers = self._made[3].get(path.removeprefix("/static/"))
+            accepted = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding")
+            status, body, headers = self._made[3].get(path.removeprefix("/static/"), accepted)
             await self._answer(send, status, body, headers[0][1], headers[1:])
         elif path.startswith("/api/"):
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))

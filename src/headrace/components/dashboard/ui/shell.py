@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from headrace.api.core import Namespace
 from headrace.components.dashboard.api.live import version
+from headrace.components.dashboard.api.static import SHEET
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError
 from headrace.machinery.words import LANGUAGES, _, language
@@ -42,11 +43,9 @@ class Shell:
             el("meta", name="viewport", content="width=device-width, initial-scale=1"),
             el("title", f"{fragment.title} · Headrace"),
             el("link", rel="icon", href=url("icon.svg")),
-            el("link", rel="stylesheet", href=url("tokens.css")),
-            el("link", rel="stylesheet", href=url("app.css")),
-            el("link", rel="stylesheet", href=url("people.css")),
-            el("link", rel="stylesheet", href=url("runs.css")),
+            el("link", rel="stylesheet", href=url(SHEET)),
             el("script", src=url("early.js")),
+            [el("link", rel="modulepreload", href=url(name)) for name in self._static.modules],
             el("script", type="module", src=url("app.js")),
             el("script", type="module", src=url("palette.js")),
         )
