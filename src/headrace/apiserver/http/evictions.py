@@ -13,11 +13,13 @@ from headrace.api.core import Pod
 from headrace.api.errors import BadRequest, Cause, Conflict, Forbidden, InternalError, Timeout, TooManyRequests
 from headrace.api.meta import LabelSelector
 from headrace.api.policy import PodDisruptionBudget
+from headrace.apiserver.admission.dynamic.gate import admit_part
 from headrace.apiserver.authn.tokens import SYSTEM
-from headrace.apiserver.http.messages import success
+from headrace.apiserver.http.messages import success, warning_headers
 from headrace.apiserver.http.resources import as_object, dry_run, is_dry
 
 if TYPE_CHECKING:
+    from headrace.api.identity import User
     from headrace.apiserver.http.messages import Request, Sendable
     from headrace.apiserver.http.targets import Target
     from headrace.apiserver.registry import Registry
@@ -38,14 +40,26 @@ class Evictions:
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry, self._clock = registry, clock
 
-    async def evict(self, request: Request, target: Target) -> Sendable:
+    async def evict(self, request: Request, user: User, target: Target) -> Sendable:
         """Evict. Raises TooManyRequests when the budget is used up."""
         body = as_object(await request.decoded(), Pod.INFO)
-        named = (body.get("metadata") or {}).get("name")
+        named = as_object(body.get("metadata") or {}, Pod.INFO).get("name")
         if named and named != target.name:
             raise BadRequest("name in URL does not match name in Eviction object")
-        options = body.get("deleteOptions") or {}
+        meta = {"name": target.name, "namespace": target.namespace}
+        sent = {
+            **body,
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {**(body.get("metadata") or {}), **meta},
+        }
+        warnings: list[str] = []
+        options = as_object(body.get("deleteOptions") or {}, Pod.INFO)
         dry = dry_run(request) or is_dry(options.get("dryRun") or [])
+        body = await admit_part(
+            self._registry, user, Pod.INFO, meta, part="eviction", sent=sent, dry_run=dry, warnings=warnings
+        )
+        options = as_object(body.get("deleteOptions") or {}, Pod.INFO)
         preconditions = options.get("preconditions") or {}
         version = str(preconditions.get("resourceVersion") or "")
         for _ in range(ATTEMPTS):
@@ -72,7 +86,7 @@ class Evictions:
                 if budget:
                     raise _being_processed(budget) from None
                 continue
-            return success({}, 201)
+            return success({}, 201, warning_headers(warnings))
         raise Timeout(f"couldn't evict pod {target.name!r} due to conflicts", retry_after=10)
 
     async def _allowed(self, pod: Pod, *, dry: bool) -> tuple[bool, str]:

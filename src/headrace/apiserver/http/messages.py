@@ -265,10 +265,11 @@ def failure(error: StatusError) -> Response:
         headers = ((b"retry-after", b"%d" % error.retry_after),)
     if error.code == 401:
         headers = (*headers, (b"www-authenticate", b'Bearer realm="headrace"'))
-    return json(error.to_status(), error.code, headers)
+    status = error.to_status()
+    return json(status, status["code"], headers)
 
 
-def success(details: dict[str, Any], status: int = 200) -> Response:
+def success(details: dict[str, Any], status: int = 200, headers: tuple[Header, ...] = ()) -> Response:
     """A `Status` that says that something was done."""
     body = {
         "kind": "Status",
@@ -277,7 +278,7 @@ def success(details: dict[str, Any], status: int = 200) -> Response:
         "status": "Success",
         "details": {k: v for k, v in details.items() if v},
     }
-    return json(body, status)
+    return json(body, status, headers)
 
 
 def warning_headers(warnings: Iterable[str]) -> tuple[Header, ...]:

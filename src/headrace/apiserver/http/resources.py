@@ -222,6 +222,7 @@ class Resources:
         wanted = negotiate(request.header(b"accept"))
         options = await delete_options(request)
         preconditions = options.get("preconditions") or {}
+        warnings: list[str] = []
         raw = await self._registry.delete(
             user,
             info,
@@ -232,15 +233,18 @@ class Resources:
             propagation=propagation(options),
             grace_period_seconds=grace(options),
             dry_run=is_dry(options.get("dryRun") or []),
+            warnings=warnings,
         )
+        said = warning_headers(warnings)
         meta = _wire.decode_any(raw).get("metadata") or {}
         if meta.get("deletionTimestamp") or (info.group, info.plural) in RETURNS_DELETED:
-            return self._shapes.one(info, raw, wanted)
-        return success({"name": target.name, "group": info.group, "kind": info.plural, "uid": meta.get("uid", "")})
+            return self._shapes.one(info, raw, wanted, headers=said)
+        about = {"name": target.name, "group": info.group, "kind": info.plural, "uid": meta.get("uid", "")}
+        return success(about, headers=said)
 
     async def _delete_collection(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
         options = await delete_options(request)
-        query = request.query
+        query, warnings = request.query, list[str]()
         deleted = await self._registry.delete_collection(
             user,
             info,
@@ -250,8 +254,9 @@ class Resources:
             propagation=propagation(options),
             grace_period_seconds=grace(options),
             dry_run=is_dry(options.get("dryRun") or []),
+            warnings=warnings,
         )
-        return Response(listed(info, deleted, {}))
+        return Response(listed(info, deleted, {}), headers=warning_headers(warnings))
 
 
 def _of_one(name: str, fields: str) -> str:

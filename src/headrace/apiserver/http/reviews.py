@@ -12,9 +12,10 @@ from headrace.api import _wire
 from headrace.api.errors import BadRequest, Cause, Invalid
 from headrace.api.identity import MASTERS, UNAUTHENTICATED, User
 from headrace.api.meta import KindInfo
+from headrace.apiserver.admission.dynamic.gate import admit_question
 from headrace.apiserver.authn.requests import AUTHENTICATION_GROUP
 from headrace.apiserver.authz.rbac import Attributes
-from headrace.apiserver.http.messages import Response, json
+from headrace.apiserver.http.messages import Response, json, warning_headers
 from headrace.apiserver.http.resources import as_object, not_allowed
 from headrace.apiserver.registry.core import forbidden
 
@@ -56,7 +57,9 @@ class Reviews:
             asked = Attributes("create", info.group, info.plural, "", target.namespace)
             if not self._registry.authorizer.allows(user, asked):
                 raise forbidden(user, asked)
+        warnings: list[str] = []
         body = as_object(await request.decoded(), info)
+        body = await admit_question(self._registry, user, info, body, warnings)
         spec = body.get("spec") or {}
         if not isinstance(spec, dict):
             raise BadRequest(f"{info.kind}: spec must be an object")
@@ -77,7 +80,7 @@ class Reviews:
             "spec": spec,
             "status": status,
         }
-        return json(answer, 201)
+        return json(answer, 201, warning_headers(warnings))
 
     async def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
         token = spec.get("token")

@@ -18,8 +18,8 @@ from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http import sessions
 from headrace.apiserver.http.containers import choose_container
 from headrace.apiserver.http.evictions import Evictions
-from headrace.apiserver.http.messages import json, success
-from headrace.apiserver.http.resources import as_object, not_allowed
+from headrace.apiserver.http.messages import json, success, warning_headers
+from headrace.apiserver.http.resources import as_object, dry_run, not_allowed
 from headrace.apiserver.http.streams import LogStream
 from headrace.apiserver.registry.core import forbidden
 from headrace.apiserver.tables.base import parse_time
@@ -95,8 +95,23 @@ class Subresources:
     async def _token(self, request: Request, user: User, target: Target) -> Sendable:
         if request.method != "POST":
             raise not_allowed()
+        self._authorize(user, "create", ServiceAccount.INFO, target)
         body = as_object(await request.decoded(), ServiceAccount.INFO)
-        spec = body.get("spec") or {}
+        meta = {"name": target.name, "namespace": target.namespace}
+        spec = {"expirationSeconds": DEFAULT_TOKEN_SECONDS, **as_object(body.get("spec") or {}, ServiceAccount.INFO)}
+        sent = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": meta, "spec": spec}
+        warnings: list[str] = []
+        body = await admit_part(
+            self._registry,
+            user,
+            ServiceAccount.INFO,
+            meta,
+            part="token",
+            sent=sent,
+            dry_run=dry_run(request),
+            warnings=warnings,
+        )
+        spec = as_object(body.get("spec") or {}, ServiceAccount.INFO)
         seconds = spec.get("expirationSeconds")
         seconds = DEFAULT_TOKEN_SECONDS if seconds is None else seconds
         if not isinstance(seconds, int) or not MIN_TOKEN_SECONDS <= seconds <= MAX_TOKEN_SECONDS:
@@ -141,6 +156,7 @@ class Subresources:
                 "status": {"token": token, "expirationTimestamp": timestamp(expires)},
             },
             201,
+            warning_headers(warnings),
         )
 
     async def _log(self, request: Request, user: User, target: Target) -> Sendable:
@@ -189,7 +205,20 @@ class Subresources:
             raise not_allowed()
         self._authorize(user, "create", Pod.INFO, target)
         body = as_object(await request.decoded(), Pod.INFO)
-        node = (body.get("target") or {}).get("name")
+        meta = {"name": target.name, "namespace": target.namespace}
+        sent = {**body, "apiVersion": "v1", "kind": "Binding", "metadata": meta}
+        warnings: list[str] = []
+        body = await admit_part(
+            self._registry,
+            user,
+            Pod.INFO,
+            meta,
+            part="binding",
+            sent=sent,
+            dry_run=dry_run(request),
+            warnings=warnings,
+        )
+        node = as_object(body.get("target") or {}, Pod.INFO).get("name")
         if not isinstance(node, str) or not node:
             raise BadRequest("a Binding needs target.name, the node")
         pod = _wire.decode(Pod, await self._registry.get(SYSTEM, Pod.INFO, target.name, target.namespace))
@@ -201,17 +230,15 @@ class Subresources:
                 name=target.name,
             )
         patch = {"metadata": {"resourceVersion": pod.metadata.resource_version}, "spec": {"nodeName": node}}
-        await self._registry.patch(SYSTEM, Pod.INFO, target.name, patch, target.namespace)
-        return success({}, 201)
+        dry = dry_run(request)
+        await self._registry.patch(SYSTEM, Pod.INFO, target.name, patch, target.namespace, dry_run=dry)
+        return success({}, 201, warning_headers(warnings))
 
     async def _evict(self, request: Request, user: User, target: Target) -> Sendable:
         if request.method != "POST":
             raise not_allowed()
         self._authorize(user, "create", Pod.INFO, target)
-        meta = {"name": target.name, "namespace": target.namespace}
-        sent = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
-        await admit_part(self._registry, user, Pod.INFO, meta, part="eviction", sent=sent)
-        return await self._evictions.evict(request, target)
+        return await self._evictions.evict(request, user, target)
 
     async def _proxied(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
         verb = PROXY_VERBS.get(request.method)

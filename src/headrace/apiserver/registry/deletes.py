@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.api.identity import User
     from headrace.apiserver.registry.core import Core, Json
     from headrace.apiserver.registry.kinds import Served
-    from headrace.client.base import Propagation
+    from headrace.client.base import Propagation, Warnings
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -45,6 +45,7 @@ class Deletes:
         propagation: Propagation | None,
         grace_period_seconds: int | None,
         dry_run: bool,
+        warnings: Warnings | None = None,
     ) -> bytes:
         """Begin or finish deletion."""
         core, info = self._core, served.info
@@ -54,7 +55,7 @@ class Deletes:
             old = await core.loaded(served, record)
             _check_preconditions(served, old, uid, resource_version)
             if core.gate.active:
-                await admit_delete(core, user, served, old, dry_run=dry_run)
+                await admit_delete(core, user, served, old, dry_run=dry_run, warnings=warnings)
             new = begin_deletion(
                 served, old, propagation=propagation, grace_period_seconds=grace_period_seconds, now=core.clock.now()
             )

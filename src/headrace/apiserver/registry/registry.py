@@ -335,6 +335,7 @@ class Registry:
         propagation: Propagation | None = None,
         grace_period_seconds: int | None = None,
         dry_run: bool = False,
+        warnings: Warnings | None = None,
     ) -> bytes:
         """See the protocol."""
         self.core.authorize(user, "delete", info, namespace or self._self_scope(info, name), name)
@@ -349,6 +350,7 @@ class Registry:
             propagation=propagation,
             grace_period_seconds=grace_period_seconds,
             dry_run=dry_run,
+            warnings=warnings,
         )
         return await self._in_version(served, raw)
 
@@ -363,6 +365,7 @@ class Registry:
         propagation: Propagation | None = None,
         grace_period_seconds: int | None = None,
         dry_run: bool = False,
+        warnings: Warnings | None = None,
     ) -> RawObjects:
         """Delete what the selectors match; what has gone meanwhile is left out."""
         self.core.authorize(user, "deletecollection", info, namespace)
@@ -392,6 +395,7 @@ class Registry:
                         propagation=propagation,
                         grace_period_seconds=grace_period_seconds,
                         dry_run=dry_run,
+                        warnings=warnings,
                     )
                 )
             except NotFound:

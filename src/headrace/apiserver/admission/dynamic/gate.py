@@ -17,6 +17,7 @@ from headrace.api.admissionregistration import (
 from headrace.api.meta import KindInfo
 from headrace.apiserver.admission import metadata
 from headrace.apiserver.admission.dynamic.attempt import CONNECT, CREATE, DELETE, Attempt
+from headrace.apiserver.registry.kinds import Served
 from headrace.apiserver.registry.scale import SCALE, scale_of
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
     from headrace.apiserver.admission.lookup import Lookup
     from headrace.apiserver.authz.rbac import Authorizer
     from headrace.apiserver.registry.core import Core
-    from headrace.apiserver.registry.kinds import KindCatalog, Served
+    from headrace.apiserver.registry.kinds import KindCatalog
     from headrace.apiserver.registry.registry import Registry
     from headrace.apiserver.registry.scale import ScalePaths
+    from headrace.client.base import Warnings
     from headrace.machinery.component import Dialer
 
 Json = dict[str, Any]
 
 PREFIX = f"/registry/{GROUP}/"
+CREATED = frozenset({"binding", "eviction", "token"})
+"""Parts that are created; all others are connected to."""
 
 
 class Gate:
@@ -198,29 +202,56 @@ async def admit_update(
     return new
 
 
-async def admit_delete(core: Core, user: User, served: Served, old: Json, *, dry_run: bool) -> None:
+async def admit_delete(
+    core: Core, user: User, served: Served, old: Json, *, dry_run: bool, warnings: Warnings | None = None
+) -> None:
     """Whoever is asked about deletions may refuse this one."""
-    attempt = Attempt(user, DELETE, served, None, old, dry_run=dry_run)
+    attempt = Attempt(user, DELETE, served, None, old, dry_run=dry_run, warnings=warnings)
     await core.gate.mutate(attempt, lambda patched: patched)
     await core.gate.validate(attempt)
 
 
-async def admit_part(registry: Registry, user: User, info: KindInfo, meta: Json, *, part: str, sent: Json) -> None:
-    """Whoever is asked about a session in an object, a way through it, or its eviction may refuse it.
-
-    `sent` is what the client wants, as an object: PodExecOptions, Eviction … Webhooks cannot change it.
+async def admit_part(
+    registry: Registry,
+    user: User,
+    info: KindInfo,
+    meta: Json,
+    *,
+    part: str,
+    sent: Json,
+    dry_run: bool = False,
+    warnings: Warnings | None = None,
+) -> Json:
+    """Whoever is asked about a part of an object (a session in it, a way through it, its eviction, binding, token)
+    may refuse it. `sent` is what the client wants, as an object: PodExecOptions, Eviction …; it comes back as webhooks
+    want it, which counts for those that are created.
     """
     if not registry.gate.active:
-        return
+        return sent
     group, _, version = sent["apiVersion"].rpartition("/")
     attempt = Attempt(
         user,
-        CREATE if part == "eviction" else CONNECT,
+        CREATE if part in CREATED else CONNECT,
         registry.core.served(info),
         sent,
         subresource=part,
         kind=KindInfo(group, version, sent["kind"], info.plural),
         place=meta,
+        dry_run=dry_run,
+        warnings=warnings,
     )
-    await registry.gate.mutate(attempt, lambda patched: patched)
+    return await _admitted(registry, attempt)
+
+
+async def admit_question(registry: Registry, user: User, info: KindInfo, sent: Json, warnings: Warnings) -> Json:
+    """The same for what is created only to be answered: a review."""
+    if not registry.gate.active:
+        return sent
+    body = {**sent, "apiVersion": info.api_version, "kind": info.kind}
+    return await _admitted(registry, Attempt(user, CREATE, Served(info, info.version), body, warnings=warnings))
+
+
+async def _admitted(registry: Registry, attempt: Attempt) -> Json:
+    changed = await registry.gate.mutate(attempt, lambda patched: patched)
     await registry.gate.validate(attempt)
+    return changed or {}
