@@ -282,7 +282,7 @@ class Platform:
             await self._start_component(parts, manager, context)
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.host_services(settings, parts.services))
             mounts += parts.mounts
-            people = parts.people or people
+            people = api.people = parts.people or people
             registry.core.admission.mutators += parts.mutators
             mark(part.name)
 

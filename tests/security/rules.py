@@ -7,6 +7,7 @@ the namespace that is asked about; a cluster administrator. Outcomes:
     in      let through: whatever is said now (404, 400, 409 …) is about what was asked, not about who asks
     401     not known who asks      403     known, and refused      login   sent to log in
     404     not even told whether there is such a thing      501     not an operation here, whoever asks
+    400     something is missing that programs and forms send      302     sent on
     4xx     refused for a form that cannot be sent from here (a file, a draft): who may is tested where it lives
 
 A new route has no line here, and the tests fail until somebody has thought about who may use it.
@@ -34,40 +35,52 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "member page": ("login", "404",  "ok",   "404",  "ok",   "ok"),
     "form":       ("401",   "4xx",   "4xx",  "4xx",  "4xx",  "4xx"),
     "page part":  ("login", "in",    "in",   "in",   "in",   "in"),
+    # The login's own, which authenticate by themselves; asked here without what they need of a program or a form.
+    "public":     ("ok",    "ok",    "ok",   "ok",   "ok",   "ok"),
+    "says nothing": ("400", "400",   "400",  "400",  "400",  "400"),
+    "no client":  ("401",   "401",   "401",  "401",  "401",  "401"),
+    "not begun":  ("403",   "403",   "403",  "403",  "403",  "403"),
+    "begins":     ("302",   "302",   "302",  "302",  "302",  "302"),
+    "link":       ("login", "login", "login", "login", "login", "login"),
+    "session":    ("login", "login", "ok",   "login", "ok",  "ok"),
+    "session form": ("login", "login", "400", "login", "400", "400"),
+    "session only": ("401", "401",   "ok",   "401",  "ok",   "ok"),
+    "old password": ("401", "403",   "403",  "403",  "403",  "403"),
+    "nuke":       ("401",   "403",   "403",  "403",  "403",  "404"),
 }  # fmt: skip
-
-ITSELF = "itself"
-"""Authenticates by itself, or is about the sender alone: what it does is tested where it lives."""
 
 GATEWAY = """
 GET     /healthz                                                                 open
 GET     /serving/{namespace}/{model}                                             look
 POST    /serving/{namespace}/{model}                                             write
-GET     /dex/.well-known/openid-configuration                                    itself
-GET     /dex/keys                                                                itself
-POST    /dex/token                                                               itself
-GET     /dex/userinfo                                                            itself
-POST    /dex/userinfo                                                            itself
-GET     /dex/healthz                                                             itself
-POST    /dex/device/code                                                         itself
-GET     /dex/device                                                              itself
-POST    /dex/device                                                              itself
-GET     /dex/auth                                                                itself
-GET     /dex/auth/local/login                                                    itself
-POST    /dex/auth/local/login                                                    itself
-GET     /dex/auth/{connector}                                                    itself
-GET     /dex/callback                                                            itself
-GET     /oauth2/start                                                            itself
-GET     /oauth2/sign_in                                                          itself
-GET     /oauth2/callback                                                         itself
-GET     /oauth2/sign_out                                                         itself
-POST    /oauth2/sign_out                                                         itself
-GET     /oauth2/userinfo                                                         itself
-GET     /oauth2/auth                                                             itself
-GET     /login                                                                   itself
-GET     /logout                                                                  itself
+GET     /dex/.well-known/openid-configuration                                    public
+GET     /dex/keys                                                                public
+POST    /dex/token                                                               says nothing
+POST    /dex/token/introspect                                                    no client
+POST    /dex/token/revoke                                                        no client
+GET     /dex/userinfo                                                            no client
+POST    /dex/userinfo                                                            no client
+GET     /dex/healthz                                                             public
+POST    /dex/device/code                                                         no client
+GET     /dex/device                                                              session
+POST    /dex/device                                                              session form
+GET     /dex/auth                                                                says nothing
+GET     /dex/auth/local/login                                                    says nothing
+POST    /dex/auth/local/login                                                    says nothing
+GET     /dex/auth/{connector}                                                    says nothing
+GET     /dex/callback                                                            not begun
+GET     /oauth2/start                                                            begins
+GET     /oauth2/sign_in                                                          begins
+GET     /oauth2/callback                                                         not begun
+GET     /oauth2/sign_out                                                         public
+POST    /oauth2/sign_out                                                         public
+GET     /oauth2/userinfo                                                         session only
+GET     /oauth2/auth                                                             session only
+GET     /login                                                                   link
+GET     /logout                                                                  public
 GET     /api/identity/me                                                         everybody
-PUT     /api/identity/me/password                                                itself
+GET     /api/identity/kubeconfig                                                 everybody
+PUT     /api/identity/me/password                                                old password
 GET     /api/identity/sessions                                                   everybody
 GET     /api/identity/tokens                                                     everybody
 POST    /api/identity/tokens                                                     person
@@ -87,7 +100,7 @@ GET     /kfam/v1/role/clusteradmin                                              
 GET     /api/workgroup/exists                                                    everybody
 POST    /api/workgroup/create                                                    person
 GET     /api/workgroup/env-info                                                  everybody
-DELETE  /api/workgroup/nuke-self                                                 itself
+DELETE  /api/workgroup/nuke-self                                                 nuke
 GET     /api/workgroup/get-all-namespaces                                        everybody
 GET     /api/workgroup/get-contributors/{namespace}                              everybody
 POST    /api/workgroup/add-contributor/{namespace}                               own
@@ -222,7 +235,7 @@ GET     /runs/new                                                               
 GET     /welcome                                                                 own page
 POST    /account#end                                                             everybody
 POST    /account#make                                                            person
-POST    /account#password                                                        itself
+POST    /account#password                                                        old password
 POST    /account#seen                                                            everybody
 POST    /people#add                                                              manage
 POST    /people#change                                                           manage

@@ -21,6 +21,8 @@ _COMMANDS = {
     "logs": "Show the platform's log, or a pod's.",
     "image": "Build images of your own; list, inspect and remove them.",
     "env": "Show the environments of pods: what is in them, what they cost, who uses them.",
+    "login": "Log in with a browser; kubectl acts as you.",
+    "logout": "End a login.",
     "token": "Print a bearer token for the gateway.",
 }
 

@@ -207,7 +207,7 @@ def _run(main: object) -> None:
 
 
 def _merge(chosen: Settings) -> None:
-    from headrace.apiserver.pki.kubeconfig import KubeconfigUnreadable, context_name, merge_kubeconfig
+    from headrace.apiserver.pki.kubeconfig import KubeconfigUnreadable, merge_kubeconfig
 
     target = Path("~/.kube/config").expanduser()
     try:
@@ -215,7 +215,7 @@ def _merge(chosen: Settings) -> None:
     except KubeconfigUnreadable as error:
         raise click.ClickException(str(error)) from error
     kept = f"; what was there before is in {backup}" if backup else ""
-    click.echo(f"{target}: context {context_name(chosen)} added and made current{kept}")
+    click.echo(f"{target}: context {chosen.context} added and made current{kept}")
 
 
 def where_to_look(chosen: Settings) -> str:

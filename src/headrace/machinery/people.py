@@ -20,6 +20,9 @@ XSRF_COOKIE, XSRF_HEADER = "XSRF-TOKEN", b"x-xsrf-token"
 """The pair that Kubeflow's web apps use: a page reads the cookie and sends it back as a header."""
 DEFAULT_GATEWAY_PORT = 8080
 
+KUBECTL_CLIENT = "kubernetes"
+"""The client, and so the audience, of tokens with which people speak to the API server (--oidc-client-id upstream)."""
+
 READ, WRITE, PREDICT = "read", "write", "predict"
 SCOPES = {
     READ: "look at everything that its owner sees",
@@ -56,6 +59,10 @@ class People(Protocol):
 
     async def by_token(self, token: str) -> Sender | None:
         """Whose personal access token or ID token; None when it is none, or not valid any more."""
+        ...
+
+    async def by_id_token(self, token: str, audience: str) -> User | None:
+        """Whose ID token it is, made for this client; None when it is none, or not valid any more."""
         ...
 
     async def exposed(self) -> str:

@@ -95,6 +95,14 @@ class Settings:
         return "" if self.home == Path("~/.headrace").expanduser() else f" --home {self.home}"
 
     @property
+    def context(self) -> str:
+        """Its name in kubeconfigs: `headrace`, or `headrace-<folder>` for a home that is not the usual one, so that
+        several can be merged.
+        """
+        folder = self.home.resolve().name
+        return "headrace" if folder == ".headrace" else f"headrace-{folder.lstrip('.')}"
+
+    @property
     def gateway_url(self) -> str:
         """`http://127.0.0.1:8080`: where links lead, and the OIDC issuer's name."""
         if self.base_url:

@@ -11,7 +11,6 @@ from headrace.api.identity import MASTERS
 from headrace.apiserver.pki.authority import LEAF_LIFETIME, ensure, kubernetes_service_ip
 from headrace.apiserver.pki.kubeconfig import (
     KubeconfigUnreadable,
-    context_name,
     kubeconfig,
     merge_kubeconfig,
     write_kubeconfig,
@@ -89,7 +88,7 @@ def test_kubeconfig_is_private_and_named_after_its_home(settings, tmp_path):
     written = yaml.safe_load(path.read_text())
     assert written["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:16443"
     assert written["current-context"] == "headrace"
-    assert context_name(Settings(tmp_path / "second")) == "headrace-second"
+    assert Settings(tmp_path / "second").context == "headrace-second"
 
 
 def test_what_people_set_in_our_file_stays(settings):

@@ -300,3 +300,44 @@ async def test_what_has_ended_is_deleted(world):
     async with asyncio.timeout(20):
         while not await gone():
             await asyncio.sleep(0.01)
+
+
+async def test_programs_ask_about_tokens_and_end_them(world):
+    config = """
+    staticClients:
+    - {id: api, name: An API, secret: s3cret, redirectURIs: [http://api.example/callback]}
+    """
+    await world.client.create(
+        ConfigMap(metadata=ObjectMeta(name="dex", namespace="auth"), data={"config.yaml": config})
+    )
+    issuer = world.parts.people._issuer()
+    person = await world.parts.people._directory.find(USER)
+    exchange = await issuer.exchange()
+    access = exchange.sign(exchange.claims(person, "headrace-cli"))
+    facts = world.parts.people._credentials.facts(person, 3600, client="headrace-cli", scope="openid offline_access")
+    await world.parts.people._credentials.keep("refresh", "hrr_secret", facts)
+    anyone, api = world.browser(), "api:s3cret"
+
+    async def ask(path, client=api, **form):
+        headers = {"authorization": f"Basic {base64.b64encode(client.encode()).decode()}"} if client else {}
+        async with anyone.post(f"/dex/token/{path}", data=form, headers=headers) as response:
+            return response.status, await response.json()
+
+    status, said = await ask("introspect", token=access)
+    assert (status, said["active"], said["client_id"], said["email"]) == (200, True, "headrace-cli", USER)
+    status, said = await ask("introspect", token="hrr_secret")
+    assert (said["active"], said["token_use"], said["scope"]) == (True, "refresh_token", "openid offline_access")
+    assert await ask("introspect", token="nonsense") == (200, {"active": False})
+    assert (await ask("introspect"))[0] == 400
+    for client in (None, "api:wrong", "headrace-cli:"):
+        assert (await ask("introspect", client, token=access))[0] in {400, 401}, client
+
+    assert (await ask("revoke", token="hrr_secret"))[1]["error"] == "invalid_grant", "another client's"
+    status, said = await ask("revoke", None, token=access, client_id="headrace-cli")
+    assert said["error"] == "unsupported_token_type", "signed tokens end by themselves"
+    assert (await ask("introspect", token="hrr_secret"))[1]["active"]
+    for _ in range(2):
+        assert (await ask("revoke", None, token="hrr_secret", client_id="headrace-cli"))[0] == 200
+    assert await ask("introspect", token="hrr_secret") == (200, {"active": False})
+    await world.parts.people._directory.remove(USER)
+    assert await ask("introspect", token=access) == (200, {"active": False}), "nobody any more"

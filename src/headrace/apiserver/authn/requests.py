@@ -1,5 +1,9 @@
 """Who sends an HTTP request: bearer token, else client certificate, else nobody; and whom they act for.
 
+A bearer token is a service account's, or an ID token of the platform's issuer for client `kubernetes`: the semantics of
+upstream's --oidc-* flags with the e-mail address as the user and the claim `groups`. Unlike there, who was deleted is
+nobody at once.
+
 Invariants: a token that is sent and is not valid is an error, never anonymity and never a fall-back to the
 certificate; impersonation needs the verb `impersonate` on every identity that is taken.
 """
@@ -11,12 +15,14 @@ from urllib.parse import unquote
 
 from headrace.api.errors import BadRequest, Forbidden, Unauthorized
 from headrace.api.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User, service_account
+from headrace.machinery.people import KUBECTL_CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from headrace.apiserver.authn.tokens import TokenIssuer
     from headrace.client.base import Registry
+    from headrace.machinery.people import People
 
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 AUTHENTICATION_GROUP = "authentication.k8s.io"
@@ -39,13 +45,25 @@ class Requests:
 
     def __init__(self, tokens: TokenIssuer, registry: Registry) -> None:
         self._tokens, self._registry = tokens, registry
+        self.people: People | None = None
+        """Who knows ID tokens, once the platform's components have begun."""
 
     async def identify(self, authorization: str, certificate: User | None) -> User:
         """The sender. Raises Unauthorized for a credential that is not valid."""
-        return self.known(authorization, certificate)
+        try:
+            return self.known(authorization, certificate)
+        except Unauthorized:
+            user = await self.person(authorization.partition(" ")[2].strip())
+            if user is None:
+                raise
+            return user
+
+    async def person(self, token: str) -> User | None:
+        """Whose ID token it is."""
+        return await self.people.by_id_token(token, KUBECTL_CLIENT) if self.people is not None else None
 
     def known(self, authorization: str, certificate: User | None) -> User:
-        """As `identify`, at once. Raises Unauthorized."""
+        """As `identify`, at once and without ID tokens. Raises Unauthorized."""
         if authorization:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() == "bearer":

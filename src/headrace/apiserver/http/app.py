@@ -71,10 +71,10 @@ class ApiApp:
         self.stopping = asyncio.Event()
         self.address = address
         self._registry, self._tokens = registry, tokens
-        self._who = Requests(tokens, registry)
+        self.who = Requests(tokens, registry)
         self._shapes = Representations(registry.kinds, clock)
         self._metrics = Metrics()
-        self.repeats = Repeats(registry, self._who, self._metrics)
+        self.repeats = Repeats(registry, self.who, self._metrics)
         self._resources = Resources(registry, self._shapes, self.stopping, self.repeats)
         self._proxy = Proxy(dialer, self.stopping) if dialer else None
         registry.gate.dialer = dialer
@@ -82,7 +82,7 @@ class ApiApp:
         self._parts = Subresources(
             registry, tokens, clock, self.stopping, logs=logs, proxy=self._proxy, opened=self._sessions
         )
-        self._reviews = reviews.Reviews(registry, tokens)
+        self._reviews = reviews.Reviews(registry, tokens, self.who)
         self._usage = metrics.ResourceMetrics(registry, self._shapes, clock, usages)
         self._discovery = Discovery(registry.kinds, registry.services, reviews.KINDS, metrics.KINDS, address)
         self.extensions = ExtensionServers(registry, self._discovery, dialer, self.stopping, front_proxy)
@@ -129,11 +129,11 @@ class ApiApp:
             return failure(InternalError("an error of the server; its log says more"))
 
     async def _user(self, request: Request) -> User:
-        user = await self._who.identify(request.header(b"authorization"), request.connection.user)
+        user = await self.who.identify(request.header(b"authorization"), request.connection.user)
         if any(name.startswith(b"impersonate-") for name in request.headers):
             if user == ANONYMOUS:
                 raise Unauthorized("Unauthorized")
-            user = await self._who.impersonate(user, request.raw_headers)
+            user = await self.who.impersonate(user, request.raw_headers)
         return user
 
     async def _route(self, request: Request) -> Sendable:

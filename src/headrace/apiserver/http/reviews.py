@@ -14,12 +14,14 @@ from headrace.api.identity import MASTERS, UNAUTHENTICATED, User
 from headrace.api.meta import KindInfo
 from headrace.apiserver.admission.dynamic.gate import admit_question
 from headrace.apiserver.authn.requests import AUTHENTICATION_GROUP
+from headrace.apiserver.authn.tokens import ISSUER
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http.messages import Response, json, warning_headers
 from headrace.apiserver.http.resources import as_object, not_allowed
 from headrace.apiserver.registry.core import forbidden
 
 if TYPE_CHECKING:
+    from headrace.apiserver.authn.requests import Requests
     from headrace.apiserver.authn.tokens import TokenIssuer
     from headrace.apiserver.http.messages import Request
     from headrace.apiserver.http.targets import Target
@@ -46,8 +48,8 @@ BY_PATH = {(k.group, k.version, k.plural): k for k in KINDS}
 class Reviews:
     """Answers reviews."""
 
-    def __init__(self, registry: Registry, tokens: TokenIssuer) -> None:
-        self._registry, self._tokens = registry, tokens
+    def __init__(self, registry: Registry, tokens: TokenIssuer, who: Requests) -> None:
+        self._registry, self._tokens, self._who = registry, tokens, who
 
     async def handle(self, request: Request, user: User, info: KindInfo, target: Target) -> Response:
         """One question. Raises Forbidden, BadRequest, Invalid."""
@@ -87,13 +89,14 @@ class Reviews:
         if not isinstance(token, str) or not token:
             raise _required(TOKEN_REVIEW, "spec.token")
         audiences = tuple(str(a) for a in spec.get("audiences") or ())
-        user = await self._tokens.review(token, audiences)
+        user, meant_for = await self._tokens.review(token, audiences), self._tokens.audiences(token)
+        if user is None and ISSUER in (audiences or (ISSUER,)):
+            user, meant_for = await self._who.person(token), (ISSUER,)
         if user is None:
             return {
                 "user": {},
                 "error": "the token is not valid for these audiences, has expired, or its owner is gone",
             }
-        meant_for = self._tokens.audiences(token)
         return {
             "authenticated": True,
             "user": user_info(user),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Dialer, PodLogs, PodStreams, Usages
+    from headrace.machinery.people import People
     from headrace.machinery.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,15 @@ class ApiServer:
     def url(self) -> str:
         """Where clients reach it."""
         return f"https://{self._settings.host}:{self.port}"
+
+    @property
+    def people(self) -> People | None:
+        """Who knows people's ID tokens; without, there are service accounts and certificates only."""
+        return self.app.who.people
+
+    @people.setter
+    def people(self, people: People | None) -> None:
+        self.app.who.people = people
 
     async def start(self) -> None:
         """Bind and serve. Raises ConfigurationError when the port is taken."""

@@ -20,7 +20,6 @@ from headrace.apiserver.pki.files import write_secret
 if TYPE_CHECKING:
     from headrace.machinery.settings import Settings
 
-DEFAULT_HOME = ".headrace"
 BACKUP_SUFFIX = ".before-headrace"
 
 
@@ -28,16 +27,10 @@ class KubeconfigUnreadable(Exception):
     """The file that should be merged into is not a kubeconfig; it was left as it is."""
 
 
-def context_name(settings: Settings) -> str:
-    """`headrace`, or `headrace-<folder>` for a home that is not the usual one, so that several can be merged."""
-    folder = settings.home.resolve().name
-    return "headrace" if folder == DEFAULT_HOME else f"headrace-{folder.lstrip('.')}"
-
-
 def kubeconfig(settings: Settings, pki: Pki | None = None) -> dict[str, Any]:
     """The administrator's kubeconfig with certificates inside."""
     files = pki or ensure(settings)
-    name = context_name(settings)
+    name = settings.context
     user = f"{ADMIN.name}@{name}"
     return {
         "apiVersion": "v1",
@@ -89,8 +82,12 @@ def merge_kubeconfig(
     With `switch` our context becomes the current one. Returns the backup's path, None when there was no file before.
     Raises KubeconfigUnreadable and changes nothing when the file is not a kubeconfig.
     """
-    path = (target or Path.home() / ".kube" / "config").expanduser().resolve()  # a link stays a link
-    ours = kubeconfig(settings, pki)
+    return merge(target or Path.home() / ".kube" / "config", kubeconfig(settings, pki), switch=switch)
+
+
+def merge(target: Path, ours: dict[str, Any], *, switch: bool) -> Path | None:
+    """As `merge_kubeconfig`, for any entries."""
+    path = target.expanduser().resolve()  # a link stays a link
     if not path.exists() or not path.read_bytes().strip():
         write_secret(path, yaml.safe_dump(ours, sort_keys=False).encode())
         return None
@@ -100,6 +97,33 @@ def merge_kubeconfig(
     write_secret(backup, before)
     write_secret(path, yaml.safe_dump(merged, sort_keys=False).encode())
     return backup
+
+
+def remove(target: Path, context: str, user: str) -> bool:
+    """Take a context and a user out, and the cluster when nothing else uses it; whether there was anything.
+
+    Raises KubeconfigUnreadable.
+    """
+    path = target.expanduser().resolve()
+    if not path.exists():
+        return False
+    before = path.read_bytes()
+    found = _parse(path, before)
+    contexts = [each for each in found.get("contexts") or [] if isinstance(each, dict)]
+    ours = next((each for each in contexts if each.get("name") == context), {})
+    left = [each for each in contexts if each is not ours]
+    used = {(each.get("context") or {}).get("cluster") for each in left}
+    cluster = (ours.get("context") or {}).get("cluster")
+    found["contexts"] = left
+    found["users"] = [each for each in found.get("users") or [] if each.get("name") != user]
+    found["clusters"] = [each for each in found.get("clusters") or [] if each.get("name") != cluster or cluster in used]
+    if found.get("current-context") == context:
+        found["current-context"] = ""
+    after = yaml.safe_dump(found, sort_keys=False).encode()
+    if not ours:
+        return False
+    write_secret(path, after)
+    return True
 
 
 def _merged(theirs: dict[str, Any], ours: dict[str, Any], *, switch: bool) -> dict[str, Any]:

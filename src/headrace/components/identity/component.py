@@ -30,7 +30,7 @@ def build(context: Context) -> Parts:
 
     client, clock, settings = context.client, context.clock, context.settings
     directory, credentials, keys = Directory(client), Credentials(client, clock), Keys(client, clock)
-    accounts = Accounts(client, directory, credentials, context.auditor)
+    accounts = Accounts(settings, client, directory, credentials, context.auditor)
     made: dict[str, Any] = {}
 
     def issuer() -> Issuer:

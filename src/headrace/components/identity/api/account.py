@@ -33,6 +33,7 @@ class Account:
         """The table."""
         return [
             Route("/me", self.me),
+            Route("/kubeconfig", self.kubeconfig),
             Route("/me/password", self.own_password, methods=["PUT"]),
             Route("/sessions", self.sessions),
             Route("/tokens", self.tokens),
@@ -51,6 +52,10 @@ class Account:
         local = await self._accounts.local(user) is not None
         body = {"user": user.name, "groups": list(user.groups), "local": local}
         return JSONResponse({**body, "admin": await self._accounts.may(user, "create")})
+
+    async def kubeconfig(self, request: Request) -> Response:
+        """What `headrace login` needs to write a kubeconfig: `{"name", "server", "ca", "user", "namespace"}`."""
+        return JSONResponse(await self._accounts.cluster(sender(request)))
 
     async def own_password(self, request: Request) -> Response:
         """`{"old": …, "new": …}`: a new password ends every session."""

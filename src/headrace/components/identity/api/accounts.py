@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from headrace.api.errors import BadRequest, Forbidden, NotFound
+from headrace.api.core import ConfigMap, Namespace
+from headrace.api.errors import BadRequest, Forbidden, NotFound, ServiceUnavailable
 from headrace.components.identity import policy, render
 from headrace.components.identity.types import GROUP, NAMESPACE, Password
 
@@ -22,15 +23,23 @@ if TYPE_CHECKING:
     from headrace.components.identity.render import Facts
     from headrace.components.identity.types import Person
     from headrace.machinery.audit import Auditor, Entry
+    from headrace.machinery.settings import Settings
 
 MAX_DAYS = 366
+CA_CONFIG_MAP = "kube-root-ca.crt"
+"""In every namespace: the authority that signed the API server's certificate."""
+OWNER_ANNOTATION = "owner"
+"""On a profile's namespace: whose it is."""
 
 
 class Accounts:
     """See the module."""
 
-    def __init__(self, client: Client, directory: Directory, credentials: Credentials, auditor: Auditor) -> None:
-        self._client, self._directory, self._credentials, self._auditor = client, directory, credentials, auditor
+    def __init__(
+        self, settings: Settings, client: Client, directory: Directory, credentials: Credentials, auditor: Auditor
+    ) -> None:
+        self._settings, self._client, self._auditor = settings, client, auditor
+        self._directory, self._credentials = directory, credentials
 
     async def may(self, user: User, verb: str) -> bool:
         """Whether the user may do this with people."""
@@ -79,6 +88,28 @@ class Accounts:
         if not await self._credentials.end_named(user.name, name):
             raise NotFound(f"you have no session or token {name!r}")
         self._auditor.record(user.name, "credential ended", name)
+
+    async def cluster(self, user: User) -> dict[str, str]:
+        """How this person's kubectl reaches the API server: address, authority, and a namespace of one's own."""
+        try:
+            found = await self._client.get(ConfigMap, CA_CONFIG_MAP, NAMESPACE)
+        except NotFound as error:
+            raise ServiceUnavailable(
+                "the cluster's certificate is not published yet: try again", retry_after=1
+            ) from error
+        own = [
+            namespace.metadata.name
+            for namespace in (await self._client.list(Namespace)).items
+            if namespace.metadata.annotations.get(OWNER_ANNOTATION) == user.name
+        ]
+        settings = self._settings
+        return {
+            "name": settings.context,
+            "server": f"https://{settings.host}:{settings.ports.api}",
+            "ca": found.data.get("ca.crt", ""),
+            "user": user.name,
+            "namespace": min(own, default=""),
+        }
 
     async def audit(self, user: User, rows: int, *, of: str = "") -> list[Entry]:
         """The newest entries of one person, or of all for administrators; others see their own whatever they ask."""

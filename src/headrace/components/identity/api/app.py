@@ -49,6 +49,14 @@ class Dex:
         """POST /dex/token."""
         return await self._issuer.token(await _asked(request))
 
+    async def introspect(self, request: Request) -> Response:
+        """POST /dex/token/introspect."""
+        return await self._issuer.introspect(await _asked(request))
+
+    async def revoke(self, request: Request) -> Response:
+        """POST /dex/token/revoke."""
+        return await self._issuer.revoke(await _asked(request))
+
     async def device_code(self, request: Request) -> Response:
         """POST /dex/device/code."""
         return await self._issuer.device(await _asked(request))
@@ -97,6 +105,8 @@ def build_apps(login: Login, issuer: Issuer, keys: Keys, account: Account) -> di
                 Route("/.well-known/openid-configuration", dex.discovery),
                 Route("/keys", dex.keys),
                 Route("/token", dex.token, methods=["POST"]),
+                Route("/token/introspect", dex.introspect, methods=["POST"]),
+                Route("/token/revoke", dex.revoke, methods=["POST"]),
                 Route("/userinfo", dex.userinfo, methods=both),
                 Route("/healthz", dex.health),
                 Route("/device/code", dex.device_code, methods=["POST"]),

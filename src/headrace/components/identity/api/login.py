@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from headrace.components.identity.api.connectors import Connectors
     from headrace.components.identity.api.credentials import Credentials
     from headrace.components.identity.api.directory import Directory
-    from headrace.components.identity.api.issuer import Exchange, Issuer
+    from headrace.components.identity.api.grants import Exchange
+    from headrace.components.identity.api.issuer import Issuer
     from headrace.components.identity.policy import Tries
     from headrace.components.identity.types import Person
     from headrace.machinery.audit import Auditor

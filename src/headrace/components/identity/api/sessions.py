@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headrace.components.identity.api.issuer import Issuer
     from headrace.components.identity.types import Person
 
+MAX_ID_TOKEN = 16384
 SESSION_SECONDS = 24 * 3600
 """As upstream's login proxy: a day."""
 
@@ -37,10 +38,15 @@ class KnownPeople:
         """See People."""
         if token.startswith(PREFIXES[render.TOKEN]):
             return await self._by_credential(render.TOKEN, token)
-        if token.count(".") != 2 or len(token) > 16384:
+        user = await self.by_id_token(token, "")
+        return Sender(user, "id-token") if user is not None else None
+
+    async def by_id_token(self, token: str, audience: str) -> User | None:
+        """See People."""
+        if token.count(".") != 2 or len(token) > MAX_ID_TOKEN:
             return None
-        person = await self._issuer().person_of(token)
-        return Sender(user_of(person), "id-token") if person is not None else None
+        person = await self._issuer().person_of(token, audience)
+        return user_of(person) if person is not None else None
 
     async def exposed(self) -> str:
         """See People."""
