@@ -368,6 +368,7 @@ nodes nodes/status nodes.metrics.k8s.io pods.metrics.k8s.io priorityclasses.sche
 clusterroles.rbac.authorization.k8s.io clusterrolebindings.rbac.authorization.k8s.io
 subjectaccessreviews.authorization.k8s.io tokenreviews.authentication.k8s.io
 customresourcedefinitions.apiextensions.k8s.io customresourcedefinitions.apiextensions.k8s.io/status
+apiservices.apiregistration.k8s.io apiservices.apiregistration.k8s.io/status
 mutatingwebhookconfigurations.admissionregistration.k8s.io
 mutatingwebhookconfigurations.admissionregistration.k8s.io/status
 validatingwebhookconfigurations.admissionregistration.k8s.io
