@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.machinery.html import Child, Markup, el
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -72,7 +73,8 @@ def size(count: float) -> str:
 
 def command(line: str) -> Markup:
     """A command to copy."""
-    copy = el("button", "Copy", class_="copy", type="button", data_copy=line, aria_label=f"Copy: {line}")
+    told = _("Copy: {line}", line=line)
+    copy = el("button", _("Copy"), class_="copy", type="button", data_copy=line, aria_label=told)
     return el("div", el("code", line), copy, class_="command")
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 from headrace.api.meta import Object
 from headrace.machinery.html import Child, Markup, el
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -213,12 +214,15 @@ async def authorize(
     )
     if not allowed:
         what = f"{resource}/{subresource}" if subresource else resource
-        raise PageError(
-            403,
-            "Not yours to see",
-            f"{request.user.name} may not {verb} {what} in namespace {where}. "
+        words = _(
+            "{who} may not {verb} {what} in namespace {where}. "
             "Ask an owner of that namespace to add you as a contributor.",
+            who=request.user.name,
+            verb=verb,
+            what=what,
+            where=where,
         )
+        raise PageError(403, _("Not yours to see"), words)
 
 
 CACHE_SECONDS = 5.0
@@ -249,8 +253,8 @@ class Site:
             async with asyncio.timeout(CACHE_SECONDS):
                 await informer.synced.wait()
         except TimeoutError as error:
-            words = f"The platform has not read its {kind.INFO.plural} yet. Reload in a moment."
-            raise PageError(503, "Starting", words) from error
+            words = _("The platform has not read its {kind} yet. Reload in a moment.", kind=kind.INFO.plural)
+            raise PageError(503, _("Starting"), words) from error
         return informer
 
     def changes(self, kind: type[Object]) -> Signal:

@@ -8,6 +8,7 @@ from headrace.api.core import Event
 from headrace.machinery import look
 from headrace.machinery.html import Child, Markup, el
 from headrace.machinery.pages import LogSource, authorize
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,47 +19,56 @@ if TYPE_CHECKING:
     from headrace.machinery.pages import PageRequest, Site
 
 _PATIENT = frozenset({"", "ContainerCreating", "PodInitializing"})
-_EXITS = {
-    126: "the command could not be executed",
-    127: "the command was not found",
-    134: "it aborted",
-    137: "it was killed",
-    139: "it crashed by a memory fault",
-    143: "it was asked to end",
-}
+
+
+def _exits() -> dict[int, str]:
+    return {
+        126: _("the command could not be executed"),
+        127: _("the command was not found"),
+        134: _("it aborted"),
+        137: _("it was killed"),
+        139: _("it crashed by a memory fault"),
+        143: _("it was asked to end"),
+    }
+
+
+def _reason(word: str) -> str:
+    """A reason of a container's end in a word; those that are names stay as the API has them."""
+    return {"Error": _("Error"), "Completed": _("Completed"), "Failed": _("Failed")}.get(word, word)
 
 
 def state(pod: Pod) -> tuple[str, str]:
     """Colour and word."""
     status = pod.status
     if pod.metadata.deletion_timestamp is not None:
-        return look.WAIT, "Terminating"
+        return look.WAIT, _("Terminating")
     if status.phase == "Succeeded":
-        return look.OK, "Completed"
+        return look.OK, _("Completed")
     for each in (*status.init_container_statuses, *status.container_statuses):
         waiting, ended = each.state.waiting, each.state.terminated
         if waiting is not None and waiting.reason not in _PATIENT:
             return look.BAD, waiting.reason
         if ended is not None and ended.exit_code:
-            return look.BAD, ended.reason or "Error"
+            return look.BAD, _reason(ended.reason or "Error")
     if status.phase == "Failed":
-        return look.BAD, status.reason or "Failed"
+        return look.BAD, _reason(status.reason or "Failed")
     if status.phase == "Running":
         ready = all(each.ready for each in status.container_statuses)
-        return (look.OK, "Running") if ready else (look.RUN, "Not ready")
-    return look.WAIT, "Waiting" if status.phase in {"", "Pending"} else status.phase
+        return (look.OK, _("Running")) if ready else (look.RUN, _("Not ready"))
+    return look.WAIT, _("Waiting") if status.phase in {"", "Pending"} else status.phase
 
 
 def container_state(status: ContainerStatus | None) -> tuple[str, str]:
     """Colour and word for one container."""
     if status is None:
-        return look.WAIT, "Waiting"
+        return look.WAIT, _("Waiting")
     waiting, ended = status.state.waiting, status.state.terminated
     if ended is not None:
-        return (look.BAD if ended.exit_code else look.OK), ended.reason or ("Error" if ended.exit_code else "Completed")
+        usual = "Error" if ended.exit_code else "Completed"
+        return (look.BAD if ended.exit_code else look.OK), _reason(ended.reason or usual)
     if waiting is not None:
-        return (look.WAIT if waiting.reason in _PATIENT else look.BAD), waiting.reason or "Waiting"
-    return (look.OK, "Running") if status.ready else (look.RUN, "Not ready")
+        return (look.WAIT if waiting.reason in _PATIENT else look.BAD), waiting.reason or _("Waiting")
+    return (look.OK, _("Running")) if status.ready else (look.RUN, _("Not ready"))
 
 
 def trouble(pod: Pod) -> str:
@@ -67,30 +77,34 @@ def trouble(pod: Pod) -> str:
     for each in (*status.init_container_statuses, *status.container_statuses):
         waiting, ended, before = each.state.waiting, each.state.terminated, each.last_state.terminated
         if waiting is not None and waiting.reason not in _PATIENT:
-            last = f" Before that, {_ended(before.exit_code, before.reason)}." if before is not None else ""
-            return f"Container {each.name} waits: {waiting.message or waiting.reason}.{last}".replace("..", ".")
+            said = _("Container {name} waits: {why}.", name=each.name, why=told(waiting.message or waiting.reason))
+            if before is not None:
+                said += " " + _("Before that, {how}.", how=_ended(before.exit_code, before.reason))
+            return said.replace("..", ".").replace("。。", "。")
         if ended is not None and ended.exit_code:
-            more = f" {ended.message}" if ended.message else ""
-            return f"Container {each.name} ended: {_ended(ended.exit_code, ended.reason)}.{more}"
+            more = f" {told(ended.message)}" if ended.message else ""
+            return _("Container {name} ended: {how}.", name=each.name, how=_ended(ended.exit_code, ended.reason)) + more
     if status.phase == "Failed":
-        return status.message or status.reason
+        return told(status.message or status.reason)
     if status.phase in {"", "Pending"}:
         for condition in status.conditions:
             if condition.type == "PodScheduled" and condition.status != "True":
-                return condition.message
+                return told(condition.message)
     return ""
 
 
 def _ended(code: int, reason: str) -> str:
     if reason == "OOMKilled":
-        return "it used more memory than its limit and was killed"
-    words = _EXITS.get(code)
-    return f"{words} (exit code {code})" if words else f"it failed with exit code {code}"
+        return _("it used more memory than its limit and was killed")
+    words = _exits().get(code)
+    if words:
+        return _("{how} (exit code {code})", how=words, code=code)
+    return _("it failed with exit code {code}", code=code)
 
 
 def exit_words(code: int) -> str:
     """What an exit code means, where there is no pod any more to tell more."""
-    return f"Its container ended: {_ended(code, '')}."
+    return _("Its container ended: {how}.", how=_ended(code, ""))
 
 
 def facts(rows: Iterable[tuple[str, Child]]) -> Markup:
@@ -120,7 +134,7 @@ async def events(site: Site, about: Object) -> list[Event]:
 def event_table(found: list[Event], about: Callable[[Event], Child] | None = None) -> Markup:
     """Events as a table, with what each is about where `about` says it."""
     if not found:
-        return look.empty("No events. They are kept for an hour.")
+        return look.empty(_("No events. They are kept for an hour."))
     rows = [
         el(
             "tr",
@@ -129,15 +143,15 @@ def event_table(found: list[Event], about: Callable[[Event], Child] | None = Non
             el("td", about(e)) if about is not None else None,
             el(
                 "td",
-                e.message,
-                el("span", f" ({e.count} times)", class_="dim2") if e.count > 1 else None,
+                told(e.message),
+                el("span", " ", _("({n} times)", n=e.count), class_="dim2") if e.count > 1 else None,
                 class_="wrap-any",
             ),
         )
         for e in found
     ]
-    about_head = el("th", "Object") if about is not None else None
-    head = el("tr", el("th", "Time"), el("th", "Reason"), about_head, el("th", "Message"))
+    about_head = el("th", _("Object")) if about is not None else None
+    head = el("tr", el("th", _("Time")), el("th", _("Reason")), about_head, el("th", _("Message")))
     return el("table", el("thead", head), el("tbody", rows), class_="events")
 
 
@@ -158,12 +172,13 @@ async def log_panel(
 async def log_of(context: Context, request: PageRequest, source: LogSource, extra: Child = None) -> Markup:
     """The panel of a log. Raises PageError unless the user may read it."""
     await authorize(context.client, request, "get", "pods", subresource="log", namespace=source.namespace)
+    words = _("Search the log")
     bar = el(
         "div",
         extra,
-        el("input", type="search", placeholder="Search the log", aria_label="Search the log", data_log_search=True),
-        el("span", class_="dim2 num", data_log_count=True),
-        el("button", "Follow", class_="btn small", type="button", data_log_follow=True, aria_pressed="true"),
+        el("input", type="search", placeholder=words, aria_label=words, data_log_search=True),
+        el("span", class_="dim2 num", data_log_count=_("Lines: {n}", n="#")),
+        el("button", _("Follow"), class_="btn small", type="button", data_log_follow=True, aria_pressed="true"),
         class_="toolbar",
     )
     lines = el(
@@ -171,9 +186,9 @@ async def log_of(context: Context, request: PageRequest, source: LogSource, extr
         class_="log",
         id=f"log-{source.uid}-{source.container}",
         data_keep=True,
-        data_log=True,
+        data_log=_("The container wrote nothing."),
         tabindex="0",
         role="log",
-        aria_label=f"Log of {source.pod}",
+        aria_label=_("Log of {pod}", pod=source.pod),
     )
     return el("div", bar, lines, class_="logbox")

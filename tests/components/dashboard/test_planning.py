@@ -20,7 +20,7 @@ from headrace.components.pipelines.store.models import (
     TaskRow,
     TaskType,
 )
-from headrace.components.pipelines.ui.schedules import in_words, told, upcoming
+from headrace.components.pipelines.ui.schedules import in_words, left, upcoming
 
 JSON = {"accept": "application/json"}
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -143,7 +143,7 @@ def test_the_next_times_are_the_schedulers():
     [(-5, "now"), (30, "in 30 s"), (600, "in 10 min"), (3 * 3600, "in 3 h"), (3 * 86400, "in 3 days")],
 )
 def test_how_long_from_now(seconds, words):
-    assert told(NOON + dt.timedelta(seconds=seconds), NOON) == words
+    assert left(NOON + dt.timedelta(seconds=seconds), NOON) == words
 
 
 @pytest.mark.parametrize(

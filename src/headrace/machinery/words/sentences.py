@@ -1,4 +1,4 @@
-"""Sentences that the node, the engine and the API server write into objects and records, where they stay English.
+"""Sentences that the node, the engine and the API write into objects, records and answers, where they stay English.
 
 A page shows them through `told`, which finds the sentence by its words and says it in the reader's language. They stand
 here as they are written there, with places for what differs; a place holds anything, also another sentence.
@@ -6,11 +6,126 @@ here as they are written there, with places for what differs; a place holds anyt
 
 from __future__ import annotations
 
-SENTENCES: tuple[str, ...] = (
+BUILDS: tuple[str, ...] = (
     "installing {packages}",
     "installing {packages} and {n} more",
     "making an empty environment",
     "finding versions of {packages}",
     "finding versions of {packages} and {n} more",
+    "pulling the image {image}",
+    "its environment is being made: {work}",
     "{first}: {rest}",
 )
+STEPS: tuple[str, ...] = (
+    "It was not looked for in the cache: caching is off for this task.",
+    "Its outputs are those of an earlier task of this pipeline with the same {same}.",
+    "It ran: an earlier task has the same {same}, but not all of the outputs.",
+    "It ran: no task of this pipeline that succeeded in this namespace before has the same {same}.",
+    "image, command line, inputs, outputs and mounted claims",
+    "cache key",
+    "The run was terminated.",
+    "The run took longer than its deadline of {n} s.",
+    "Not run, because task {task} failed.",
+    "Not run, because task {task} was canceled.",
+    "Not run, because task {task} did not run.",
+    "Task {task}: {why}",
+    "The step failed.",
+    "The step's program exited with code {code}.",
+    "The step's program exited with code {code}: {why}",
+    "The step's program was ended by {signal}.",
+    "The step's program was ended by {signal} (often: out of memory).",
+    "The step was killed because it used more memory than its limit (OOMKilled).",
+    "The step was ended by signal {signal}.",
+    "The step was ended by signal {signal}; it may have run out of memory.",
+    "The step ended with exit code {code} ({reason}): {why}",
+    "The step ended with exit code {code} before it could report.",
+    "The step's pod failed ({reason}): {why}",
+    "The step's pod failed before its program began.",
+    "The step's pod disappeared while the control plane was away.",
+    "The step's pod was deleted before it ended.",
+    "The step's pod ended without a report.",
+    "The step's pod could not be created: {why}",
+    "The step was running when the platform or the machine went down.",
+    "The step's environment cannot be used ({why})",
+    "Waiting: {why}.",
+    "Waiting ({why})",
+    "Waiting for its turn: the steps that are on their way ask for all that the machine has.",
+    "Waiting: {n} steps are on their way in namespace {namespace}, and no more may be at once.",
+    "Waiting: {n} steps are on their way on this platform, and no more may be at once.",
+    "Waiting: {n} runs go on in namespace {namespace}, and no more may at once.",
+    "Waiting: {n} runs go on on this platform, and no more may at once.",
+    "Input artifact {name} cannot be fetched: there is nothing at {uri}.",
+    "Input artifact {name} cannot be fetched from {uri}: {why}",
+    "Output artifact {name} cannot be stored at {uri}: {why}",
+    "The run gives no value for the pipeline's parameter {name}.",
+    "The required input parameter {name} has no value.",
+    "Input parameter {name} must be {wanted}, but its value is a {kind}.",
+    "Input parameter {name} is {value}, but must be one of {choices}.",
+)
+PODS: tuple[str, ...] = (
+    "Successfully assigned {pod} to {node}",
+    'Pulling image "{image}"',
+    'Container image "{image}" already present on machine',
+    'Successfully pulled image "{image}" in {time} ({whole} including waiting). Image size: {n} bytes.',
+    'Failed to pull image "{image}": {why}',
+    'Back-off pulling image "{image}"',
+    'Back-off pulling image "{image}": {why}',
+    "Created container: {name}",
+    "Started container {name}",
+    "Stopping container {name}",
+    "Error: {why}",
+    "back-off {pause} restarting failed container={name} pod={pod}",
+    "Back-off restarting failed container {name} in pod {pod}",
+    "Readiness probe failed: {why}",
+    "Liveness probe failed: {why}",
+    "Startup probe failed: {why}",
+    "HTTP probe failed with statuscode: {code}",
+    "Container {name} failed liveness probe, will be restarted",
+    "Container {name} failed startup probe, will be restarted",
+    "0/1 nodes are available: 1 Insufficient {what}.",
+    "0/1 nodes are available: 1 Too many pods.",
+    "0/1 nodes are available: {why}.",
+    "containers with incomplete status: {names}",
+    "containers with unready status: {names}",
+    'MountVolume.SetUp failed for volume "{name}" : {why}',
+    'persistentvolumeclaim "{name}" not found',
+    'PersistentVolumeClaim "{name}" is not bound',
+    "Pod was active on the node longer than the specified deadline",
+    "The container could not be located when the pod was terminated",
+    "Failed to create pod sandbox: {why}",
+)
+CONTROLLERS: tuple[str, ...] = (
+    "Created pod: {name}",
+    "Deleted pod: {name}",
+    "Scaled up replica set {name} from {a} to {b}",
+    "Scaled down replica set {name} from {a} to {b}",
+    'ReplicaSet "{name}" has successfully progressed.',
+    'ReplicaSet "{name}" is progressing.',
+    'ReplicaSet "{name}" has timed out progressing.',
+    'Created new replica set "{name}"',
+    "Deployment has minimum availability.",
+    "Deployment does not have minimum availability.",
+    "Job completed",
+    "Job has reached the specified backoff limit",
+    "Job was active longer than specified deadline",
+    "InferenceService [{name}] is Ready",
+    "InferenceService [{name}] is no longer Ready: {why}",
+    "Created Deployment {name}.",
+)
+APIS: tuple[str, ...] = (
+    "An experiment named {name} exists in namespace {namespace}; choose another name.",
+    "A pipeline named {name} exists in namespace {namespace}; choose another name or upload a new version of it.",
+    "The pipeline has a version named {name}; choose another name.",
+    (
+        "User {user} may not {verb} {what} in namespace {namespace}; "
+        "ask an owner of that namespace to add you as a contributor."
+    ),
+    "{what} {name} not found.",
+    '{resource} "{name}" not found',
+    '{resource} "{name}" already exists',
+    'User "{user}" cannot {verb} resource "{resource}" in API group "{group}" in the namespace "{namespace}"',
+    "{resource} is forbidden: {why}",
+    '{resource} "{name}" is forbidden: {why}',
+)
+SENTENCES = (*BUILDS, *STEPS, *PODS, *CONTROLLERS, *APIS)
+"""All of them."""

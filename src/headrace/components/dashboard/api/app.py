@@ -17,7 +17,7 @@ from headrace.components.dashboard.api.central import Central
 from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
 from headrace.machinery.people import cookie_value
 from headrace.machinery.settings import DEFAULT_NAMESPACE
-from headrace.machinery.words import LANGUAGES, _, preferred, speaking
+from headrace.machinery.words import LANGUAGES, _, preferred, speaking, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,7 @@ class App:
                 document = await shell.document(request, page, shell.problem(error))
                 await self._answer(send, error.status, document.encode(), HTML, [NOT_KEPT])
                 return
-            said = _wire.encode({"title": error.title, "error": error.message})
+            said = _wire.encode({"title": error.title, "error": told(error.message)})
             await self._answer(send, error.status, said, b"application/json", [NOT_KEPT])
             return
         if plain:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.errors import StatusError
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -129,7 +130,7 @@ class Stream:
                 await self._event(b"log", {"text": "", "reset": first, "end": True})
                 return
             except (StatusError, OSError) as error:
-                words = error.message if isinstance(error, StatusError) else "The log is not there yet."
+                words = told(error.message) if isinstance(error, StatusError) else _("The log is not there yet.")
                 if not waited:
                     await self._event(b"log", {"text": "", "reset": True, "note": words})
                 waited = True

@@ -13,7 +13,7 @@ from headrace.components.dashboard.ui import usage
 from headrace.machinery import look
 from headrace.machinery.html import Child, Markup, el
 from headrace.machinery.pages import Fragment, PageError, both, button
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ class Home:
         """One row: every component that runs, and the node that runs the pods."""
         components = self._context.site.components
         found = await asyncio.gather(*(_health(facts) for facts in components))
-        entries = [(facts.title, sentence) for facts, sentence in zip(components, found, strict=True)]
+        entries = [(_(facts.title), sentence) for facts, sentence in zip(components, found, strict=True)]
         entries += [(_("Node"), _node(node)) for node in nodes]
         chips = [
             el(
@@ -152,7 +152,7 @@ async def _panel(panel: Panel, request: PageRequest) -> Markup:
     except PageError as error:
         if error.status == 403:
             return Markup()
-        inner = look.empty(error.message)
+        inner = look.empty(told(error.message))
     return _box(_(panel.name), inner) if inner else Markup()
 
 
@@ -189,7 +189,7 @@ async def _health(facts: ComponentFacts) -> str:
 def _node(node: NodeObject) -> str:
     for condition in node.status.conditions:
         if condition.type == "Ready" and condition.status != "True":
-            return condition.message or _("is not ready")
+            return told(condition.message) or _("is not ready")
         if condition.type.endswith("Pressure") and condition.status == "True":
-            return condition.message or condition.type
+            return told(condition.message) or condition.type
     return ""

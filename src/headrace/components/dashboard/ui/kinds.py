@@ -13,7 +13,7 @@ from headrace.api.batch import CronJob, Job
 from headrace.api.core import PersistentVolumeClaim, Pod, Service
 from headrace.machinery import look, podlook
 from headrace.machinery.html import el
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,7 +120,7 @@ def why(obj: Object, found: tuple[str, str], pods: Iterable[Pod], events: Iterab
     if own:
         return own
     warnings = [e for e in events if e.type == "Warning" and e.message]
-    return warnings[-1].message if warnings else ""
+    return told(warnings[-1].message) if warnings else ""
 
 
 def _own(obj: Object) -> str:
@@ -128,10 +128,10 @@ def _own(obj: Object) -> str:
         return podlook.trouble(obj)
     if isinstance(obj, Deployment):
         bad = _first(obj.status.conditions, _BAD_CONDITIONS)
-        return bad.message if bad is not None else ""
+        return told(bad.message) if bad is not None else ""
     if isinstance(obj, Job):
         bad = _first(obj.status.conditions, {("Failed", "True")})
-        return bad.message if bad is not None else ""
+        return told(bad.message) if bad is not None else ""
     if isinstance(obj, Service) and obj.spec.type != "ExternalName":
         if obj.spec.selector:
             return _("No ready pod has the labels {labels}.", labels=_labels(obj.spec.selector))

@@ -10,7 +10,7 @@ from headrace.components.dashboard.api.live import version
 from headrace.components.dashboard.api.static import SHEET
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError
-from headrace.machinery.words import LANGUAGES, _, language
+from headrace.machinery.words import LANGUAGES, _, language, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,20 @@ class Shell:
             id="shell",
         )
         skip = el("a", _("Skip to the page"), href="#main", class_="skip")
-        notice = el("div", id="notice", class_="notice", role="status", hidden=True, data_yes=_("Yes"), data_no=_("No"))
+        notice = el(
+            "div",
+            id="notice",
+            class_="notice",
+            role="status",
+            hidden=True,
+            data_yes=_("Yes"),
+            data_no=_("No"),
+            data_lost=_("The connection was lost: the session or the platform has ended. Reload to see which."),
+            data_silent=_("The platform does not answer. `headrace status` says whether it runs."),
+            data_copy=_("The browser does not allow copying here."),
+            data_theme=_("The browser does not keep the choice."),
+            data_terminal=_("The terminal could not be loaded. Reload the page."),
+        )
         return f"<!doctype html>{el('html', head, el('body', skip, frame, notice), lang=language())}"
 
     def problem(self, error: PageError) -> Fragment:
@@ -74,7 +87,7 @@ class Shell:
         body = el(
             "div",
             el("h1", error.title),
-            el("p", error.message),
+            el("p", told(error.message)),
             el("p", el("a", _("Back to the first page"), href="/")),
             class_="problem",
         )

@@ -14,7 +14,7 @@ from headrace.components.dashboard.ui.objects import Objects
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Child, Markup, el
 from headrace.machinery.pages import Fragment, LogSource, authorize, both
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -340,7 +340,7 @@ def _conditions(obj: Object) -> Child:
             "tr",
             el("td", c.type, ": ", _yes_or_no(c.status)),
             el("td", c.reason, class_="dim"),
-            el("td", c.message, class_="wrap-any"),
+            el("td", told(c.message), class_="wrap-any"),
             el("td", look.moment(c.last_transition_time), class_="dim nowrap num"),
         )
         for c in found

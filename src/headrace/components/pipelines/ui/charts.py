@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from headrace.machinery.html import Markup, el
+from headrace.machinery.words import _
 
 MAX_CLASSES = 20
 MAX_POINTS = 2000
@@ -18,10 +19,10 @@ def charts(metadata: dict[str, Any]) -> list[tuple[str, Markup]]:
     found: list[tuple[str, Markup]] = []
     matrix = confusion(metadata.get("confusionMatrix"))
     if matrix:
-        found.append(("Confusion matrix", matrix))
+        found.append((_("Confusion matrix"), matrix))
     curve = roc(metadata.get("confidenceMetrics"))
     if curve:
-        found.append(("ROC curve", curve))
+        found.append((_("ROC curve"), curve))
     return found
 
 
@@ -38,7 +39,7 @@ def confusion(value: Any) -> Markup:
     left, top, width = 58, 34, 300
     cell = (width - left) / count
     largest = max((max(row) for row in rows), default=0.0) or 1.0
-    parts = [el("text", "predicted", x=left, y="12"), el("text", "true", x="0", y=top + 12)]
+    parts = [el("text", _("predicted"), x=left, y="12"), el("text", _("true"), x="0", y=top + 12)]
     for index, name in enumerate(names):
         middle = (index + 0.5) * cell
         parts.append(el("text", name[:8], x=f"{left + middle:.1f}", y=top - 6, text_anchor="middle"))
@@ -51,7 +52,7 @@ def confusion(value: Any) -> Markup:
             place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": size, "height": size, "rx": 2}
             parts.append(el("rect", class_="cellbg", **place))
             if share:
-                hint = el("title", f"{names[i]} taken for {names[j]}: {number:g}")
+                hint = el("title", _("{true} taken for {said}: {n}", true=names[i], said=names[j], n=f"{number:g}"))
                 parts.append(
                     Markup(
                         f"<g>{hint}{el('rect', class_='cell', fill_opacity=f'{0.14 + 0.86 * share:.2f}', **place)}</g>"
@@ -60,7 +61,7 @@ def confusion(value: Any) -> Markup:
             tone = "cellval on" if share > 0.55 else "cellval" if share else "cellval zero"
             parts.append(el("text", f"{number:g}", x=f"{x + cell / 2 - 0.7:.1f}", y=f"{y + cell / 2:.1f}", class_=tone))
     height = top + count * cell + 2
-    told = f"Confusion matrix of {count} classes"
+    told = _("Confusion matrix of {n} classes", n=count)
     return el("svg", parts, class_="chart", viewBox=f"0 0 {width} {height:.0f}", role="img", aria_label=told)
 
 
@@ -95,14 +96,14 @@ def roc(value: Any) -> Markup:
     words = [
         el("text", "0", x=left, y=top + side + 16),
         el("text", "1", x=left + side, y=top + side + 16, text_anchor="end"),
-        el("text", "false positive rate", x=left + side / 2, y=top + side + 16, text_anchor="middle"),
-        el("text", "recall", x=left + 6, y=top + 14),
+        el("text", _("false positive rate"), x=left + side / 2, y=top + side + 16, text_anchor="middle"),
+        el("text", _("recall"), x=left + 6, y=top + 14),
         el("text", "1", x=left - 6, y=top + 10, text_anchor="end"),
-        el("text", f"area {area:.4f}", x=left + side - 8, y=top + side - 10, text_anchor="end"),
+        el("text", _("area {n}", n=f"{area:.4f}"), x=left + side - 8, y=top + side - 10, text_anchor="end"),
     ]
     chance = el("polyline", points=f"{place(0, 0)} {place(1, 1)}", class_="chance", fill="none")
     curve = el("polyline", points=" ".join(place(x, y) for x, y in closed), class_="curve")
-    told = f"ROC curve, area {area:.4f}"
+    told = _("ROC curve, area {n}", n=f"{area:.4f}")
     return el("svg", lines, chance, curve, words, class_="chart", viewBox="0 0 290 270", role="img", aria_label=told)
 
 

@@ -8,6 +8,7 @@ from headrace.components.pipelines.ui.states import bars, duration, look_of
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import authorize
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Run
@@ -31,7 +32,7 @@ class Recent:
         runs = await self._lists.recent(request.namespace, RECENT)
         if not runs:
             return look.empty(
-                "Nothing has run in this namespace yet. This trains and serves a model on real data:",
+                _("Nothing has run in this namespace yet. This trains and serves a model on real data:"),
                 "headrace quickstart",
             )
         by_name: dict[str, list[Run]] = {}
@@ -51,12 +52,12 @@ class Recent:
             )
         head = el(
             "tr",
-            el("th", "Pipeline"),
-            el("th", f"Last {BARS} runs", class_="hide-s"),
-            el("th", "Now"),
-            el("th", "Took", class_="right"),
+            el("th", _("Pipeline")),
+            el("th", _("Last {n} runs", n=BARS), class_="hide-s"),
+            el("th", _("Now")),
+            el("th", _("Took"), class_="right"),
         )
-        link = el("a", "All runs", href=f"/runs?ns={request.namespace}", class_="more")
+        link = el("a", _("All runs"), href=f"/runs?ns={request.namespace}", class_="more")
         return Markup(el("table", el("thead", head), el("tbody", rows)) + link)
 
     async def failures(self, request: PageRequest) -> Markup:
@@ -69,7 +70,7 @@ class Recent:
                 el(
                     "td",
                     el("a", run.display_name, href=f"/runs/{run.id}"),
-                    el("span", run.error_message or "It gave no reason.", class_="reason", title=run.error_message),
+                    _reason(run),
                     class_="cut",
                 ),
                 el("td", look.moment(run.finished_at), class_="dim right nowrap num"),
@@ -82,3 +83,8 @@ class Recent:
 def slowest(runs: list[Run], request: PageRequest) -> float:
     """The longest of these runs' durations, in seconds."""
     return max((duration(run, request.now) for run in runs), default=0.0)
+
+
+def _reason(run: Run) -> Markup:
+    words = told(run.error_message)
+    return el("span", words or _("It gave no reason."), class_="reason", title=words)

@@ -21,7 +21,7 @@ from headrace.components.pipelines.ui.timeline import LEAVES, began, short
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError, authorize, both, button
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -211,7 +211,7 @@ def _why(request: PageRequest, run: Run, tasks: Sequence[TaskRow]) -> Markup | N
     leaves = [task for task in tasks if task.type in LEAVES]
     failed = [task for task in leaves if task.state is RuntimeState.FAILED]
     if not failed:
-        return look.why(_("Why it failed"), run.error_message or _("It gave no reason."))
+        return look.why(_("Why it failed"), told(run.error_message) or _("It gave no reason."))
     first = min(failed, key=lambda task: task.finished_at.timestamp() if task.finished_at else 0.0)
     succeeded = sum(1 for task in leaves if task.state is RuntimeState.SUCCEEDED)
     skipped = sum(1 for task in leaves if task.state is RuntimeState.SKIPPED)
@@ -221,7 +221,7 @@ def _why(request: PageRequest, run: Run, tasks: Sequence[TaskRow]) -> Markup | N
     rest += [_("{n} did not start", n=skipped)] if skipped else []
     name = first.display_name or first.name
     where = request.link(task=first.id, tab="log" if first.pod_name else None)
-    message = (first.error_message or run.error_message or _("It gave no reason.")).strip()
+    message = told((first.error_message or run.error_message).strip()) or _("It gave no reason.")
     return look.why(
         _("Why it failed"),
         el("a", name, href=where),

@@ -13,7 +13,7 @@ from headrace.components.pipelines.ui.states import bars, duration, look_of
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Fragment, PageError, authorize
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Run
@@ -156,7 +156,7 @@ class RunsPage:
         bar = el(
             "svg", el("rect", width=width, height="8", rx="2", class_=kind), class_="dur hide-s", aria_hidden="true"
         )
-        reason = run.error_message if run.state is RuntimeState.FAILED else ""
+        reason = told(run.error_message) if run.state is RuntimeState.FAILED else ""
         tick = el(
             "input",
             type="checkbox",

@@ -15,7 +15,7 @@ from headrace.components.pipelines.ui.states import bars
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Done, Fragment, PageError, authorize, button
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -91,7 +91,7 @@ class SchedulesPage:
             else found.display_name
         )
         times = upcoming(found, request.now) if on else []
-        shown = [el("div", told(at, request.now), " ", look.moment(at)) for at in times]
+        shown = [el("div", left(at, request.now), " ", look.moment(at)) for at in times]
         return el(
             "tr",
             el("td", look.pill(look.OK, _("On")) if on else look.pill(look.WAIT, _("Off"))),
@@ -99,7 +99,7 @@ class SchedulesPage:
                 "td",
                 name,
                 el("span", f"{in_words(found.trigger)} · {limits} · {missed}", class_="reason"),
-                el("span", found.error_message, class_="reason bad") if found.error_message else None,
+                el("span", told(found.error_message), class_="reason bad") if found.error_message else None,
                 class_="cut",
             ),
             el("td", shown or el("span", "—", class_="dim"), class_="num nowrap hide-s times"),
@@ -140,18 +140,18 @@ def upcoming(found: RecurringRun, now: dt.datetime) -> list[dt.datetime]:
     return times
 
 
-def told(at: dt.datetime, now: dt.datetime) -> str:
+def left(at: dt.datetime, now: dt.datetime) -> str:
     """How long from now, as a person says it."""
-    left = (at - now).total_seconds()
-    if left <= 0:
+    seconds = (at - now).total_seconds()
+    if seconds <= 0:
         return _("now")
-    if left < 2 * MINUTE:
-        return _("in {n} s", n=round(left))
-    if left < 2 * HOUR:
-        return _("in {n} min", n=round(left / MINUTE))
-    if left < 2 * DAY:
-        return _("in {n} h", n=round(left / HOUR))
-    return _("in {n} days", n=round(left / DAY))
+    if seconds < 2 * MINUTE:
+        return _("in {n} s", n=round(seconds))
+    if seconds < 2 * HOUR:
+        return _("in {n} min", n=round(seconds / MINUTE))
+    if seconds < 2 * DAY:
+        return _("in {n} h", n=round(seconds / HOUR))
+    return _("in {n} days", n=round(seconds / DAY))
 
 
 def in_words(trigger: dict[str, dict[str, str]]) -> str:

@@ -17,7 +17,7 @@ from headrace.components.pipelines.ui.values import ValuesTab, artifacts_of, cou
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Child, Markup, el
 from headrace.machinery.pages import LogSource, authorize
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,7 +140,7 @@ class TaskDetail:
         elif task.error_message:
             titles = {RuntimeState.SKIPPED: _("Why it did not run"), RuntimeState.PENDING: _("Why it waits")}
             title = titles.get(task.state) or _("What went wrong")
-            parts.append(look.why(title, task.error_message))
+            parts.append(look.why(title, told(task.error_message)))
         elif pod is not None and not task.state.final and podlook.trouble(pod):
             parts.append(look.why(_("Why it waits"), podlook.trouble(pod)))
         if task.pod_name and task.state is RuntimeState.FAILED:
@@ -180,7 +180,7 @@ class TaskDetail:
 
     async def _cache(self, task: TaskRow) -> Child:
         """Whether the cache was asked, and what it said; where the outputs come from when it had them."""
-        said = str(task.detail.get("cache", ""))
+        said = told(str(task.detail.get("cache", "")))
         if not task.cached_from:
             return said or None
         origin = await self._runs.get_task(task.cached_from)
@@ -229,9 +229,9 @@ def _tabs(
 
 def _failure(found: why.Why) -> Markup:
     """The sentence, then what it is drawn from."""
-    message = found.message or found.raised or found.ended or _("It gave no reason.")
+    message = told(found.message) or found.raised or found.ended or _("It gave no reason.")
     more = [part for part in (found.raised, found.ended) if part and part != message]
-    facts: list[tuple[str, Child]] = [(reason, text) for reason, text in found.events]
+    facts: list[tuple[str, Child]] = [(reason, told(text)) for reason, text in found.events]
     box = look.why(_("Why it failed"), message, [el("span", part, class_="dim") for part in more])
     lines = "\n".join(found.lines)
     return Markup(

@@ -10,7 +10,7 @@ from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
 from headrace.machinery.offers import Hit
 from headrace.machinery.pages import Fragment, authorize, both
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,8 +218,8 @@ def reason(model: InferenceService) -> str:
     """Why it is not ready, in a sentence."""
     failure, ready = model.status.model_status.last_failure_info, _ready(model)
     if ready is not None and ready.message:
-        return ready.message
-    return failure.message if failure is not None else _("Its pods are being started.")
+        return told(ready.message)
+    return told(failure.message) if failure is not None else _("Its pods are being started.")
 
 
 def framework(model: InferenceService) -> str:
@@ -249,7 +249,7 @@ def _condition(condition: Condition) -> Markup:
         "tr",
         el("td", look.pill(kind, condition.type)),
         el("td", condition.reason, class_="dim"),
-        el("td", condition.message, class_="wrap-any"),
+        el("td", told(condition.message), class_="wrap-any"),
         el("td", look.moment(condition.last_transition_time, date=False), class_="dim nowrap num"),
     )
 

@@ -16,6 +16,11 @@ function tell(words) {
   notice.hidden = !words;
 }
 
+/** @param {string} name @returns {string} what the page says in the reader's language */
+function word(name) {
+  return notice?.getAttribute(`data-${name}`) || "";
+}
+
 function changed() {
   localise(document);
   tick(again);
@@ -27,7 +32,7 @@ let terminal = null;
 function terminals() {
   if (!terminal && !document.querySelector("[data-terminal]")) return;
   terminal ??= import("./terminal.js");
-  terminal.then((module) => module.sync()).catch(() => tell("The terminal could not be loaded. Reload the page."));
+  terminal.then((module) => module.sync()).catch(() => tell(word("terminal")));
 }
 
 let away = false;
@@ -35,7 +40,7 @@ function listen() {
   connect({
     page: changed,
     log: write,
-    lost: () => { away = true; tell("The connection was lost: the session or the platform has ended. Reload to see which."); },
+    lost: () => { away = true; tell(word("lost")); },
     back: () => { if (away) tell(""); away = false; }  // what an action said stays
   });
 }
@@ -54,7 +59,7 @@ async function visit(url, history) {
   try {
     answer = await fetch(url, { headers: { accept: "text/html" } });
   } catch {
-    tell("The platform does not answer. `headrace status` says whether it runs.");
+    tell(word("silent"));
     return;
   }
   if (number !== fetching) return;
@@ -84,7 +89,7 @@ document.addEventListener("click", (event) => {
     navigator.clipboard.writeText(copy.getAttribute("data-copy") || "").then(() => {
       copy.textContent = "Copied";
       setTimeout(() => { copy.textContent = "Copy"; }, 1200);
-    }, () => tell("The browser does not allow copying here."));
+    }, () => tell(word("copy")));
     return;
   }
   if (target.closest("[data-theme-toggle]")) { theme(); return; }
@@ -158,7 +163,7 @@ async function post(form, pressed) {
       body: files ? body : new URLSearchParams(/** @type {any} */ (body))
     });
   } catch {
-    tell("The platform does not answer. `headrace status` says whether it runs.");
+    tell(word("silent"));
     return;
   } finally {
     form.removeAttribute("aria-busy");
@@ -200,7 +205,7 @@ function theme() {
     ? document.documentElement.dataset.theme === "dark"
     : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "light" : "dark";
-  try { localStorage.setItem("theme", dark ? "light" : "dark"); } catch { tell("The browser does not keep the choice."); }
+  try { localStorage.setItem("theme", dark ? "light" : "dark"); } catch { tell(word("theme")); }
 }
 
 document.addEventListener("keydown", (event) => {

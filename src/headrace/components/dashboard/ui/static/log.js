@@ -31,7 +31,7 @@ export function write(message) {
   }
   target.append(lines);
   while (target.childElementCount > LIMIT) target.firstElementChild?.remove();
-  if (message.end && !target.childElementCount) note(target, "The container wrote nothing.");
+  if (message.end && !target.childElementCount) note(target, target.getAttribute("data-log") || "");
   search();
   if (following()) target.scrollTop = target.scrollHeight;
 }
@@ -57,7 +57,7 @@ export function search() {
     if (hit) count += 1;
   }
   const told = document.querySelector("[data-log-count]");
-  if (told) told.textContent = `${count} line${count === 1 ? "" : "s"}`;
+  if (told) told.textContent = (told.getAttribute("data-log-count") || "#").replace("#", String(count));
 }
 
 document.addEventListener("input", (event) => {
