@@ -123,6 +123,32 @@ def test_a_task_that_runs_after_completion(first):
     assert sim.finish.state == ("FAILED" if first == "fails" else "SUCCEEDED")
 
 
+@pytest.mark.parametrize("strategy", ["ALL_UPSTREAM_TASKS_SUCCEEDED_OR_NOT_TAKEN", "ALL_UPSTREAM_TASKS_SUCCEEDED"])
+def test_what_comes_after_a_branch_that_was_not_taken(strategy):
+    policy = {"triggerPolicy": {"strategy": strategy}}
+    sim = Simulation(
+        document(
+            {
+                "branch": task("comp-a", triggerPolicy={"condition": "false"}),
+                "bad": task("comp-a"),
+                "after": task("comp-a", "branch", **policy),
+                "after-both": task("comp-a", "branch", "bad", **policy),
+                "last": task("comp-a", "after-both", **policy),
+                "needs": task("comp-say", inputs={"text": output_of("branch")}, **policy),
+            },
+            {"comp-a": component("a"), **SAY},
+        ),
+        {"bad": fails},
+    )
+    sim.run()
+
+    past = strategy.endswith("NOT_TAKEN")
+    assert sim.states["branch"] == sim.states["after-both"] == sim.states["last"] == "SKIPPED"
+    assert sim.states["after"] == ("SUCCEEDED" if past else "SKIPPED")
+    assert sim.states["needs"] == ("FAILED" if past else "SKIPPED")
+    assert ("branch" in sim.task("needs").error_message) is past, sim.task("needs").error_message
+
+
 STATUS = {"comp-exit": component("exit", {"status": parameter("TASK_FINAL_STATUS", isOptional=True)})}
 
 

@@ -106,6 +106,21 @@ def conditions():
 
 
 @case
+def after_branches():
+    def body(side: str = "left"):
+        with dsl.Condition(side == "left", "left"):
+            left = say("was left")
+        with dsl.Condition(side == "right", "right"):
+            right = say("was right")
+        failed = fail("as planned")
+        say("all the same").after(left, right)
+        say("never").after(right, failed)
+        say("never").after(say("never either").after(failed))
+
+    return body
+
+
+@case
 def loop_items():
     def body():
         with dsl.ParallelFor(["a", "b"]) as item:

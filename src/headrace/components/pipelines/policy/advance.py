@@ -8,7 +8,8 @@ Semantics (upstream: compiler/argocompiler/dag.go, driver/dag.go, driver/contain
 - a task begins when all its upstream tasks have ended; unless its trigger says otherwise it is skipped when one of
   them did not succeed, a skipped one included;
 - a failed task fails its scope when everything else in the scope has ended; branches that do not depend on it go on;
-- a false condition skips a task; a scope whose tasks were skipped by conditions succeeds;
+- a false condition skips a task; a scope whose tasks were skipped by conditions succeeds; in pipelines of kfp 1 what
+  comes after a branch that was not taken runs all the same, as in Argo;
 - a task without a retry policy has that of the scope around it.
 
 Not upstream's: a step that was running when the platform or the machine went down begins again, whatever its retry
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 
     from headrace.components.pipelines.store.models import TaskChanges
     from headrace.components.pipelines.types.ir import ComponentSpec, DagSpec, RetryPolicy, TaskSpec
+NOT_TAKEN = "ConditionFalse"
+"""Why a task was skipped whose own condition was false, or which came after such a one."""
 MAX_LOST = 5
 """How often a step that the platform or the machine lost while it ran begins again."""
 _OPERATION = "argostub/"
@@ -320,9 +323,12 @@ class _Planner:
         task, upstream = step.task, [sisters[name] for name in step.upstream]
         if not task.trigger_policy.after_completion:
             for other in upstream:
-                if other.state is not RuntimeState.SUCCEEDED:
-                    self._skip(row, other)
-                    return
+                if other.state is RuntimeState.SUCCEEDED:
+                    continue
+                if task.trigger_policy.past_branches and _not_taken(other):
+                    continue
+                self._skip(row, other)
+                return
         component = self.view.spec.component_of(task)
         around = resolve.Surroundings(
             inputs=scope.inputs,
@@ -344,7 +350,7 @@ class _Planner:
             row.detail = {**row.detail, "kubernetes": config}
         if not wanted:
             row.state = RuntimeState.SKIPPED
-            row.detail = {**row.detail, "reason": "ConditionFalse"}
+            row.detail = {**row.detail, "reason": NOT_TAKEN}
         elif row.type is TaskType.IMPORTER:
             self._import(row, component)
         elif row.type is TaskType.RUNTIME:
@@ -517,6 +523,10 @@ def _cache_sentence(task: TaskSpec, hit: CacheHit | None, *, taken: bool) -> str
 
 def _is(row: TaskRow, state: RuntimeState) -> bool:
     return row.state is state
+
+
+def _not_taken(row: TaskRow) -> bool:
+    return row.state is RuntimeState.SKIPPED and row.detail.get("reason") == NOT_TAKEN
 
 
 def _is_about(message: str) -> bool:

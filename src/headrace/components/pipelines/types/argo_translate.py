@@ -43,6 +43,8 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ITEM = "item"
 _OUTPUT = re.compile(r"tasks\.(?P<task>[^.]+)\.outputs\.(?P<kind>parameters|artifacts)\.(?P<name>.+)")
 _STATUS_WORD = '(parseJson(string_value)["state"] == "COMPLETE") ? "Succeeded" : "Failed"'
+_STRATEGY = "ALL_UPSTREAM_TASKS_SUCCEEDED_OR_NOT_TAKEN"
+"""Source: argo-workflows workflow/common/ancestry.go (expandDependency): succeeded, skipped or daemoned."""
 MAX_NAME = 100
 MAX_DEPTH = 50
 
@@ -288,6 +290,7 @@ class _Translator:
         policy = argo_steps.retry(f"Template {target.name!r} of the workflow", target)
         if policy is not None:
             made["retryPolicy"] = policy
+        made["triggerPolicy"] = {"strategy": _STRATEGY}
         if task.when:
             self._condition(where, made, task.when, scope)
         return made
@@ -388,7 +391,7 @@ class _Translator:
             words = [f"double({text})" if variable else f"double('{text}')" for variable, text in sides]
         else:
             words = [text if variable else _quoted(text) for variable, text in sides]
-        made["triggerPolicy"] = {"condition": f"{words[0]} {found['operator']} {words[1]}"}
+        made["triggerPolicy"]["condition"] = f"{words[0]} {found['operator']} {words[1]}"
 
 
 class _Scope:

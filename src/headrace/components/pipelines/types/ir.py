@@ -205,17 +205,27 @@ class ComponentRef(Node, frozen=True):
 
 
 class TriggerPolicy(Node, frozen=True):
-    """When a task runs: `condition` is CEL over its inputs."""
+    """When a task runs: `condition` is CEL over its inputs. The last strategy is that of Argo's `dependencies`, for
+    pipelines of kfp 1; upstream's IR has none like it.
+    """
 
     condition: str = ""
     strategy: Literal[
-        "TRIGGER_STRATEGY_UNSPECIFIED", "ALL_UPSTREAM_TASKS_SUCCEEDED", "ALL_UPSTREAM_TASKS_COMPLETED"
+        "TRIGGER_STRATEGY_UNSPECIFIED",
+        "ALL_UPSTREAM_TASKS_SUCCEEDED",
+        "ALL_UPSTREAM_TASKS_COMPLETED",
+        "ALL_UPSTREAM_TASKS_SUCCEEDED_OR_NOT_TAKEN",
     ] = "TRIGGER_STRATEGY_UNSPECIFIED"
 
     @property
     def after_completion(self) -> bool:
         """Whether the task runs however its upstream tasks ended."""
         return self.strategy == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+    @property
+    def past_branches(self) -> bool:
+        """Whether an upstream task that its own condition kept from running does not keep this one."""
+        return self.strategy == "ALL_UPSTREAM_TASKS_SUCCEEDED_OR_NOT_TAKEN"
 
 
 class ParameterItems(Node, frozen=True):
