@@ -25,8 +25,8 @@ from headrace.components.pipelines.types.rest import (
     RuntimeConfigBody,
     TriggerBody,
     invalid,
+    no_plugins,
     not_found,
-    unimplemented,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Recurring:
         given = await body(request, RecurringRunBody)
         experiment = await self._launch.experiment(request, given.experiment_id, "create", "jobs")
         if given.plugins_input:
-            raise unimplemented(f"Run plugins ({', '.join(sorted(given.plugins_input))}) are")
+            raise no_plugins(given.plugins_input)
         if not given.display_name:
             raise invalid("A recurring run needs a display_name.")
         version, spec = await self._launch.source(request, given, "A recurring run")

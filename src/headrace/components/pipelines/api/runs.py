@@ -28,8 +28,8 @@ from headrace.components.pipelines.types.rest import (
     RunBody,
     RuntimeConfigBody,
     invalid,
+    no_plugins,
     not_found,
-    unimplemented,
 )
 
 if TYPE_CHECKING:
@@ -186,6 +186,6 @@ def _refuse_what_is_not_there(given: RunBody) -> None:
     if given.plugins_output:
         raise invalid("plugins_output is set by the server.")
     if given.plugins_input:
-        raise unimplemented(f"Run plugins ({', '.join(sorted(given.plugins_input))}) are")
+        raise no_plugins(given.plugins_input)
     if given.recurring_run_id:
         raise invalid("recurring_run_id is set by the server on the runs that a recurring run starts.")

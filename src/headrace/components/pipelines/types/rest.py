@@ -9,12 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import re
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import unquote_plus
 
 import msgspec
 
 from headrace.api import _wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 T = TypeVar("T")
 
@@ -83,6 +86,16 @@ def not_found(what: str, ident: str) -> RpcError:
 def unimplemented(what: str) -> RpcError:
     """A part of the API that this release refuses."""
     return RpcError(Code.UNIMPLEMENTED, f"{what} not available in this release of Headrace.")
+
+
+def no_plugins(given: Mapping[str, Any]) -> RpcError:
+    """Upstream's one plugin mirrors runs to an MLflow server that its operator has."""
+    named = ", ".join(sorted(given))
+    return RpcError(
+        Code.UNIMPLEMENTED,
+        f"Run plugins ({named}) are not available: this platform has no MLflow server to mirror runs to; leave "
+        "plugins_input out, and log from your steps to a server of yours.",
+    )
 
 
 class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
