@@ -284,6 +284,7 @@ class Platform:
             mounts += parts.mounts
             people = api.people = parts.people or people
             registry.core.admission.mutators += parts.mutators
+            registry.core.admission.validators |= {(v.kind.INFO.group, v.kind.INFO.kind): v for v in parts.validators}
             mark(part.name)
 
         gateway = Gateway(

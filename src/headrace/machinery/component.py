@@ -277,6 +277,20 @@ class Mutator(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Validator:
+    """Refuses objects of a kind of the component's own before they are stored, for what a schema cannot say.
+
+    On a real cluster the same functions stand behind a validating webhook. They are given the object's JSON, which they
+    leave as it is, and raise a StatusError to refuse it.
+    """
+
+    kind: type[Object]
+    created: Callable[[dict[str, Any]], None]
+    changed: Callable[[dict[str, Any], dict[str, Any]], None]
+    """The new object and the one before; called when its spec is another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What `build` brings."""
 
@@ -288,6 +302,7 @@ class Parts:
     """Run before anything of this component serves: migrations, recovery."""
     stop: Callable[[], Awaitable[None]] | None = None
     mutators: tuple[Mutator[Any], ...] = ()
+    validators: tuple[Validator, ...] = ()
     people: People | None = None
     """Whose sessions and tokens the gateway lets in; of one component at most."""
     pages: tuple[Page, ...] = ()

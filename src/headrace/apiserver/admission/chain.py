@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.schema.catalog import SchemaCatalog
     from headrace.client.base import Warnings
     from headrace.machinery.clock import Clock
-    from headrace.machinery.component import Mutator
+    from headrace.machinery.component import Mutator, Validator
 
 Json = dict[str, Any]
 
@@ -58,6 +58,8 @@ class Admission:
         self._quotas = Quotas(lookup)
         self.mutators: list[Mutator[Any]] = []
         """Of core kinds, by the platform's components."""
+        self.validators: dict[tuple[str, str], Validator] = {}
+        """Of the components' own kinds, by group and kind."""
 
     def decode(self, served: Served, obj: Json, field_validation: str, warnings: Warnings | None) -> Json:
         """The object as its kind's types would hold it, with defaults. Raises BadRequest."""
@@ -132,6 +134,9 @@ class Admission:
                     if not served.custom:
                         obj["status"] = creation.first_status(info)
         self._check(served, obj, [])
+        validator = self.validators.get((info.group, info.kind))
+        if validator is not None:
+            validator.created(obj)
         if info.kind == "Pod" and core and namespace is not None:
             pod_security.enforce(namespace, obj)
         self._check_grants(user, info, obj)
@@ -167,6 +172,9 @@ class Admission:
         if new == old:
             return new
         self._check(served, new, changes, subresource=subresource, old=old)
+        validator = self.validators.get((info.group, info.kind)) if not subresource else None
+        if validator is not None and new.get("spec") != old.get("spec"):
+            validator.changed(new, old)
         if info == Pod.INFO and subresource in ("", "ephemeralcontainers") and pod_security.is_significant(new, old):
             pod_security.enforce(self._lookup.get(Namespace.INFO, "", new["metadata"]["namespace"]) or {}, new)
         if not subresource and _grants(new) != _grants(old):

@@ -56,6 +56,7 @@ def build(context: Context) -> Parts:
         PipelineRecords,
         PipelineVersionRecords,
         forget,
+        version_validator,
     )
     from headrace.components.pipelines.controller.schedules import Scheduler  # noqa: PLC0415
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
@@ -118,6 +119,7 @@ def build(context: Context) -> Parts:
             PipelineRecords(context.client, context.clock, catalog),
             PipelineVersionRecords(context.client, context.clock, catalog, parse, packages.spec),
         ),
+        validators=(version_validator(parse),),
         mounts=(*(Mount(path, app) for path in PATHS), *(Mount(path, old) for path in V1_PATHS)),
         services=(HostService("ml-pipeline", SYSTEM_NAMESPACE, PORT, context.settings.ports.gateway),),
         start=start,

@@ -8,10 +8,15 @@ from pipelines_harness import HOME, SPEC
 from yaml import safe_dump
 
 from headrace.api import conditions
-from headrace.api.errors import NotFound
+from headrace.api.errors import BadRequest, NotFound
 from headrace.api.meta import ObjectMeta
 from headrace.components.pipelines.api.packages import parse
-from headrace.components.pipelines.controller.resources import FINALIZER, PipelineRecords, PipelineVersionRecords
+from headrace.components.pipelines.controller.resources import (
+    FINALIZER,
+    PipelineRecords,
+    PipelineVersionRecords,
+    version_validator,
+)
 from headrace.components.pipelines.store.models import Spec
 from headrace.components.pipelines.types.resources import (
     PipelineObject,
@@ -134,6 +139,34 @@ async def test_a_spec_that_is_wrong_is_refused_with_the_sentence_of_the_upload(d
     _, _, message = await door.refused("POST", "/pipelines/upload?name=x", data=form)
     assert sentence(refused) == message
     assert (await door.cluster.client.get(PipelineVersionObject, "greet-v1", HOME)).metadata.finalizers == []
+
+
+@pytest.fixture
+def validated(door):
+    """As the platform has it: what is wrong is refused when it is applied."""
+    validator = version_validator(parse)
+    info = validator.kind.INFO
+    door.cluster.registry.core.admission.validators[info.group, info.kind] = validator
+    return door
+
+
+async def test_a_version_that_is_wrong_is_refused_when_it_is_applied(validated):
+    client = validated.cluster.client
+    with pytest.raises(BadRequest, match=r"The pipeline spec is invalid: .*Not OK"):
+        await client.create(version(pipeline_spec=NOT_A_SPEC))
+    with pytest.raises(BadRequest, match=r"needs spec.pipelineSpec or spec.pipelineSpecURI"):
+        await client.create(version(pipeline_spec=None))
+    assert (await client.list(PipelineVersionObject, HOME)).items == []
+    await client.create(version("by-uri", pipeline_spec=None, pipeline_spec_uri="minio://mlpipeline/greet.yaml"))
+    await client.create(version(tags={"a": "b"}))
+    await client.patch(PipelineVersionObject, "greet-v1", {"spec": {"displayName": "One", "tags": {"a": "c"}}}, HOME)
+    await client.patch(PipelineVersionObject, "greet-v1", {"metadata": {"labels": {"x": "y"}}}, HOME)
+    for change in ({"pipelineSpec": {"sdkVersion": "other"}}, {"description": "d"}, {"pipelineName": "other"}):
+        with pytest.raises(BadRequest, match="stays as it was created"):
+            await client.patch(PipelineVersionObject, "greet-v1", {"spec": change}, HOME)
+    kept = (await client.get(PipelineVersionObject, "greet-v1", HOME)).spec
+    assert (kept.display_name, kept.tags, kept.pipeline_spec) == ("One", {"a": "c"}, SPEC)
+    await client.delete(PipelineVersionObject, "greet-v1", HOME)
 
 
 async def test_a_version_is_read_from_its_uri(door):

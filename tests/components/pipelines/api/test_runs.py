@@ -112,7 +112,10 @@ async def test_a_body_that_is_no_json_object_is_refused(api, raw):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"plugins_input": {"mlflow": {}}}, "Run plugins (mlflow) are not available: this platform has no MLflow server"),
+        (
+            {"plugins_input": {"mlflow": {}}},
+            "Run plugins (mlflow) are not available: this platform has no MLflow server",
+        ),
     ],
 )
 async def test_what_is_not_there_is_refused_by_name(api, more, words):

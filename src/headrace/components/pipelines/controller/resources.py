@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import conditions
-from headrace.api.errors import NotFound, StatusError
+from headrace.api.errors import BadRequest, NotFound, StatusError
 from headrace.components.pipelines.store.catalog import Taken
 from headrace.components.pipelines.store.models import Pipeline, PipelineVersion, Spec
 from headrace.components.pipelines.types.resources import (
@@ -19,6 +19,7 @@ from headrace.components.pipelines.types.resources import (
     PipelineVersionObject,
 )
 from headrace.components.pipelines.types.rest import RpcError
+from headrace.machinery.component import Validator
 from headrace.machinery.controller import DONE, Controller, Result, Watch
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
 
 FINALIZER = "pipelines.kubeflow.org/record"
+IMMUTABLE = "A pipeline version stays as it was created; only displayName and tags can be changed."
 
 
 class Records:
@@ -199,8 +201,7 @@ class PipelineVersionRecords(Controller[PipelineVersionObject]):
             recorded = (record.spec.pipeline_spec, record.spec.platform_spec)
             same = same and recorded == (given.pipeline_spec, given.platform_spec or None)
         if not same:
-            words = "A pipeline version stays as it was created; only displayName and tags can be changed."
-            return self._records.tell(obj, ready=False, reason="Immutable", message=words)
+            return self._records.tell(obj, ready=False, reason="Immutable", message=IMMUTABLE)
         display = given.display_name or record.name
         if (record.display_name, record.tags) != (display, given.tags):
             await self._catalog.update_version(record.id, {"display_name": display}, dict(given.tags))
@@ -220,6 +221,32 @@ class PipelineVersionRecords(Controller[PipelineVersionObject]):
         }
         patch = {"metadata": {"ownerReferences": [owner]}}
         await self._records.client.patch(PipelineVersionObject, obj.metadata.name, patch, obj.metadata.namespace)
+
+
+def version_validator(check: Callable[[Spec], object]) -> Validator:
+    """Refuses a PipelineVersion when it is applied, for what its condition would tell a moment later; what depends on
+    other objects and on addresses is left to that. Source: backend/src/apiserver/webhook/pipelineversion_webhook.go.
+    """
+
+    def created(obj: dict[str, Any]) -> None:
+        spec = obj.get("spec") or {}
+        given = spec.get("pipelineSpec")
+        if given is None:
+            if not spec.get("pipelineSpecURI"):
+                raise BadRequest("A PipelineVersion needs spec.pipelineSpec or spec.pipelineSpecURI.")
+            return
+        try:
+            check(Spec(given, spec.get("platformSpec") or None))
+        except RpcError as error:
+            raise BadRequest(f"The pipeline spec is invalid: {error}") from error
+
+    def changed(new: dict[str, Any], old: dict[str, Any]) -> None:
+        before, after = old.get("spec") or {}, new.get("spec") or {}
+        fixed = (before.keys() | after.keys()) - {"displayName", "tags"}
+        if any(before.get(name) != after.get(name) for name in fixed):
+            raise BadRequest(IMMUTABLE)
+
+    return Validator(PipelineVersionObject, created, changed)
 
 
 async def forget(client: Client, kind: str, namespace: str, uid: str) -> None:
