@@ -11,16 +11,16 @@ Keys are `/registry/<group or core>/<plural>/<namespace or ->/<name>`; the store
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A key's value at the revision that wrote it."""
+class Record(Struct, frozen=True, gc=False):
+    """A key's value at the revision that wrote it. There is one for every object: small, cheap, never in a cycle."""
 
     key: str
     value: bytes
@@ -28,8 +28,7 @@ class Record:
     create_revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True, gc=False):
     """One entry of the log. `previous` is None for a creation; a deletion keeps the last value in `record`."""
 
     record: Record

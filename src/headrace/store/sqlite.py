@@ -54,9 +54,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 _ROW = "(?, ?, ?, ?, ?, ?)"
 _COMPACT = """
-    DELETE FROM log WHERE id <= :limit AND (
-        deleted OR EXISTS (SELECT 1 FROM log AS newer
-                           WHERE newer.key = log.key AND newer.previous = log.id AND newer.id <= :limit))
+    DELETE FROM log WHERE id IN (
+        SELECT previous FROM log WHERE id > :after AND id <= :limit
+        UNION ALL
+        SELECT id FROM log WHERE id > :after AND id <= :limit AND deleted)
+"""
+"""What the entries up to `limit` supersede, and deletions among them; up to `after` that has been done already, so
+that the cost follows what was written and not what there is.
 """
 _LIVE = """
     SELECT key, value, id, created FROM log
@@ -289,7 +293,7 @@ class SqliteStore:
         db = self._connection()
         try:
             db.execute("BEGIN IMMEDIATE")
-            db.execute(_COMPACT, {"limit": limit})
+            db.execute(_COMPACT, {"after": self._compacted, "limit": limit})
             db.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (limit,))
             db.execute("COMMIT")
         except sqlite3.Error:

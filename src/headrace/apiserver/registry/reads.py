@@ -201,6 +201,8 @@ class Reads:
     def event(self, served: Served, selector: Selector, change: Change) -> RawEvent | None:
         """The event that a watcher with this selector sees of a change, if any."""
         record, previous = change.record, change.previous
+        if selector.name is not None and not record.key.endswith(selector.key_end):
+            return None  # of most changes the key alone says it
         now = not change.deleted and (not selector or selector.matches(_decode_cached(record.value)))
         before = previous is not None and (not selector or selector.matches(_decode_cached(previous.value)))
         if not now and not before:
@@ -258,8 +260,11 @@ class Watch:
             return self._initial.pop()
         while True:
             try:
-                async with asyncio.timeout(self._bookmark_seconds):
+                if self._bookmark_seconds is None or self._changes.ready():
                     change = await anext(self._changes)
+                else:
+                    async with asyncio.timeout(self._bookmark_seconds):
+                        change = await anext(self._changes)
             except TimeoutError:
                 revision = self._reads.revision
                 if revision == self._bookmarked or self._changes.ready():

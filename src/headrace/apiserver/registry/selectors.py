@@ -193,6 +193,8 @@ class Selector:
                     raise BadRequest(f"field label not supported: {term.path}")
         self.name = next((t.value for t in self.fields if t.path == "metadata.name" and not t.negated), None)
         """The one name that can match, when the selector says so."""
+        self.key_end = f"/{self.name or ''}"
+        """How the key of that one object ends."""
 
     def __bool__(self) -> bool:
         return bool(self.labels or self.fields)
