@@ -126,3 +126,39 @@ async def nobody(http, pki):
     """A client without a certificate."""
     async with session(pki, admin=False) as made:
         yield Caller(http, made)
+
+
+class Raw:
+    """A connection whose bytes the test writes itself."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, *chunks: bytes) -> tuple[int, bytes]:
+        for chunk in chunks:
+            self.writer.write(chunk)
+            await self.writer.drain()
+            await asyncio.sleep(0)
+        return await self.answer()
+
+    async def answer(self) -> tuple[int, bytes]:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        return int(head.split()[1]), await self.reader.readexactly(length)
+
+
+@pytest.fixture
+async def connect(http):
+    context = ssl.create_default_context(cafile=str(http.pki.ca))
+    opened = []
+
+    async def connect():
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", http.server.port, ssl=context, server_hostname="localhost"
+        )
+        opened.append(writer)
+        return Raw(reader, writer)
+
+    yield connect
+    for writer in opened:
+        writer.transport.abort()

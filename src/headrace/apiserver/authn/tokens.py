@@ -158,14 +158,19 @@ class TokenIssuer:
         now = self._clock.now()
         if not claims["nbf"] - LEEWAY.total_seconds() <= now.timestamp() < claims["exp"]:
             return None
-        if not set(claims["aud"]) & set(audiences or (ISSUER,)):
+        if ISSUER not in claims["aud"] if not audiences else set(audiences).isdisjoint(claims["aud"]):
             return None
         delegated = claims.get(DELEGATED)
         if delegated is not None:
             return User(delegated["name"], delegated["uid"], tuple(delegated["groups"]))
         known = self._users.get(token)
-        if known is not None and all(self._registry.stored(*key) is raw for key, raw in known.seen):
-            return known.user
+        revision = self._registry.store.revision
+        if known is not None:
+            if known.revision == revision:
+                return known.user
+            if all(self._registry.stored(*key) is raw for key, raw in known.seen):
+                known.revision = revision
+                return known.user
         found = self._user(claims, now)
         if found is None or any(b'"deletionTimestamp"' in raw for _, raw in found.seen):
             self._users.pop(token, None)
@@ -228,7 +233,7 @@ class TokenIssuer:
         if pod is not None:
             keys.append((Pod.INFO, pod["name"], namespace))
         seen = [(key, raw) for key in keys if (raw := self._registry.stored(*key)) is not None]
-        return _Seen(User(base.name, base.uid, base.groups, extra), seen)
+        return _Seen(User(base.name, base.uid, base.groups, extra), seen, self._registry.store.revision)
 
     def _exists(self, kind: type[Pod | ServiceAccount], reference: Claims, namespace: str, now: dt.datetime) -> bool:
         raw = self._registry.stored(kind.INFO, reference["name"], namespace)
@@ -253,12 +258,14 @@ class TokenIssuer:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
     """The user of a token, and the objects that it is bound to: as long as they are the same, so is the user."""
 
     user: User
     seen: list[tuple[tuple[KindInfo, str, str], bytes]]
+    revision: int
+    """The newest at which they were."""
 
 
 class _Bound(Struct):

@@ -19,6 +19,7 @@ from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
 from headrace.apiserver.http import atonce, metrics, reviews, sessions, targets
+from headrace.apiserver.http.heads import Heads
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
 from headrace.apiserver.http.negotiation import clauses, wants_discovery
@@ -75,6 +76,7 @@ class ApiApp:
         self._shapes = Representations(registry.kinds, clock)
         self._metrics = Metrics()
         self.repeats = Repeats(registry, self.who, self._metrics)
+        self.heads = Heads()
         self._resources = Resources(registry, self._shapes, self.stopping, self.repeats)
         self._proxy = Proxy(dialer, self.stopping) if dialer else None
         registry.gate.dialer = dialer
@@ -129,11 +131,12 @@ class ApiApp:
             return failure(InternalError("an error of the server; its log says more"))
 
     async def _user(self, request: Request) -> User:
-        user = await self.who.identify(request.header(b"authorization"), request.connection.user)
-        if any(name.startswith(b"impersonate-") for name in request.headers):
+        head = request.head
+        user = self.who.known(head.authorization, request.connection.user)
+        if head.impersonates:
             if user == ANONYMOUS:
                 raise Unauthorized("Unauthorized")
-            user = await self.who.impersonate(user, request.raw_headers)
+            user = await self.who.impersonate(user, head.raw)
         return user
 
     async def _route(self, request: Request) -> Sendable:
@@ -151,10 +154,10 @@ class ApiApp:
         if UNAUTHENTICATED in user.groups:
             raise Unauthorized("Unauthorized")
         info = self._registry.kinds.lookup(target.group, target.version, target.plural)
-        measured = metrics.BY_PATH.get((target.group, target.version, target.plural))
-        if info is None and measured is not None:
-            return await self._usage.handle(request, user, measured, target)
         if info is None:
+            measured = metrics.BY_PATH.get((target.group, target.version, target.plural))
+            if measured is not None:
+                return await self._usage.handle(request, user, measured, target)
             question = reviews.BY_PATH.get((target.group, target.version, target.plural))
             if question is None or question.namespaced != bool(target.namespace):
                 raise NotFound(UNKNOWN_PATH)

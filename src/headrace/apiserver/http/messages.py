@@ -17,13 +17,13 @@ from urllib.parse import parse_qsl
 from headrace.api import _wire, _yaml
 from headrace.api.errors import BadRequest, RequestEntityTooLarge, StatusError, UnsupportedMediaType
 from headrace.apiserver.http import protobuf
+from headrace.apiserver.http.heads import Head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from headrace.api.identity import User
-
-Header = tuple[bytes, bytes]
+    from headrace.apiserver.http.heads import Header
 
 MAX_BODY = 3 * 1024 * 1024
 MAX_YAML_VALUES = 1_000_000
@@ -59,29 +59,29 @@ NO_CONNECTION = Connection()
 class Request:
     """One request, parsed as far as anybody asks."""
 
-    __slots__ = ("_body", "_passed_on", "_query", "_receive", "headers", "method", "path", "raw_headers", "scope")
+    __slots__ = ("_body", "_passed_on", "_query", "_receive", "connection", "head", "method", "path", "scope")
 
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self.scope = scope
-        self.method: str = str(scope.get("method", "GET"))
-        self.path: str = str(scope["path"])
-        self.raw_headers: list[Header] = scope["headers"]
-        self.headers = dict(self.raw_headers)
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        state: dict[str, Any] = scope.get("state") or {}
+        self.connection: Connection = state.get("connection") or NO_CONNECTION
+        """What the server's protocol knows of the peer."""
+        self.head: Head = state.get("head") or Head(scope["headers"])
         self._receive = receive
         self._query: dict[str, str] | None = None
-        self._body: bytes | None = None
+        self._body: bytes | None = state.get("body")
         self._passed_on: asyncio.Event | None = None
 
     @property
-    def connection(self) -> Connection:
-        """What the server's protocol knows of the peer."""
-        found = self.scope.get("state", {}).get("connection")
-        return found if isinstance(found, Connection) else NO_CONNECTION
+    def headers(self) -> dict[bytes, bytes]:
+        """By name, in lower case."""
+        return self.head.values
 
     def header(self, name: bytes) -> str:
         """A header's value, "" when absent."""
-        value: bytes = self.headers.get(name, b"")
-        return value.decode("latin-1")
+        return self.head.text(name)
 
     @property
     def query(self) -> dict[str, str]:

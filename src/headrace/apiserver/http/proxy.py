@@ -71,7 +71,7 @@ class Proxy:
         url = yarl.URL(f"http://{host}:{port}{path}{'?' + query if query else ''}", encoded=True)
         headers = [
             (name, value)
-            for name, value in ((k.decode("latin-1"), v.decode("latin-1")) for k, v in request.raw_headers)
+            for name, value in ((k.decode("latin-1"), v.decode("latin-1")) for k, v in request.head.raw)
             if name not in HOP_BY_HOP
             and name not in PRIVATE
             and name not in {"host", "content-length"}

@@ -68,11 +68,11 @@ class Repeats:
         sent = request.connection.sent
         if not sent or request.method != "GET" or target.subresource or request.scope.get("query_string"):
             return
-        if any(name in _ELSEWHERE or name.startswith(b"impersonate-") for name in request.headers):
+        if request.head.impersonates or not request.headers.keys().isdisjoint(_ELSEWHERE):
             return
         if len(self._plans) >= REMEMBERED:
             self._plans.clear()
-        self._plans[sent] = Plan(request.header(b"authorization"), info, target.name, target.namespace)
+        self._plans[sent] = Plan(request.head.authorization, info, target.name, target.namespace)
 
     def answer(self, sent: bytes, connection: Connection) -> bytes | None:
         """The whole answer; None when the request is not known, or not plainly granted."""

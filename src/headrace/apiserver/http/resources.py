@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
@@ -299,7 +300,8 @@ def is_dry(values: list[str] | str) -> bool:
 
 def dry_run(request: Request) -> bool:
     """The parameter `dryRun`."""
-    return is_dry(request.query.get("dryRun", ""))
+    value = request.query.get("dryRun")
+    return is_dry(value) if value else False
 
 
 def field_manager(request: Request) -> str:
@@ -309,14 +311,18 @@ def field_manager(request: Request) -> str:
     """
     named = request.query.get("fieldManager", "")
     if not named:
-        agent = request.header(b"user-agent").partition("/")[0]
-        return "".join(c for c in agent if c.isprintable())[:MAX_MANAGER] or "unknown"
+        return _manager_of(request.header(b"user-agent"))
     if len(named.encode()) > MAX_MANAGER:
         raise _bad_option("fieldManager", f"Too long: may not be more than {MAX_MANAGER} bytes", "FieldValueTooLong")
     if not named.isprintable():
         why = f"Invalid value: {json.dumps(named)}: should only contain printable characters"
         raise _bad_option("fieldManager", why, "FieldValueInvalid")
     return named
+
+
+@lru_cache(maxsize=256)
+def _manager_of(agent: str) -> str:
+    return "".join(c for c in agent.partition("/")[0] if c.isprintable())[:MAX_MANAGER] or "unknown"
 
 
 def _bad_option(field: str, why: str, reason: str) -> Invalid:

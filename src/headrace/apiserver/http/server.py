@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from headrace.apiserver.aggregation.servers import ExtensionServers
     from headrace.apiserver.authn.tokens import TokenIssuer
-    from headrace.apiserver.http.repeats import Repeats
+    from headrace.apiserver.http.heads import Whole
     from headrace.apiserver.pki.authority import Pki
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
@@ -39,14 +39,18 @@ RENEW_SECONDS = 12 * 3600
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Puts the user that the client certificate names into the connection's state, and answers known requests."""
+    """Puts the user that the client certificate names into the connection's state, answers known requests, and takes
+    requests with known headers without the parser.
+    """
 
-    def __init__(self, *args: Any, repeats: Repeats) -> None:
+    def __init__(self, *args: Any, app: ApiApp) -> None:
         super().__init__(*args)
-        self._repeats = repeats
+        self._api, self._repeats, self._heads = app, app.repeats, app.heads
         self._connection = NO_CONNECTION
         self._between_messages = True
+        self._begun = 0
         self._answered = 0.0
+        self._scope: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Once a connection: requests on it find the user ready."""
@@ -55,27 +59,80 @@ class PeerProtocol(HttpToolsProtocol):
         certificate = tls.getpeercert() if tls is not None else None
         self._connection = Connection(certificate_user(certificate), transport.get_extra_info("socket"))
         self.app_state = {**self.app_state, "connection": self._connection}
+        self._scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+        }
 
     def data_received(self, data: bytes) -> None:
         """Between two messages, a request that is known needs no parser."""
         connection = self._connection
         connection.sent = b""
-        cycle: RequestResponseCycle | None = self.cycle
-        idle = cycle is None or cycle.response_complete
-        if self._between_messages and idle and not self.flow.write_paused and is_whole(data):
+        if not self._between_messages or self._busy() or self.flow.write_paused or self.transport.is_closing():
+            super().data_received(data)
+            return
+        if is_whole(data):
             answer = self._repeats.answer(data, connection)
-            if answer is not None and not self.transport.is_closing():
+            if answer is not None:
                 self.transport.write(answer)
                 self._answered = self.loop.time()
                 if self.timeout_keep_alive_task is None:
                     self._wait_for_more(self.timeout_keep_alive)
                 return
             connection.sent = data
+        whole = self._heads.read(data)
+        if whole is not None:
+            self._begin(whole)
+            return
+        self._begun = 0
         super().data_received(data)
+        if self._between_messages and self._begun == 1 and not self.transport.is_closing():
+            self._heads.learn(data, self.headers)
+
+    def _busy(self) -> bool:
+        """Whether a request has not been answered yet."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _begin(self, whole: Whole) -> None:
+        """What uvicorn does once the parser has read a message, without the parser."""
+        path = whole.path.decode()
+        scope = {
+            **self._scope,
+            "headers": whole.head.raw,
+            "state": {"connection": self._connection, "head": whole.head, "body": whole.body},
+            "method": whole.method,
+            "path": path,
+            "raw_path": whole.path,
+            "query_string": whole.query,
+        }
+        self.cycle = RequestResponseCycle(
+            scope=scope,  # type: ignore[arg-type] - as uvicorn makes it
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        self.cycle.body += whole.body
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        self._start_asgi_task(self.cycle, self._api)  # type: ignore[arg-type] - ASGI, with plain dicts
 
     def on_message_begin(self) -> None:
         """What comes now belongs to a message."""
         self._between_messages = False
+        self._begun += 1
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
@@ -83,10 +140,21 @@ class PeerProtocol(HttpToolsProtocol):
         self._between_messages = True
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """The timer that still runs, because nothing has gone the usual way, looks at when this was."""
+        if self.timeout_keep_alive_task is None or self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._answered = self.loop.time()
+
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing has gone the usual way for long; perhaps something has gone the short one."""
+        """Nothing has gone the usual way for long; perhaps something has gone the short one, or still does."""
         left = self._answered + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
+        if self._busy():
+            self._wait_for_more(self.timeout_keep_alive)
+        elif left > 0:
             self._wait_for_more(left)
         else:
             super().timeout_keep_alive_handler()
@@ -161,7 +229,7 @@ class ApiServer:
             self._settings.host,
             self._settings.ports.api,
             tls=context,
-            protocol=functools.partial(PeerProtocol, repeats=self.app.repeats),
+            protocol=functools.partial(PeerProtocol, app=self.app),
             date_header=False,
             ws_ping_interval=None,  # clients that read rarely would be cut off; kubectl pings by itself
             ws_per_message_deflate=False,

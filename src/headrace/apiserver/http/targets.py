@@ -11,6 +11,7 @@ Pure: nothing here knows which kinds are served.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 NAMESPACE_PARTS = frozenset({"status", "finalize"})
 
@@ -31,6 +32,7 @@ class Target:
     """Whether the path itself asks for changes."""
 
 
+@lru_cache(maxsize=1024)
 def parse(path: str) -> Target | None:
     """The target of a path below /api or /apis; None for any other."""
     parts = path.split("/")
