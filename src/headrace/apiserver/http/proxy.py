@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from headrace.apiserver.http.messages import Header, Request, Sendable
+    from headrace.apiserver.http.heads import Header
+    from headrace.apiserver.http.messages import Request, Sendable
     from headrace.machinery.component import Dialer
 
 log = logging.getLogger(__name__)

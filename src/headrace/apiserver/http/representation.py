@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.api.meta import KindInfo
-    from headrace.apiserver.http.messages import Header
+    from headrace.apiserver.http.heads import Header
     from headrace.apiserver.registry import KindCatalog
     from headrace.apiserver.tables.base import Printer
     from headrace.client.base import Page, RawEvent

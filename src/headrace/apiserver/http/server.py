@@ -45,10 +45,11 @@ class PeerProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, app: ApiApp) -> None:
         super().__init__(*args)
-        self._api, self._repeats, self._heads = app, app.repeats, app.heads
+        self._api: Any = app  # ASGI, in simpler types than uvicorn's
+        self._repeats, self._heads = app.repeats, app.heads
         self._connection = NO_CONNECTION
-        self._between_messages = True
-        self._begun = 0
+        self._begun = self._ended = 0
+        """Messages that the parser has begun and ended."""
         self._answered = 0.0
         self._scope: dict[str, Any] = {}
 
@@ -73,7 +74,7 @@ class PeerProtocol(HttpToolsProtocol):
         """Between two messages, a request that is known needs no parser."""
         connection = self._connection
         connection.sent = b""
-        if not self._between_messages or self._busy() or self.flow.write_paused or self.transport.is_closing():
+        if self._begun != self._ended or self._busy() or self.flow.write_paused or self.transport.is_closing():
             super().data_received(data)
             return
         if is_whole(data):
@@ -89,9 +90,9 @@ class PeerProtocol(HttpToolsProtocol):
         if whole is not None:
             self._begin(whole)
             return
-        self._begun = 0
+        before = self._ended
         super().data_received(data)
-        if self._between_messages and self._begun == 1 and not self.transport.is_closing():
+        if self._begun == self._ended == before + 1 and not self.transport.is_closing():
             self._heads.learn(data, self.headers)
 
     def _busy(self) -> bool:
@@ -102,7 +103,7 @@ class PeerProtocol(HttpToolsProtocol):
     def _begin(self, whole: Whole) -> None:
         """What uvicorn does once the parser has read a message, without the parser."""
         path = whole.path.decode()
-        scope = {
+        scope: Any = {
             **self._scope,
             "headers": whole.head.raw,
             "state": {"connection": self._connection, "head": whole.head, "body": whole.body},
@@ -112,7 +113,7 @@ class PeerProtocol(HttpToolsProtocol):
             "query_string": whole.query,
         }
         self.cycle = RequestResponseCycle(
-            scope=scope,  # type: ignore[arg-type] - as uvicorn makes it
+            scope=scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -127,17 +128,16 @@ class PeerProtocol(HttpToolsProtocol):
         self.cycle.body += whole.body
         self.cycle.more_body = False
         self.cycle.message_event.set()
-        self._start_asgi_task(self.cycle, self._api)  # type: ignore[arg-type] - ASGI, with plain dicts
+        self._start_asgi_task(self.cycle, self._api)
 
     def on_message_begin(self) -> None:
         """What comes now belongs to a message."""
-        self._between_messages = False
         self._begun += 1
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
         """The next byte begins another."""
-        self._between_messages = True
+        self._ended += 1
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
