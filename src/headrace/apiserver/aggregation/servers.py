@@ -90,7 +90,7 @@ class ExtensionServers:
         self.require(remote)
         headers = [
             (name, value)
-            for name, value in ((k.decode("latin-1"), v.decode("latin-1")) for k, v in request.raw_headers)
+            for name, value in ((k.decode("latin-1"), v.decode("latin-1")) for k, v in request.head.raw)
             if name not in HOP_BY_HOP
             and name not in PRIVATE
             and name not in {"host", "content-length"}

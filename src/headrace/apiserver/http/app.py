@@ -132,7 +132,7 @@ class ApiApp:
 
     async def _user(self, request: Request) -> User:
         head = request.head
-        user = self.who.known(head.authorization, request.connection.user)
+        user = await self.who.identify(head.authorization, request.connection.user)
         if head.impersonates:
             if user == ANONYMOUS:
                 raise Unauthorized("Unauthorized")
