@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from wsproto.events import Request
 
@@ -159,12 +160,25 @@ class Upstream(asyncio.Protocol):
         self.lost = asyncio.Event()
 
     @classmethod
-    async def ask(cls, sock: socket.socket, target: bytes, headers: list[Header], seconds: float) -> Upstream:
-        """The connection, with the answer to this handshake. Raises HandshakeFailed, TimeoutError, OSError."""
+    async def ask(
+        cls,
+        sock: socket.socket,
+        target: bytes,
+        headers: list[Header],
+        seconds: float,
+        tls: tuple[ssl.SSLContext, str] | None = None,
+    ) -> Upstream:
+        """The connection, with the answer to this handshake; encrypted, when `tls` says how and whose name the
+        certificate must carry. Raises HandshakeFailed, TimeoutError, OSError.
+        """
+        context, name = tls or (None, None)
         try:
             upstream = cls(target, headers)
             loop = asyncio.get_running_loop()
-            made: tuple[Any, Upstream] = await loop.create_connection(lambda: upstream, sock=sock)
+            async with asyncio.timeout(seconds):
+                made: tuple[Any, Upstream] = await loop.create_connection(
+                    lambda: upstream, sock=sock, ssl=context, server_hostname=name
+                )
         except BaseException:
             sock.close()
             raise

@@ -259,18 +259,18 @@ async def test_only_websockets(api, connect, pod, path):
     assert await refused(connect, path, "base64.channel.k8s.io") == 400
 
 
-async def test_only_parts_of_pods_are_websockets(api, connect, pod):
-    assert await refused(connect, "log") == 400
-    assert await refused(connect, "nothing") == 400
-    for path in (
-        "/api/v1/namespaces/default/services/x/exec",
-        "/version",
-        "/apis/apps/v1/namespaces/default/pods/p/exec",
+async def test_what_is_no_websocket(api, connect, pod):
+    assert await refused(connect, "nothing") == 404
+    for path, status in (
+        ("/api/v1/namespaces/default/services/x/exec", 404),
+        ("/version", 400),
+        (PODS, 400),
+        ("/apis/apps/v1/namespaces/default/pods/p/exec", 404),
     ):
         with pytest.raises(aiohttp.WSServerHandshakeError) as error:
             async with api._session.ws_connect(api.url + path):
                 pass
-        assert error.value.status == 404
+        assert error.value.status == status
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from headrace.api.errors import BadRequest, InternalError, NotFound, ServiceUnav
 from headrace.api.identity import MASTERS, User
 from headrace.apiserver.aggregation import documents
 from headrace.apiserver.authz.rbac import Attributes
-from headrace.apiserver.http.proxy import HOP_BY_HOP, PRIVATE, UNSENT, Proxied, request_body
+from headrace.apiserver.http.proxy import UNSENT, Proxied, hand_over, handshake, passed, query_of, request_body
 from headrace.apiserver.http.resources import not_allowed
 from headrace.apiserver.registry.apiservices import Offer
 from headrace.apiserver.registry.core import forbidden
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.discovery import Discovery
     from headrace.apiserver.http.messages import Request, Sendable
     from headrace.apiserver.http.targets import Target
+    from headrace.apiserver.http.websocket import WebSocket
     from headrace.apiserver.registry import Registry
     from headrace.apiserver.registry.apiservices import GroupVersion, Remote
     from headrace.machinery.component import Dialer
@@ -46,6 +47,8 @@ AGGREGATOR = User("system:kube-aggregator", groups=(MASTERS,))
 """Who asks what there is."""
 DOCUMENTS = User("system:aggregator")
 """Who asks for OpenAPI documents."""
+NO_NETWORK = "no pod network is up here, so no extension server can be reached"
+DOMAIN = ".svc"
 DIAL_SECONDS = 10.0
 LOOK_SECONDS = 6.0
 """How long a server may take to say what it has."""
@@ -88,22 +91,31 @@ class ExtensionServers:
         """The server's answer. Raises Forbidden, NotFound, ServiceUnavailable."""
         self.authorize(request, user, target)
         self.require(remote)
-        headers = [
-            (name, value)
-            for name, value in ((k.decode("latin-1"), v.decode("latin-1")) for k, v in request.head.raw)
-            if name not in HOP_BY_HOP
-            and name not in PRIVATE
-            and name not in {"host", "content-length"}
-            and not name.startswith(("impersonate-", "x-remote-"))
-        ]
-        headers += [("x-forwarded-host", request.header(b"host")), ("x-forwarded-proto", "https")]
-        query = (request.scope.get("query_string") or b"").decode("latin-1")
-        path = quote(request.path, safe=_PATH) + (f"?{query}" if query else "")
+        path = quote(request.path, safe=_PATH) + query_of(request)
         try:
-            answer = await self._send(request.method, remote, path, user, headers, data=request_body(request))
+            answer = await self._send(request.method, remote, path, user, passed(request), data=request_body(request))
         except ServerFailed as error:
             raise ServiceUnavailable(f"error trying to reach service: {error}") from error
         return Proxied(request, answer, "", self._stopping)
+
+    async def tunnel(self, request: Request, user: User, remote: Remote, target: Target, socket: WebSocket) -> None:
+        """The same for a WebSocket: the client is handed over."""
+        from headrace.machinery.tunnel import HandshakeFailed, Upstream  # noqa: PLC0415 - with the first WebSocket
+
+        self.authorize(request, user, target)
+        self.require(remote)
+        if self._dialer is None:
+            raise ServiceUnavailable(NO_NETWORK)
+        headers = [*passed(request), ("host", f"{remote.host}:{remote.port}"), *identity_headers(user)]
+        path = quote(request.path, safe=_PATH) + query_of(request)
+        try:
+            tls = self._tls(remote), remote.host
+            async with asyncio.timeout(DIAL_SECONDS):
+                connected = await self._dialer.dial(remote.host.removesuffix(DOMAIN), remote.port)
+            upstream = await Upstream.ask(connected, path.encode(), handshake(socket, headers), DIAL_SECONDS, tls)
+        except (OSError, TimeoutError, HandshakeFailed, ServerFailed) as error:
+            raise ServiceUnavailable(f"error trying to reach service: {remote.url}: {error}") from error
+        await hand_over(socket, upstream)
 
     def authorize(self, request: Request, user: User, target: Target) -> None:
         """As for any resource, or as for a path. Raises Forbidden, NotFound, MethodNotAllowed."""
@@ -252,7 +264,7 @@ class ExtensionServers:
         if found is not None:
             return found
         if self._dialer is None:
-            raise ServiceUnavailable("no pod network is up here, so no extension server can be reached")
+            raise ServiceUnavailable(NO_NETWORK)
         import aiohttp  # noqa: PLC0415
 
         from headrace.apiserver.http.dialing import DialConnector  # noqa: PLC0415

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
+from headrace.api.core import Pod, Service
 from headrace.api.errors import BadRequest, InternalError, NotAcceptable, NotFound, StatusError, Unauthorized
 from headrace.api.identity import ANONYMOUS, UNAUTHENTICATED
 from headrace.apiserver.aggregation.documents import merged
@@ -18,7 +19,7 @@ from headrace.apiserver.aggregation.servers import ExtensionServers
 from headrace.apiserver.authn.requests import Requests
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.discovery import Discovery
-from headrace.apiserver.http import atonce, metrics, reviews, sessions, targets
+from headrace.apiserver.http import atonce, metrics, reviews, sessions, targets, wsstreams
 from headrace.apiserver.http.heads import Heads
 from headrace.apiserver.http.health import HEALTH_PATHS, KUBERNETES, Health, Metrics, version
 from headrace.apiserver.http.messages import JSON, Request, Response, cacheable, failure, json
@@ -121,7 +122,7 @@ class ApiApp:
 
     async def _answer(self, request: Request) -> Sendable:
         try:
-            return await self._route(request)
+            return await self._route(request, await self._user(request))
         except StatusError as error:
             return failure(error)
         except RecursionError:  # walks of objects go as deep as they do; the decoder's limit is a little beyond
@@ -130,17 +131,17 @@ class ApiApp:
             log.exception("%s %s failed", request.method, request.path)
             return failure(InternalError("an error of the server; its log says more"))
 
-    async def _user(self, request: Request) -> User:
+    async def _user(self, request: Request, token: str = "") -> User:
         head = request.head
-        user = await self.who.identify(head.authorization, request.connection.user)
+        credential = head.authorization or (f"Bearer {token}" if token else "")
+        user = await self.who.identify(credential, request.connection.user)
         if head.impersonates:
             if user == ANONYMOUS:
                 raise Unauthorized("Unauthorized")
             user = await self.who.impersonate(user, head.raw)
         return user
 
-    async def _route(self, request: Request) -> Sendable:
-        user = await self._user(request)
+    async def _route(self, request: Request, user: User) -> Sendable:
         path = request.path
         target = targets.parse(path)
         if target is not None and self._registry.services.remote:
@@ -285,23 +286,39 @@ class ApiApp:
         return self._openapi.v3(path)
 
     async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Sessions in pods; whatever else is asked by WebSocket is refused."""
+        """Sessions in pods, ways through to pods, services and extension servers, watches and logs."""
         await receive()
         request, socket = Request({**scope, "method": "GET"}, receive), WebSocket(scope, receive, send)
         self._streams += 1
         try:
-            user, target = await self._user(request), targets.parse(request.path)
-            if UNAUTHENTICATED in user.groups:
-                raise Unauthorized("Unauthorized")
-            if target is None or (target.group, target.version, target.plural) != ("", "v1", "pods"):
-                raise NotFound(UNKNOWN_PATH)
-            if not target.namespace or target.subresource not in sessions.PARTS:
-                raise BadRequest("only pods/exec, pods/attach and pods/portforward are WebSockets")
-            self._metrics.count("CONNECT", 101)
-            await self._sessions.run(request, user, target, socket)
+            await self._socket(request, socket)
         except StatusError as error:
             await socket.refuse(failure(error))
         except SocketClosed:
             log.debug("%s: the client has gone", request.path)
         finally:
             self._streams -= 1
+
+    async def _socket(self, request: Request, socket: WebSocket) -> None:
+        user, target = await self._user(request, wsstreams.bearer(socket)), targets.parse(request.path)
+        if UNAUTHENTICATED in user.groups:
+            raise Unauthorized("Unauthorized")
+        services = self._registry.services.remote
+        remote = services.get((target.group, target.version)) if target is not None and services else None
+        if target is not None and remote is not None:
+            self._metrics.count("CONNECT", 101)
+            await self.extensions.tunnel(request, user, remote, target, socket)
+            return
+        named = target is not None and target.namespace and not target.group and target.version == "v1"
+        if target is not None and named and target.plural == "pods" and target.subresource in sessions.PARTS:
+            self._metrics.count("CONNECT", 101)
+            await self._sessions.run(request, user, target, socket)
+            return
+        if target is not None and named and target.subresource == "proxy" and target.plural in {"pods", "services"}:
+            self._metrics.count("CONNECT", 101)
+            info = Pod.INFO if target.plural == "pods" else Service.INFO
+            await self._parts.tunnel(request, user, info, target, socket)
+            return
+        answer = await self._route(request, user)
+        if not await wsstreams.stream(socket, answer):
+            raise BadRequest("what is asked for is no WebSocket: sessions, proxies, watches and logs are")

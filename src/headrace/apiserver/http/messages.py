@@ -158,7 +158,7 @@ class Request:
         """Return when the client has gone away."""
         if self._passed_on is not None:
             await self._passed_on.wait()  # whoever passes the body on must get all of it
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] not in {"http.disconnect", "websocket.disconnect"}:
             continue
 
 

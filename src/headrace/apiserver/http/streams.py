@@ -126,6 +126,13 @@ class LogStream:
     async def _next(self) -> bytes | None:
         return await anext(self._chunks, None)
 
+    async def close(self) -> None:
+        """It will not be sent."""
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.gather(self._first, return_exceptions=True)
+        await close(self._chunks)
+
     async def send(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
         """Head, text, end."""
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})

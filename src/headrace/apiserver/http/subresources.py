@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headrace.apiserver.http.proxy import Proxy
     from headrace.apiserver.http.sessions import Sessions
     from headrace.apiserver.http.targets import Target
+    from headrace.apiserver.http.websocket import WebSocket
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import PodLogs
@@ -240,7 +241,19 @@ class Subresources:
         self._authorize(user, "create", Pod.INFO, target)
         return await self._evictions.evict(request, user, target)
 
+    async def tunnel(self, request: Request, user: User, info: KindInfo, target: Target, socket: WebSocket) -> None:
+        """A WebSocket through a pod's or service's proxy. Raises what an HTTP request would be refused for."""
+        proxy, host, number, https, token = await self._behind(request, user, info, target)
+        await proxy.tunnel(request, socket, host, number, https=https, token=token)
+
     async def _proxied(self, request: Request, user: User, info: KindInfo, target: Target) -> Sendable:
+        proxy, host, number, https, token = await self._behind(request, user, info, target)
+        return await proxy.forward(request, host, number, https=https, token=token)
+
+    async def _behind(
+        self, request: Request, user: User, info: KindInfo, target: Target
+    ) -> tuple[Proxy, str, int, bool, str]:
+        """The way, host, port, whether it is to be HTTPS, and a token of our own, once it is allowed."""
         verb = PROXY_VERBS.get(request.method)
         if verb is None:
             raise not_allowed()
@@ -261,7 +274,7 @@ class Subresources:
                 token = self._delegated(user)
         else:
             host, number = pod_address(_wire.decode(Pod, raw), port)
-        return await self._proxy.forward(request, host, number, https=scheme == "https", token=token)
+        return self._proxy, host, number, scheme == "https", token
 
     def _delegated(self, user: User) -> str:
         """A token for the platform's own servers; signing takes a millisecond, so it is kept for a while."""

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from headrace.apiserver.http.messages import Response
+    from headrace.machinery.tunnel import Upstream
 
 NORMAL, PROTOCOL_ERROR = 1000, 1002
+TUNNEL = "headrace.tunnel"
+"""See machinery.tunnel, which is imported with the first one."""
 LOOK_SECONDS = 1.0
 """How often to look whether a client still waits whose bytes nobody takes."""
 
@@ -31,7 +34,7 @@ class WebSocket:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        self._receive, self._send = receive, send
+        self.scope, self._receive, self._send = scope, receive, send
         connection = scope.get("state", {}).get("connection")
         self._connection: Connection = connection if isinstance(connection, Connection) else NO_CONNECTION
         self.offered: tuple[str, ...] = tuple(scope.get("subprotocols") or ())
@@ -44,8 +47,12 @@ class WebSocket:
             raise SocketClosed from error  # the server's way to say that the client has gone
 
     async def accept(self, protocol: str) -> None:
-        """Begin to speak one of those that were offered."""
-        await self._say({"type": "websocket.accept", "subprotocol": protocol})
+        """Begin to speak one of those that were offered; none of them when it is empty."""
+        await self._say({"type": "websocket.accept", "subprotocol": protocol or None})
+
+    async def join(self, upstream: Upstream, headers: list[tuple[bytes, bytes]]) -> None:
+        """Hand the client over to a server that has answered its handshake, until either side has ended."""
+        await self._say({"type": TUNNEL, "upstream": upstream, "headers": headers})
 
     async def refuse(self, answer: Response) -> None:
         """Answer as if there had been no question of a WebSocket."""
@@ -68,6 +75,10 @@ class WebSocket:
     async def send(self, data: bytes) -> None:
         """One message; waits while the client takes no more."""
         await self._say({"type": "websocket.send", "bytes": data})
+
+    async def send_text(self, text: str) -> None:
+        """The same of text."""
+        await self._say({"type": "websocket.send", "text": text})
 
     async def close(self, code: int = NORMAL, reason: str = "") -> None:
         """The last word."""
