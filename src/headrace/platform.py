@@ -37,6 +37,7 @@ from headrace.machinery.audit import AuditLog
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.component import ConfigurationError, Context
 from headrace.machinery.events import EventRecorder
+from headrace.machinery.leaving import Leaving
 from headrace.machinery.manager import Manager
 from headrace.machinery.pages import ComponentFacts, Site
 from headrace.machinery.serve import Server
@@ -249,6 +250,7 @@ class Platform:
         await self._add("node", agent, mark)
         for controller in agent.controllers():
             manager.add(controller, agent_client)
+        manager.add(Leaving("logs", system, agent.logs.forget), system)
         await self._add("network", proxy, mark)
 
         if settings.tls_certificate == settings.pki / GATEWAY_CERTIFICATE:

@@ -1,7 +1,9 @@
 """What a hard day does to a platform: stopped in the middle of work, killed under a storm of writes, emptied."""
 
 # No `from __future__ import annotations` here: kfp reads the annotations of components.
+import contextlib
 import json
+import sqlite3
 import subprocess
 import threading
 import time
@@ -47,17 +49,29 @@ def step(n: int) -> int:
     return n + 1
 
 
+@dsl.component(base_image="python:3.11")
+def table(made: dsl.Output[dsl.Dataset]) -> None:
+    from pathlib import Path
+
+    Path(made.path).write_text("a,b")
+
+
+@dsl.pipeline(name="tables")
+def tables() -> None:
+    table()
+
+
 @dsl.pipeline(name="interrupted")
 def interrupted() -> int:
     first = step(n=0).set_caching_options(False)
     return step(n=first.output).set_caching_options(False).output
 
 
-def client(platform) -> kfp.Client:
-    token = platform.headrace("token").stdout.strip()
+def client(platform, namespace: str = NAMESPACE) -> kfp.Client:
+    token = platform.headrace("token", "--namespace", namespace).stdout.strip()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return kfp.Client(host=platform.env["KFP_HOST"], existing_token=token, namespace=NAMESPACE)
+        return kfp.Client(host=platform.env["KFP_HOST"], existing_token=token, namespace=namespace)
 
 
 def test_down_in_the_middle_of_a_run_costs_the_run_nothing_but_time(platform, tmp_path: Path) -> None:
@@ -131,3 +145,50 @@ def test_a_namespace_goes_with_all_that_runs_in_it_and_nobody_complains(platform
     assert "terminated" not in said, said
     refused = platform.kubectl("delete", "namespace", "kubeflow", check=False)
     assert "may not be deleted" in refused
+
+
+PROFILE = """
+apiVersion: kubeflow.org/v1
+kind: Profile
+metadata: {name: leaver}
+spec: {owner: {kind: User, name: leaver@example.com}}
+"""
+
+
+def left(platform, namespace: str) -> dict[str, int]:
+    """What the stores and folders of the platform hold of a namespace, read from outside."""
+    found = {}
+    state = f"file:{platform.home}/state"
+    with contextlib.closing(sqlite3.connect(f"{state}/pipelines.db?mode=ro", uri=True)) as db:
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({name})")]
+            if "namespace" in columns:
+                query = f"SELECT count(*) FROM {name} WHERE namespace = ?"
+                found[name] = db.execute(query, (namespace,)).fetchone()[0]
+    with contextlib.closing(sqlite3.connect(f"{state}/objectstore/index.db?mode=ro", uri=True)) as db:
+        query = "SELECT count(*) FROM objects WHERE instr(key, ?)"
+        found["objects"] = db.execute(query, (f"/{namespace}/".encode(),)).fetchone()[0]
+    found["logs"] = len(list((platform.home / "logs" / "pods").glob(f"{namespace}_*")))
+    for kind in ("secrets", "serviceaccounts", "rolebindings", "pods"):
+        found[kind] = len(platform.kubectl("-n", namespace, "get", kind, "-o", "name", "--ignore-not-found").split())
+    return {name: count for name, count in found.items() if count}
+
+
+def test_a_profile_leaves_nothing_behind_though_the_platform_is_killed_meanwhile(platform, tmp_path: Path) -> None:
+    manifest, package = tmp_path / "profile.yaml", str(tmp_path / "pipeline.yaml")
+    manifest.write_text(PROFILE)
+    platform.kubectl("apply", "-f", str(manifest))
+    platform.kubectl("wait", "--for=create", "secret/mlpipeline-minio-artifact", "-n", "leaver", "--timeout=60s")
+    compiler.Compiler().compile(tables, package)
+    pipelines = client(platform, "leaver")
+    run = pipelines.create_run_from_pipeline_package(package, experiment_name="last", enable_caching=False)
+    assert pipelines.wait_for_run_completion(run.run_id, timeout=60, sleep_duration=0.2).state == "SUCCEEDED"
+    before = left(platform, "leaver")
+    assert {"runs", "experiments", "artifacts", "objects", "logs", "secrets", "rolebindings"} <= set(before), before
+    pipelines.create_run_from_pipeline_package(package, experiment_name="last", enable_caching=False)  # as it ends
+
+    platform.kubectl("delete", "profile", "leaver", "--wait=false")
+    platform.kill()
+    platform.up()
+    platform.kubectl("wait", "--for=delete", "namespace/leaver", "--timeout=60s")
+    assert left(platform, "leaver") == {}

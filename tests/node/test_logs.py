@@ -113,3 +113,13 @@ async def test_old_logs_of_pods_that_are_gone_are_removed(home: Home) -> None:
     assert await home.read() == "a\n", "its pod is there"
     home.logs.prune(set())
     assert not home.folder.exists()
+
+
+async def test_logs_go_with_their_namespace(home: Home) -> None:
+    home.write("0.log", entry(1, "one"))
+    other = home.settings.logs / "pods" / "ns-b_p_u" / "c"
+    other.mkdir(parents=True)
+    await home.logs.forget("ns")
+    assert [path.name for path in (home.settings.logs / "pods").iterdir()] == ["ns-b_p_u"]
+    assert home.logs.kept("ns", "p") == []
+    await home.logs.forget("ns")

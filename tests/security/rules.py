@@ -334,7 +334,6 @@ localsubjectaccessreviews.authorization.k8s.io   -        -                     
 rolebindings.rbac.authorization.k8s.io           -        -                       rw
 roles.rbac.authorization.k8s.io                  -        -                       rw
 inferenceservices.serving.kserve.io              r        rw                      rw
-inferenceservices.serving.kserve.io/status       r        rw                      rw
 pipelines.pipelines.kubeflow.org                 r        rw-deletecollection     rw-deletecollection
 pipelineversions.pipelines.kubeflow.org          r        rw-deletecollection     rw-deletecollection
 poddefaults.kubeflow.org                         r        rw                      rw
@@ -367,6 +366,7 @@ endpointslices.discovery.k8s.io events.events.k8s.io leases.coordination.k8s.io 
 nodes nodes/status nodes.metrics.k8s.io pods.metrics.k8s.io priorityclasses.scheduling.k8s.io runtimeclasses.node.k8s.io
 clusterroles.rbac.authorization.k8s.io clusterrolebindings.rbac.authorization.k8s.io
 subjectaccessreviews.authorization.k8s.io tokenreviews.authentication.k8s.io
+inferenceservices.serving.kserve.io/status
 customresourcedefinitions.apiextensions.k8s.io customresourcedefinitions.apiextensions.k8s.io/status
 apiservices.apiregistration.k8s.io apiservices.apiregistration.k8s.io/status
 mutatingwebhookconfigurations.admissionregistration.k8s.io

@@ -135,6 +135,11 @@ class NodeLogs:
         path = self._folder / f"{meta.namespace}_{meta.name}_{meta.uid}" / container / f"{attempt}.log"
         return path.stat().st_size if path.exists() else 0
 
+    async def forget(self, namespace: str) -> None:
+        """Delete the logs of a namespace that ends."""
+        for folder in self._folder.glob(f"{namespace}_*_*"):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
     def prune(self, known: set[str]) -> None:
         """Delete logs of pods that are gone (not in `known`, by uid) and have not written for KEEP_DAYS."""
         oldest = self._clock.precise().timestamp() - KEEP_DAYS * 86400

@@ -11,9 +11,10 @@ import time
 
 import pytest
 
+from headrace.components.objectstore.store import objects
 from headrace.components.objectstore.store.content import cut
 from headrace.components.objectstore.store.objects import ObjectStore
-from headrace.components.objectstore.types import ObjectRecord, Preconditions, S3Error, Segment
+from headrace.components.objectstore.types import ObjectRecord, Preconditions, S3Error, Segment, UploadRecord
 from headrace.images.s3client import S3
 from headrace.testing.eventually import eventually
 
@@ -225,3 +226,17 @@ def test_what_was_acknowledged_survives_a_kill(server, tmp_path):
         while len(again.files) != len(acknowledged):
             assert time.monotonic() < deadline
             time.sleep(0.005)
+
+
+async def test_everything_below_a_prefix_goes_and_nothing_beside_it(store, monkeypatch):
+    monkeypatch.setattr(objects, "BATCH", 2)
+    for key in ("artifacts/team/a", "artifacts/team/b/c", "artifacts/team/d", "artifacts/team-b/a", "artifacts/tea"):
+        await put(store, key)
+    upload = UploadRecord("", "bucket", "artifacts/team/e", NOW)
+    await store.create_upload(upload)
+    await files(store, 5)
+    for _ in range(2):
+        await store.delete_below("bucket", "artifacts/team/")
+        assert [k.key for k in store.list_objects("bucket").keys] == ["artifacts/tea", "artifacts/team-b/a"]
+        assert store.uploads("bucket") == []
+        await files(store, 2)

@@ -57,6 +57,7 @@ def build(context: Context) -> Parts:
     from headrace.components.objectstore.api.app import App  # noqa: PLC0415
     from headrace.components.objectstore.controller import Keyring, KeyringController  # noqa: PLC0415
     from headrace.components.objectstore.store.objects import ObjectStore  # noqa: PLC0415
+    from headrace.machinery.leaving import Leaving  # noqa: PLC0415
 
     store = ObjectStore(context.settings.state / "objectstore")
     keyring = Keyring(context.client, context.clock)
@@ -67,6 +68,10 @@ def build(context: Context) -> Parts:
         removed = await store.collect()
         if removed:
             log.info("removed %d content files that an interrupted upload had left", removed)
+
+    async def forget(namespace: str) -> None:
+        for prefix in policy.PROFILE_PREFIXES:
+            await store.delete_below(policy.DEFAULT_BUCKET, prefix.format(ns=namespace))
 
     async def start() -> None:
         store.open()
@@ -81,7 +86,7 @@ def build(context: Context) -> Parts:
         await store.close()
 
     return Parts(
-        controllers=(KeyringController(keyring),),
+        controllers=(KeyringController(keyring), Leaving("objectstore", context.client, forget)),
         listeners=(Listener(port, App(store, context.clock, keyring.find, domains())),),
         services=tuple(HostService(name, SYSTEM_NAMESPACE, SERVICE_PORT, port) for name in SERVICES),
         start=start,

@@ -62,6 +62,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.migrations import upgrade  # noqa: PLC0415
     from headrace.components.pipelines.store.catalog import Catalog  # noqa: PLC0415
     from headrace.components.pipelines.store.followups import FollowUps  # noqa: PLC0415
+    from headrace.components.pipelines.store.leaving import forget_namespace  # noqa: PLC0415
     from headrace.components.pipelines.store.lineage import Lineage  # noqa: PLC0415
     from headrace.components.pipelines.store.metrics import Metrics  # noqa: PLC0415
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
@@ -71,6 +72,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.ui.finder import finders_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
     from headrace.machinery.events import EventRecorder  # noqa: PLC0415
+    from headrace.machinery.leaving import Leaving  # noqa: PLC0415
     from headrace.machinery.sql import Database  # noqa: PLC0415
 
     database = Database(f"sqlite:///{context.settings.state / 'pipelines.db'}")
@@ -118,6 +120,7 @@ def build(context: Context) -> Parts:
         controllers=(
             PipelineRecords(context.client, context.clock, catalog),
             PipelineVersionRecords(context.client, context.clock, catalog, parse, packages.spec),
+            Leaving("pipelines", context.client, partial(forget_namespace, database, repository)),
         ),
         validators=(version_validator(parse),),
         mounts=(*(Mount(path, app) for path in PATHS), *(Mount(path, old) for path in V1_PATHS)),

@@ -29,18 +29,18 @@ def build(context: Context) -> Parts:
 def objects(_settings: Settings) -> list[dict[str, Any]]:
     """Roles for users, gathered into `kubeflow-view` and `kubeflow-edit` (upstream: kserve's kubeflow overlay).
 
-    A prediction is a `create` on the InferenceService, a question about the model a `get`.
+    A prediction is a `create` on the InferenceService, a question about the model a `get`. Its status is the
+    controller's to write, as upstream.
     """
     return [_role("view", _READ), _role("edit", _WRITE)]
 
 
 def _role(name: str, verbs: list[str]) -> dict[str, Any]:
-    resources = ["inferenceservices", "inferenceservices/status"]
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": f"kubeflow-kserve-{name}", "labels": {f"{_AGGREGATE}{name}": "true"}},
-        "rules": [{"apiGroups": [GROUP], "resources": resources, "verbs": verbs}],
+        "rules": [{"apiGroups": [GROUP], "resources": ["inferenceservices"], "verbs": verbs}],
     }
 
 

@@ -39,6 +39,8 @@ _LIST = (
     "WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
 )
 NOTHING = Preconditions()
+BATCH = 200
+"""Objects that are removed in one transaction, where many are."""
 _LAST = b"\xff"  # no UTF-8 text begins with it: behind every key
 
 
@@ -160,6 +162,26 @@ class ObjectStore:
             return None, rows.unname(db, found.segments)
 
         await self._index.write(work)
+
+    async def delete_below(self, bucket: str, prefix: str) -> None:
+        """Remove every object and every unfinished upload below a prefix, some in each transaction."""
+        span = (bucket, prefix.encode(), _behind(prefix.encode()))
+
+        def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
+            found = db.execute(
+                "SELECT key, segments FROM objects WHERE bucket = ? AND key >= ? AND key < ? LIMIT ?", (*span, BATCH)
+            ).fetchall()
+            db.executemany("DELETE FROM objects WHERE bucket = ? AND key = ?", [(bucket, key) for key, _ in found])
+            garbage = [blob for _, text in found for blob in rows.unname(db, rows.segments_of(text))]
+            begun = db.execute(
+                "SELECT id FROM uploads WHERE bucket = ? AND key >= ? AND key < ? LIMIT ?", (*span, BATCH)
+            ).fetchall()
+            for (upload,) in begun:
+                garbage += _drop_upload(db, upload)
+            return bool(found or begun), garbage
+
+        while await self._index.write(work):
+            pass
 
     async def set_tags(self, bucket: str, key: str, tags: dict[str, str]) -> None:
         """Replace the object's tags. Raises NoSuchBucket, NoSuchKey."""
