@@ -172,6 +172,8 @@ def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text
     reports = [{k: v for k, v in r.items() if k not in {"error", "used"}} for r in api.reports]
     assert reports[0] == reports[1]
     assert reports[1]["state"] == ("SUCCEEDED" if text in {"x", "late"} else "FAILED")
+    said = {"raise": "code 1: ValueError: bad tide", "sysexit": "code 1: words", "exit": "code 7."}
+    assert api.reports[1]["error"].endswith(said.get(text, ""))
     if text == "late":  # an end without taking the interpreter apart
         assert "thread\nat exit\n" in direct.out
         assert [(tmp_path / way / "left").read_text() for way in ("literal", "direct")] == ["what was written"] * 2

@@ -145,13 +145,20 @@ def _component(task: Task, source: str, arguments: list[str], env: Mapping[str, 
         sys.path.insert(0, here)  # as `python3 -m` does
     try:
         runpy.run_module(task.module, run_name="__main__", alter_sys=True)
-    except SystemExit:
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            _tell(reason, ended.code)
         raise
     except BaseException as error:  # noqa: BLE001 - this is the top of the author's program
         _show(error, task.module)
-        line = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1]
-        os.write(reason, line.encode(errors="replace")[:LONGEST_REASON])
+        _tell(reason, "".join(traceback.format_exception_only(type(error), error)))
         sys.exit(1)
+
+
+def _tell(reason: int, text: str) -> None:
+    """The last line of what is said goes to the launcher."""
+    lines = text.strip().splitlines()
+    os.write(reason, (lines[-1] if lines else "").encode(errors="replace")[:LONGEST_REASON])
 
 
 def _forget_the_launcher() -> None:

@@ -74,10 +74,34 @@ def test_what_the_steps_request_bounds_them_and_a_large_one_is_not_overtaken():
     assert steps.begun == ["a0", "a1", "b0", "c0"]
 
 
-def test_one_step_that_is_larger_than_everything_runs_alone():
+def test_one_step_that_is_larger_than_everything_is_in_nobodys_way():
     steps = Steps(capacity=2.0)
-    assert steps.ask("a0", 50.0)
-    assert not steps.ask("b0")
+    assert steps.ask("a0", 1.5)
+    assert steps.ask("a1", 50.0)
+    assert [steps.ask("b0", 0.5), steps.ask("b1", 0.5)] == [True, False]
+    steps.gate.leave("a1")
+    assert steps.begun == ["a0", "a1", "b0"]
+
+
+def test_what_the_node_cannot_take_leaves_its_room_to_others_until_it_runs():
+    steps = Steps(capacity=1.0)
+    assert [steps.ask(key, 0.5) for key in ("a0", "a1", "b0", "b1")] == [True, True, False, False]
+    steps.gate.put_aside("a0", aside=True)
+    steps.gate.put_aside("a0", aside=True)
+    steps.gate.put_aside("b1", aside=True)  # it is not inside
+    assert steps.begun == ["a0", "a1", "b0"]
+    steps.gate.put_aside("a0", aside=False)
+    steps.gate.leave("a1")
+    assert steps.begun == ["a0", "a1", "b0"], "a0 runs now"
+    steps.gate.leave("a0")
+    assert steps.begun == ["a0", "a1", "b0", "b1"]
+
+
+def test_a_machine_that_becomes_known_later_counts_what_began_before():
+    steps = Steps()
+    assert steps.ask("a0", 3.0)
+    steps.gate.capacity = 2.0
+    assert not steps.ask("b0", 0.5)
     steps.gate.leave("a0")
     assert steps.begun == ["a0", "b0"]
 

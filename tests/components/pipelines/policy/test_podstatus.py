@@ -85,3 +85,18 @@ def test_observations(given, phase, message, exit_code):
     seen = observe(given)
 
     assert (seen.phase, seen.message, seen.exit_code) == (phase, message, exit_code)
+
+
+@pytest.mark.parametrize(
+    ("message", "unplaced"),
+    [
+        ("0/1 nodes are available: 1 Insufficient memory.", False),
+        ("0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.", False),
+        ("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.", True),
+        ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", True),
+    ],
+)
+def test_what_the_node_cannot_take_for_another_reason_than_room(message, unplaced):
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    assert observe(pod("Pending", conditions=[condition])).unplaced is unplaced
+    assert not observe(pod("Pending", CREATING)).unplaced

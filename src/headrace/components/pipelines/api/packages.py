@@ -61,7 +61,8 @@ def _load(raw: bytes) -> dict[str, Any]:
     except (_yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         place = f" at line {where.line + 1}, column {where.column + 1}" if where else ""
-        raise invalid(f"The pipeline is not valid YAML{place}: {getattr(error, 'problem', None) or error}.") from error
+        why = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise invalid(f"The pipeline is not valid YAML{place}: {why}.") from error
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise invalid("The package does not contain a pipeline: expected a YAML mapping with pipelineInfo and root.")
     _check_plain(documents)

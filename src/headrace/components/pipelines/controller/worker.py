@@ -390,6 +390,7 @@ class RunWorker:
             await self._record_failure(row, seen.message, FAILED_PRECONDITION)
             self._spawn(self._pods.delete(view.run.namespace, row.pod_name, grace_seconds=0))
         elif seen.phase is Phase.RUNNING and row.state is RuntimeState.PENDING:
+            self._gate.steps.put_aside(row.pod_name, aside=False)
             row.state, row.error_message = RuntimeState.RUNNING, ""
             changes: dict[str, Any] = {"state": row.state, "error_message": ""}
             # A pod's times are whole seconds: the moment of the decision is better unless the pod had to wait.
@@ -397,6 +398,7 @@ class RunWorker:
                 row.started_at = changes["started_at"] = seen.started_at
             self._note(row, changes)
         elif seen.phase is Phase.PENDING and seen.message and row.error_message != seen.message:
+            self._gate.steps.put_aside(row.pod_name, aside=seen.unplaced)
             row.error_message = seen.message
             self._note(row, {"error_message": seen.message})
 

@@ -53,11 +53,18 @@ def _evaluate(expression: str, variables: dict[str, Any]) -> Any:
     except KeyError as error:
         raise ResolveError(f"The expression {expression!r} uses {error}, which is not there.") from error
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = not_json[0] if not_json else str(error).splitlines()[0]
+        reason = not_json[0] if not_json else _reason(str(error))
         raise ResolveError(f"The expression {expression!r} cannot be evaluated: {reason}.") from error
     if not_json:
         raise ResolveError(f"The expression {expression!r} cannot be evaluated: {not_json[0]}.")
     return result
+
+
+def _reason(text: str) -> str:
+    """What the evaluator says, without the expression over again and the list of all that might have stood there."""
+    line = text.splitlines()[0] if text else "no reason is known"
+    _, found, syntax = line.partition("Syntax error: ")
+    return f"syntax error: {syntax}".partition(" expecting {")[0] if found else line
 
 
 def _numbers_as_doubles(value: Any) -> Any:

@@ -7,7 +7,8 @@ pods, and the machine never idles between two steps.
 
 Order: the run with the fewest steps on their way goes first, among equals the one that has waited longest; of one run,
 first come, first served. For runs: the namespace with the fewest, then the oldest. A step that does not fit yet is
-waited for, not overtaken, so that large ones have their turn.
+waited for, not overtaken, so that large ones have their turn. One that is larger than the machine, or that the node
+cannot take for another reason than room, takes nothing from the others: its pod says what it waits for.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Ask:
     namespace: str
     share: float
     begin: Callable[[], None]
+    taken: float = 0.0
+    """The part of the machine that others cannot have because of it."""
 
 
 @dataclass(slots=True)
@@ -122,12 +125,21 @@ class Turnstile:
         ask = self._inside.pop(key, None)
         if ask is None:
             return
-        self._share = max(self._share - ask.share, 0.0) if self._inside else 0.0
+        self._share = max(self._share - ask.taken, 0.0) if self._inside else 0.0
         for counts, name in ((self._by_run, ask.run_id), (self._by_namespace, ask.namespace)):
             counts[name] -= 1
             if not counts[name]:
                 del counts[name]
         self.pump()
+
+    def put_aside(self, key: str, *, aside: bool) -> None:
+        """What is inside has nothing of the machine, or has something again."""
+        ask = self._inside.get(key)
+        if ask is not None:
+            before, ask.taken = ask.taken, 0.0 if aside else self._weight(ask)
+            self._share = max(self._share - before + ask.taken, 0.0)
+            if ask.taken < before:
+                self.pump()
 
     def inside(self, key: str) -> Ask | None:
         """What was let through and has not left."""
@@ -194,11 +206,15 @@ class Turnstile:
             return False
         if self.steps is not None and len(self._inside) >= self.steps:
             return False
-        return not self._inside or self._share + ask.share <= self.capacity
+        return not self._inside or self._share + self._weight(ask) <= self.capacity
+
+    def _weight(self, ask: Ask) -> float:
+        return 0.0 if ask.share > self.capacity else ask.share
 
     def _admit(self, ask: Ask) -> None:
         self._inside[ask.key] = ask
-        self._share += ask.share
+        ask.taken = self._weight(ask)
+        self._share += ask.taken
         self._by_run[ask.run_id] = self._by_run.get(ask.run_id, 0) + 1
         self._by_namespace[ask.namespace] = self._by_namespace.get(ask.namespace, 0) + 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ _HOPELESS = frozenset({"InvalidImageName", "ErrImagePull", "ImagePullBackOff", "
 """The container waits for an image that cannot be had; it may go on trying, the step does not."""
 _BEGINNING = frozenset({"ContainerCreating", "PodInitializing"})
 """Nothing is wrong: what is said is how far it is."""
+_ROOM = re.compile(r"Insufficient (?:cpu|memory)\b")
 _SIGKILL = 9
 _LOST_REASON = "ContainerStatusUnknown"
 """The kubelet's word for a container that is gone without an exit code."""
@@ -42,6 +44,8 @@ class Observation:
     message: str = ""
     exit_code: int | None = None
     started_at: dt.datetime | None = None
+    unplaced: bool = False
+    """The node cannot take it for another reason than that it has no room for it now."""
 
 
 def observe(pod: Pod) -> Observation:
@@ -96,5 +100,6 @@ def _pending(pod: Pod, containers: list[ContainerStatus]) -> Observation:
             return Observation(Phase.PENDING, f"Waiting ({said})")
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
-            return Observation(Phase.PENDING, f"Waiting ({condition.reason}: {condition.message})")
+            said = f"Waiting ({condition.reason}: {condition.message})"
+            return Observation(Phase.PENDING, said, unplaced=not _ROOM.search(condition.message))
     return Observation(Phase.PENDING)
