@@ -18,7 +18,10 @@ Quantity = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class KindInfo:
-    """What the API server must know of a kind: its names, its scope and its subresources."""
+    """What the API server must know of a kind: its names, its scope and its subresources.
+
+    Compared and hashed many times a request: by identity and by name first.
+    """
 
     group: str
     version: str
@@ -29,6 +32,16 @@ class KindInfo:
     categories: tuple[str, ...] = ()
     subresources: frozenset[str] = field(default_factory=lambda: frozenset({"status"}))
     singular: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, KindInfo) or self.kind != other.kind or self.group != other.group:
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in KindInfo.__slots__)
+
+    def __hash__(self) -> int:
+        return hash((self.group, self.version, self.kind))
 
     @property
     def api_version(self) -> str:

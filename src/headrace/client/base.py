@@ -12,6 +12,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+from msgspec import Struct
+
 from headrace.api.meta import Object
 
 if TYPE_CHECKING:
@@ -169,8 +171,7 @@ class Page:
     remaining: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RawEvent:
+class RawEvent(Struct, frozen=True, gc=False):
     """A watch event with the object as JSON bytes (a BOOKMARK carries only its revision)."""
 
     type: EventType

@@ -31,9 +31,15 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock."""
 
+    def __init__(self) -> None:
+        self._second, self._now = 0, dt.datetime.fromtimestamp(0, dt.UTC)
+
     def now(self) -> dt.datetime:
-        """See Clock."""
-        return dt.datetime.now(dt.UTC).replace(microsecond=0)
+        """See Clock. Asked several times a request: within a second it is the same moment, made once."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._now = second, dt.datetime.fromtimestamp(second, dt.UTC)
+        return self._now
 
     def precise(self) -> dt.datetime:
         """See Clock."""

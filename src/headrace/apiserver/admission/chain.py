@@ -75,8 +75,8 @@ class Admission:
             _complain(info, report, field_validation, warnings)
         if warnings is not None:
             warnings += [sentence for sentence in advice(info, obj) if sentence not in warnings]
-        obj = _wire.clone(obj)
-        if served.conversion is None:
+        if served.conversion is None and defaults.known(info):
+            obj = _wire.clone(obj)  # it is filled in place, and parts of it are the sender's
             defaults.fill(info, obj)
         return metadata.with_managers_of(obj, whole)
 
@@ -218,7 +218,8 @@ class Admission:
             found = found + rules.check(info, obj)
             if info == CustomResourceDefinition.INFO:
                 found = found + list(definitions.causes(obj))
-        metadata.check(obj, info, list(dict.fromkeys(found)))
+        if found or subresource != "status" or served.custom:  # else the metadata is what it was
+            metadata.check(obj, info, list(dict.fromkeys(found)))
 
     def _check_namespace(self, info: KindInfo, obj: Json) -> Json | None:
         """The namespace of a new object."""

@@ -192,7 +192,7 @@ def ingress(obj: Json, lookup: Lookup) -> None:
     ]
     if defaults:
         newest = max(defaults, key=lambda c: (c["metadata"]["creationTimestamp"], c["metadata"]["name"]))
-        spec["ingressClassName"] = newest["metadata"]["name"]
+        obj["spec"] = {**spec, "ingressClassName": newest["metadata"]["name"]}
 
 
 FIRST_STATUS: dict[tuple[str, str], tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.api import _wire
@@ -20,7 +21,7 @@ class Lookup(Protocol):
     """Objects that exist now."""
 
     def get(self, info: KindInfo, namespace: str, name: str) -> Json | None:
-        """One object, or None."""
+        """One object, or None. It is shared: nobody changes it."""
         ...
 
     def all(self, info: KindInfo) -> Iterator[Json]:
@@ -41,7 +42,7 @@ class StoreLookup:
     def get(self, info: KindInfo, namespace: str, name: str) -> Json | None:
         """See Lookup."""
         found = self._store.get(self._kinds.served(info).key(namespace, name))
-        return _decode(found) if found is not None else None
+        return _decoded(found.value) if found is not None else None
 
     def all(self, info: KindInfo) -> Iterator[Json]:
         """See Lookup."""
@@ -50,6 +51,13 @@ class StoreLookup:
     def within(self, info: KindInfo, namespace: str) -> list[Json]:
         """See Lookup."""
         return [_decode(r) for r in self._store.range(f"{self._kinds.served(info).prefix}{namespace}/")]
+
+
+@lru_cache(maxsize=64)
+def _decoded(value: bytes) -> Json:
+    """The same few are asked for on every write: the namespace, its service account."""
+    decoded: Json = _wire.decode_any(value)
+    return decoded
 
 
 def _decode(record: Record) -> Json:

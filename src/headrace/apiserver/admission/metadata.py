@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from headrace.api.errors import BadRequest, Cause, Conflict, Forbidden, Invalid
@@ -111,6 +112,7 @@ def with_managers_of(obj: Json, whole: Json) -> Json:
     return obj
 
 
+@lru_cache(maxsize=64)
 def timestamp(moment: dt.datetime) -> str:
     """RFC 3339 in whole seconds, as Kubernetes writes times."""
     return moment.isoformat(timespec="seconds")[:19] + "Z"  # strftime takes five times as long

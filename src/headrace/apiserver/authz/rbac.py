@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from headrace.api import _wire
 from headrace.api.identity import MASTERS
 from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject
@@ -23,8 +25,7 @@ GROUP = ClusterRole.INFO.group
 _REMEMBERED = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True, gc=False):
     """What is asked: a verb on a resource, or on a path."""
 
     verb: str

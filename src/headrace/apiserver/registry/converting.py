@@ -5,18 +5,16 @@ What the store holds says in which version it is. Other kinds never come here.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
-from headrace.client.base import EventType
+from headrace.client.base import EventType, RawEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from headrace.apiserver.registry.core import Core
     from headrace.apiserver.registry.kinds import Served
-    from headrace.client.base import RawEvent
 
 Json = dict[str, Any]
 
@@ -59,7 +57,7 @@ class ConvertedWatch:
         if event.type is EventType.BOOKMARK:
             return event
         (raw,) = await shown(self._core, self._served, [event.object])
-        return replace(event, object=raw)
+        return RawEvent(event.type, raw, event.revision)
 
     async def aclose(self) -> None:
         """End the watch."""

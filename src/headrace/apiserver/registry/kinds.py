@@ -54,12 +54,12 @@ class Served:
     """The kind's definition is being deleted: nothing new is taken."""
     conversion: Conversion | None = field(default=None, hash=False, compare=False)
     """Set for a built-in kind that is stored as another one."""
+    prefix: str = field(init=False, compare=False)
+    """The store's prefix of all objects of the kind, in all versions."""
 
-    @property
-    def prefix(self) -> str:
-        """The store's prefix of all objects of the kind, in all versions."""
+    def __post_init__(self) -> None:
         stored = self.info if self.conversion is None else self.conversion.hub
-        return f"/registry/{stored.group or 'core'}/{stored.plural}/"
+        object.__setattr__(self, "prefix", f"/registry/{stored.group or 'core'}/{stored.plural}/")
 
     def key(self, namespace: str, name: str) -> str:
         """The store's key of one object."""

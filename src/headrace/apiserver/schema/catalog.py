@@ -50,6 +50,7 @@ def load_definitions() -> dict[str, msgspec.Raw]:
     return _wire.decode(dict[str, msgspec.Raw], gzip.decompress(packed))
 
 
+@lru_cache(maxsize=512)
 def definition_name(info: KindInfo) -> str:
     """The name of a kind's definition: as upstream for built-in kinds, reversed group for custom ones."""
     group = info.group

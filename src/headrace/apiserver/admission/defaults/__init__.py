@@ -46,6 +46,11 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
 }
 
 
+def known(info: KindInfo) -> bool:
+    """Whether the kind has defaults."""
+    return (info.group, info.kind) in _BY_KIND
+
+
 def fill(info: KindInfo, obj: dict[str, Any]) -> None:
     """Set what the kind's defaults say and `obj` does not, in place."""
     found = _BY_KIND.get((info.group, info.kind))
