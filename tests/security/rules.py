@@ -245,6 +245,8 @@ POST    /pipelines/new#look                                                     
 POST    /pipelines/new#save                                                      form
 POST    /pipelines/{id}#delete                                                   write
 POST    /pipelines/{id}#delete-version                                           write
+POST    /pipelines/{id}#edit                                                     write
+POST    /pipelines/{id}#edit-version                                             write
 POST    /pipelines/{id}/run#start                                                write
 POST    /profiles/{profile}#add                                                  own
 POST    /profiles/{profile}#delete                                               own
@@ -286,8 +288,10 @@ GET     /apis/v2beta1/objects                                                   
 GET     /apis/v2beta1/objects:download                                           look
 GET     /apis/v2beta1/objects:preview                                            look
 PUT     /apis/v2beta1/objects:upload                                             write
+DELETE  /apis/v2beta1/objects                                                    write
 GET     /artifacts                                                               page
 GET     /artifacts/{id}                                                          page
+POST    /artifacts#delete                                                        form
 POST    /artifacts#upload                                                        form
 GET     /examples/digits                                                         own page
 POST    /examples/digits#start                                                   write

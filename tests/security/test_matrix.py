@@ -94,6 +94,8 @@ FORMS: dict[str, Any] = {
     **{f"/schedules#{action}": {"schedule": "{job}"} for action in ("delete", "disable", "enable")},
     **{f"/runs#{action}": {"run": "{run}"} for action in ("archive", "delete", "retry", "terminate", "unarchive")},
     "/pipelines/{id}#delete-version": {"version": "{version}"},
+    "/pipelines/{id}#edit": {"name": "by {role}"},
+    "/pipelines/{id}#edit-version": {"version": "{version}", "name": "by {role}"},
     "/profiles/{profile}#add": {"user": "new@example.com", "role": "edit"},
     "/profiles/{profile}#remove": {"user": "new@example.com", "role": "edit"},
     "/profiles/{profile}#delete": {"typed": "other"},

@@ -99,6 +99,9 @@ class Form:
 
     fields: Mapping[str, tuple[str, ...]]
     files: Mapping[str, Upload] = field(default_factory=dict)
+    """By name, the last of each."""
+    uploads: tuple[Upload, ...] = ()
+    """All files, in the order in which they were chosen."""
 
     def text(self, name: str) -> str:
         """The field's only or first value."""

@@ -10,6 +10,17 @@ import aiohttp
 import pytest
 import yaml
 from dashboard_world import HOME, HOSTILE, NOBODY, OTHER, OWNER, SPEC, STRANGER, VIEWER
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace.api.identity import AUTHENTICATED, User
+from headrace.components.pipelines.api.fetch import Packages
+from headrace.components.pipelines.ui.drafts import Drafts
+from headrace.components.pipelines.ui.upload import UploadPage
+from headrace.machinery.component import Context
+from headrace.machinery.pages import Form, PageRequest
+from headrace.machinery.serve import Server
 
 JSON = {"accept": "application/json"}
 TYPED = copy.deepcopy(SPEC)
@@ -79,6 +90,60 @@ async def test_a_person_uploads_looks_and_saves(world):
 async def test_what_cannot_run_is_refused_before_it_is_saved(world, content, words):
     found = await post(await world.browser(), "/pipelines/new", 422, content, action="look")
     assert words in found["error"]
+
+
+async def test_an_address_is_read_for_who_may_make_pipelines_and_only_if_it_is_public(world):
+    path = f"/pipelines/new?ns={HOME}"
+    session = await world.browser()
+    assert 'name="url"' in await world.page(session, path)
+    found = await post(session, path, 422, action="look", url=f"{world.url}/pipelines")
+    assert "not a public address" in found["error"]
+    for email in (VIEWER, STRANGER, NOBODY):
+        found = await post(await world.browser(email), path, 403, action="look", url="https://example.com/x.yaml")
+        assert "may not create pipelines" in found["error"]
+
+
+async def test_what_was_read_from_an_address_is_what_is_saved(world, tmp_path):
+    """The page itself, with loopback as public, so that there is something to read."""
+    served = Server(
+        Starlette(routes=[Route("/a/greet.yaml", lambda _: Response(yaml.safe_dump(SPEC)))]), "127.0.0.1", 0
+    )
+    await served.start()
+    try:
+        context = Context("pipelines", world.settings, world.client, world.clock, None, None)
+        page = UploadPage(context, None, Drafts(), Packages(None, lambda _: True))
+        user = User(OWNER, groups=(AUTHENTICATED,))
+        request = PageRequest(user, "/pipelines/new", HOME, world.clock.now())
+        url = f"http://127.0.0.1:{served.address[1]}/a/greet.yaml"
+        done = await page.look(request, Form({"url": (url,)}))
+        draft = page._drafts.get(OWNER, done.location.partition("draft=")[2])
+        assert (draft.spec.name, draft.file.name, draft.url) == ("greet", "greet.yaml", url)
+    finally:
+        await served.stop()
+
+
+async def test_names_descriptions_and_tags_are_edited(world):
+    session = await world.browser()
+    ident = (await save(session)).partition("/pipelines/")[2].partition("?")[0]
+    page = f"/pipelines/{ident}"
+    (version,) = (await api(world, f"{page}/versions"))["pipeline_versions"]
+    assert 'value="edit-version"' in await world.page(session, page)
+    given = {"name": "greeter", "description": "Now\r\nlonger.", "tags": "team=vision\r\n\r\nstage = trial"}
+    await post(session, page, action="edit", **given)
+    found = await api(world, page)
+    assert (found["display_name"], found["description"]) == ("greeter", "Now\nlonger.")
+    assert found["tags"] == {"team": "vision", "stage": "trial"}
+    ident = version["pipeline_version_id"]
+    await post(session, page, action="edit-version", version=ident, name="first", description="", tags="a=b")
+    found = await api(world, f"{page}/versions/{ident}")
+    assert (found["display_name"], found["tags"]) == ("first", {"a": "b"})
+    text = await world.page(session, page)
+    for words in ("team=vision", "a=b", "greeter", "first"):
+        assert words in text
+    assert "is no tag" in (await post(session, page, 422, action="edit", name="x", tags="nonsense"))["error"]
+    viewer = await world.browser(VIEWER)
+    assert 'value="edit"' not in await world.page(viewer, page)
+    await post(viewer, page, 403, action="edit", name="mine")
 
 
 async def test_an_upload_is_its_persons_alone(world):

@@ -93,6 +93,18 @@ async def test_a_schedule_from_a_form_to_its_end(world):
     assert "every day at 06:30 UTC" in text
     assert text.count("<time") == 5
     schedule = made["recurring_run_id"]
+    like = f"/schedules/new?like={schedule}"
+    assert like in text
+    form = await world.page(session, like)
+    for words in ('value="0 30 6 * * *"', 'value="2031-01-01T00:00"', "Clone of each morning"):
+        assert words in form
+    await post(session, like, action="start", name="each evening", follow="latest", **(plan | {"cron": "0 0 18 * * *"}))
+    both = (await api(world, f"/recurringruns?namespace={HOME}"))["recurringRuns"]
+    copy = next(each for each in both if each["display_name"] == "each evening")
+    assert copy["pipeline_version_reference"] == {"pipeline_id": ident}
+    assert copy["trigger"]["cron_schedule"]["cron"] == "0 0 18 * * *"
+    await world.page(await world.browser(STRANGER), like, 403)
+    await post(session, path, action="delete", schedule=copy["recurring_run_id"])
     await post(session, path, action="disable", schedule=schedule)
     text = await world.page(session, path)
     assert "Switch on" in text

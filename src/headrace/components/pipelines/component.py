@@ -128,7 +128,7 @@ def build(context: Context) -> Parts:
         start=start,
         stop=stop,
         # First: /runs/new is not a run.
-        pages=(*authoring_pages(context, database, repository, recurring, app), *pages, digits),
+        pages=(*authoring_pages(context, database, repository, recurring, packages=packages, app=app), *pages, digits),
         panels=panels,
         starts=(start_digits,),
         finders=finders_of(context, database, app),

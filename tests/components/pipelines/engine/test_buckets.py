@@ -29,7 +29,7 @@ async def filled(lab):
     for name, content in (("a.csv", b"x,y\n1,2\n"), ("deep/b.txt", b"hello"), (HOSTILE, b"odd"), ("p.png", PNG)):
         await lab.put(FOLDER + name, content)
     await lab.put(f"{FOLDER}empty", b"")
-    return ArtifactsPage(Calls(lab.api.app))
+    return ArtifactsPage(lab.api.cluster.client, Calls(lab.api.app))
 
 
 async def test_a_person_looks_around(lab, filled):
@@ -60,7 +60,7 @@ async def test_an_object_is_shown(lab, filled, key, words):
 
 
 async def test_an_object_is_stored_and_read_back(lab, filled):
-    form = Form({"action": ("upload",)}, {"file": Upload("..\\x/new.bin", b"\x00\x01\x02")})
+    form = Form({"action": ("upload",)}, uploads=(Upload("..\\x/new.bin", b"\x00\x01\x02"),))
     await filled.upload(request(bucket="mlpipeline", prefix=FOLDER), form)
     assert await lab.get(f"{FOLDER}new.bin") == b"\x00\x01\x02"
     url = f"{lab.api.url}/apis/v2beta1/objects:download?namespace={HOME}&uri=minio://mlpipeline/{FOLDER}new.bin"
@@ -101,7 +101,7 @@ async def test_who_may(lab, filled):
         assert (await lab.api.call("GET", f"{path}{sign}namespace={HOME}", user=""))[0] == 401
     with pytest.raises(PageError, match="may not"):
         await filled.render(request("other"))
-    form = Form({}, {"file": Upload("x", b"x")})
+    form = Form({}, uploads=(Upload("x", b"x"),))
     for user in ("viewer", "other"):
         with pytest.raises(PageError, match="may not create runs"):
             await filled.upload(request(user, bucket="mlpipeline", prefix=FOLDER), form)
@@ -109,3 +109,43 @@ async def test_who_may(lab, filled):
         await filled.upload(request(bucket="mlpipeline", prefix="elsewhere/"), form)
     with pytest.raises(PageError, match="Choose a file"):
         await filled.upload(request(bucket="mlpipeline"), Form({}))
+
+
+async def test_several_files_are_stored_and_what_is_deleted_is_gone(lab, filled):
+    here = request(bucket="mlpipeline", prefix=f"{FOLDER}many/")
+    files = tuple(Upload(f"{n}.txt", str(n).encode()) for n in range(3))
+    assert (await filled.upload(here, Form({}, uploads=files))).message == "3 files are stored."
+    assert await lab.get(f"{FOLDER}many/2.txt") == b"2"
+    text = (await filled.render(here)).body
+    assert text.count('value="delete"') == 3
+    done = await filled.delete(here, Form({"key": (f"{FOLDER}many/2.txt",)}))
+    assert (done.location, done.message) == ("", "2.txt is deleted.")
+    shown = request(bucket="mlpipeline", prefix=FOLDER, key=f"{FOLDER}a.csv")
+    done = await filled.delete(shown, Form({"key": (f"{FOLDER}a.csv",)}))
+    assert "key=" not in done.location
+    assert "bucket=mlpipeline" in done.location
+    done = await filled.delete(here, Form({"key": (f"{FOLDER}many/",)}))
+    assert done.message == "many is deleted, with 2 objects."
+    text = (await filled.render(request(bucket="mlpipeline", prefix=FOLDER))).body
+    assert ">many/<" not in text
+    assert ">deep/<" in text, "only what was meant"
+
+
+@pytest.mark.parametrize(
+    ("user", "key", "refusal"),
+    [
+        ("viewer", f"{FOLDER}a.csv", (403, "may not delete runs")),
+        ("editor", f"v2/artifacts/{OTHER}/x", (403, "may not delete")),
+        ("editor", f"v2/artifacts/{OTHER}/", (403, "do not open this")),
+        ("editor", f"{FOLDER}nothing/", (404, "nothing at")),
+        ("editor", "", (422, "what is to be deleted")),
+    ],
+)
+async def test_what_may_not_be_deleted_stays(lab, filled, user, key, refusal):
+    status, words = refusal
+    here = request(user, bucket="mlpipeline", prefix=FOLDER)
+    with pytest.raises(PageError, match=words) as refused:
+        await filled.delete(here, Form({"key": (key,)}))
+    assert refused.value.status == status
+    assert await lab.get(f"{FOLDER}a.csv") == b"x,y\n1,2\n"
+    assert ('value="delete"' in (await filled.render(here)).body) is (user == "editor")

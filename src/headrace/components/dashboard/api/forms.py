@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 1024 * 1024
 """As upstream's pipeline upload."""
 MAX_FIELDS = 1000
+MAX_FILES = 100
 
 
 async def read_form(scope: dict[str, Any], receive: Callable[[], Any]) -> Form:
@@ -34,19 +35,21 @@ async def read_form(scope: dict[str, Any], receive: Callable[[], Any]) -> Form:
 
     request = Request(scope, counted)
     try:
-        sent = await request.form(max_files=20, max_fields=MAX_FIELDS, max_part_size=MAX_BYTES)
+        sent = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_BYTES)
     except (MultiPartException, ClientDisconnect, AssertionError) as error:
         words = _("What was sent is not a form: {error}", error=error)
         raise PageError(400, _("That could not be read"), words) from error
     fields: dict[str, tuple[str, ...]] = {}
     files: dict[str, Upload] = {}
+    uploads: list[Upload] = []
     try:
         for name, value in sent.multi_items():
             if isinstance(value, UploadFile):
                 if value.filename:
                     files[name] = Upload(value.filename, await value.read())
+                    uploads.append(files[name])
             else:
                 fields[name] = (*fields.get(name, ()), value)
     finally:
         await sent.close()
-    return Form(fields, files)
+    return Form(fields, files, tuple(uploads))

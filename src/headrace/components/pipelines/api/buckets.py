@@ -1,7 +1,8 @@
 """Buckets through this API: what lies in the object store, with the keys of one's own namespace.
 
 Beyond upstream. Whoever may read artifacts of a namespace sees and reads what its keys open, whoever may start runs
-there may store: so nobody reaches through this API what a pod of that namespace could not reach.
+there may store, whoever may delete runs there may delete: so nobody reaches through this API what a pod of that
+namespace could not reach.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import quote, unquote
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from headrace.components.pipelines.api.objects import CHUNK, PASSED
+from headrace.components.pipelines.api.objects import CHUNK, MAX_DELETED, PASSED
 from headrace.components.pipelines.api.requests import answer, namespace_of, requester
 from headrace.components.pipelines.policy import preview
 from headrace.components.pipelines.types.rest import Code, RpcError, invalid
@@ -32,6 +33,8 @@ PROFILE_BUCKET = "mlpipeline"
 PROFILE_PREFIXES = ("artifacts/{ns}/", "private-artifacts/{ns}/", "v2/artifacts/{ns}/")
 """What the keys of a profile open (the object store's rule)."""
 PAGE = 200
+MAX_FOLDER = 20_000
+"""Objects that deleting a folder takes at once."""
 _SAFE = {
     # A browser must not run what a pipeline wrote as if the platform had written it.
     "content-security-policy": "sandbox; default-src 'none'",
@@ -51,6 +54,7 @@ class Buckets:
         """In the order in which they match."""
         return [
             Route("/objects", self.list, methods=["GET"]),
+            Route("/objects", self.delete, methods=["DELETE"]),
             Route("/objects:download", self.download, methods=["GET"]),
             Route("/objects:preview", self.preview, methods=["GET"]),
             Route("/objects:upload", self.upload, methods=["PUT"]),
@@ -130,6 +134,30 @@ class Buckets:
             raise invalid("An upload needs a Content-Length.")
         await self._objects.write(namespace, uri, request.stream(), int(length))
         return answer({"uri": uri})
+
+    async def delete(self, request: Request) -> Response:
+        """DELETE /objects?namespace=&uri=: an object; with a slash at its end a folder and all in it, MAX_FOLDER
+        objects at a time (`more` says that some are left).
+        """
+        namespace, uri = await self._authorized(request, "delete"), _uri(request)
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme not in {"minio", "s3"} or not bucket or not key:
+            raise invalid(f"{uri!r} names no object and no folder of the object store, as minio://bucket/key does.")
+        if not key.endswith("/"):
+            await self._objects.delete(namespace, bucket, [key])
+            return answer({"deleted": 1})
+        gone, more = 0, True
+        while more and gone < MAX_FOLDER:
+            query = {"list-type": "2", "prefix": key, "max-keys": str(MAX_DELETED), "encoding-type": "url"}
+            root = _document(await self._objects.ask(namespace, f"/{quote(bucket, safe='-_.~')}", query))
+            keys = [unquote(_text(child, "Key")) for child in root if _local(child) == "Contents"]
+            if not keys and not gone:
+                raise RpcError(Code.NOT_FOUND, f"There is nothing at {uri} in the object store.")
+            if keys:
+                await self._objects.delete(namespace, bucket, keys)
+            gone, more = gone + len(keys), _text(root, "IsTruncated") == "true"
+        return answer({"deleted": gone, "more": more})
 
     async def _authorized(self, request: Request, verb: str) -> str:
         """The namespace whose keys are used. Raises RpcError."""

@@ -20,7 +20,7 @@ from headrace.components.pipelines.types.rest import Code, RpcError, invalid
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import aiohttp
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CREDENTIALS = "mlpipeline-minio-artifact"
 LINK_SECONDS = 900
+MAX_DELETED = 1000
+"""Objects that one request deletes: S3's bound."""
 CHUNK = 1 << 18
 _ALGORITHM, _REGION = "AWS4-HMAC-SHA256", "us-east-1"
 _SCHEMES = ("minio://", "s3://")
@@ -89,6 +91,38 @@ class Objects:
                         raise RpcError(Code.UNAVAILABLE, f"The object store answered {response.status} for {uri}.")
             except aiohttp.ClientConnectionError as error:
                 raise RpcError(Code.UNAVAILABLE, "The object store does not answer; try again soon.") from error
+
+    async def delete(self, namespace: str, bucket: str, keys: Sequence[str]) -> None:
+        """Delete objects of a bucket, at most MAX_DELETED. Raises RpcError for the first that stays."""
+        import xml.etree.ElementTree as ET  # noqa: PLC0415 - few requests need it
+
+        import aiohttp  # noqa: PLC0415 - heavy, and not needed until somebody deletes
+        from yarl import URL  # noqa: PLC0415
+
+        root = ET.Element("Delete")
+        for key in keys:
+            ET.SubElement(ET.SubElement(root, "Object"), "Key").text = key
+        ET.SubElement(root, "Quiet").text = "true"
+        url, signed = f"{self._endpoint}/{quote(bucket, safe='-_.~')}", await self._keys(namespace)
+        link = presign(url, signed, self._clock.now(), LINK_SECONDS, "POST", {"delete": ""})
+        timeout = aiohttp.ClientTimeout(total=120, sock_connect=10)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            try:
+                async with session.post(URL(link, encoded=True), data=ET.tostring(root)) as response:
+                    told = await response.read()
+                    if response.status >= 300:
+                        raise RpcError(Code.UNAVAILABLE, f"The object store answered {response.status}.")
+            except aiohttp.ClientConnectionError as error:
+                raise RpcError(Code.UNAVAILABLE, "The object store does not answer; try again soon.") from error
+        failed = [e for e in ET.fromstring(told) if e.tag.rpartition("}")[2] == "Error"]  # noqa: S314 - our own store's
+        if failed:
+            said = {e.tag.rpartition("}")[2]: e.text or "" for e in failed[0]}
+            where = f"minio://{bucket}/{said.get('Key', '')}"
+            if said.get("Code") == "AccessDenied":
+                raise RpcError(
+                    Code.PERMISSION_DENIED, f"Namespace {namespace!r} may not delete {where} in the object store."
+                )
+            raise RpcError(Code.UNAVAILABLE, f"{where} was not deleted: {said.get('Message', '')}")
 
     @contextlib.asynccontextmanager
     async def open(self, namespace: str, uri: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:

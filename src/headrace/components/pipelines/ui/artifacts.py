@@ -11,15 +11,17 @@ from headrace.components.pipelines.store.models import Direction
 from headrace.components.pipelines.ui import charts, forms, graph
 from headrace.components.pipelines.ui.calls import segment
 from headrace.components.pipelines.ui.catalogue import moment
+from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.timeline import short
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
-from headrace.machinery.pages import Done, Fragment, PageError
+from headrace.machinery.pages import Done, Fragment, PageError, button
 from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from headrace.client.base import Client
     from headrace.components.pipelines.store.lineage import Lineage, Link
     from headrace.components.pipelines.ui.calls import Calls
     from headrace.machinery.pages import Form, PageRequest
@@ -35,8 +37,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=]*")
 class ArtifactsPage:
     """The page `/artifacts`: records, and with `?tab=buckets` the object store."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, client: Client, calls: Calls) -> None:
+        self._client, self._calls = client, calls
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
@@ -99,12 +101,14 @@ class ArtifactsPage:
             return await self._object(request, bucket, request.query["key"])
         after = request.query.get("after", "")
         found = await self._calls.get(request.user, "/objects", bucket=bucket, prefix=prefix, after=after, **where)
+        may = await self._may(request, "delete")
         rows = [
             el(
                 "tr",
                 el("td", el("a", p.removeprefix(prefix), href=_at(request, bucket, p), data_row=True)),
                 el("td"),
                 el("td"),
+                el("td", _remove_folder(p.removeprefix(prefix), p) if may else None, class_="right"),
             )
             for p in found.get("prefixes", [])
         ]
@@ -123,17 +127,20 @@ class ArtifactsPage:
                 ),
                 el("td", look.size(o["size"]), class_="num nowrap"),
                 el("td", moment(o["modified"]), class_="dim nowrap num"),
+                el("td", _remove(o["key"].removeprefix(prefix), o["key"]) if may else None, class_="right"),
             )
             for o in found.get("objects", [])
         ]
         form = el(
             "form",
-            el("input", type="file", name="file", required=True, aria_label=_("File")),
+            el("input", type="file", name="file", required=True, multiple=True, aria_label=_("Files")),
             el("button", _("Upload here"), type="submit", name="action", value="upload", class_="btn"),
             method="post",
             enctype="multipart/form-data",
             class_="toolbar",
         )
+        if not await self._may(request, "create"):
+            form = Markup()
         token = found.get("next_page_token", "")
         more = el("a", _("More"), href=request.link(after=token), class_="more") if token else ""
         inner = el("table", el("tbody", rows)) if rows else look.empty(_("Nothing lies here."))
@@ -149,18 +156,45 @@ class ArtifactsPage:
         link = el("a", _("Download"), href=f"{API}/objects:download?{query}", class_="btn", data_plain=True)
         folder = key.rpartition("/")[0]
         crumbs = _crumbs(request, bucket, f"{folder}/" if folder else "")
-        return Markup(crumbs + facts + el("div", link, class_="pad") + shown(found))
+        remove = _remove(key.rpartition("/")[2], key) if await self._may(request, "delete") else None
+        return Markup(crumbs + facts + el("div", link, " ", remove, class_="pad acts") + shown(found))
+
+    async def _may(self, request: PageRequest, verb: str) -> bool:
+        """Whether to offer it; the API decides again when it is done."""
+        return await self._client.review_access(
+            request.user, verb, group=GROUP, resource="runs", namespace=request.namespace
+        )
 
     async def upload(self, request: PageRequest, form: Form) -> Done:
-        """A file to where the address points."""
-        file, bucket = form.files.get("file"), request.query.get("bucket", "")
-        if file is None or not bucket:
+        """Files to where the address points."""
+        bucket = request.query.get("bucket", "")
+        if not form.uploads or not bucket:
             raise PageError(422, _("No file"), _("Choose a file, and where it should lie."))
-        name = file.name.replace("\\", "/").rpartition("/")[2]
-        uri = f"minio://{bucket}/{request.query.get('prefix', '')}{name}"
-        path = "/objects:upload"
-        await self._calls.put(request.user, path, file.content, namespace=request.namespace, uri=uri)
-        return Done("", _("{name} is stored.", name=name))
+        names = []
+        for file in form.uploads:
+            names.append(file.name.replace("\\", "/").rpartition("/")[2])
+            uri = f"minio://{bucket}/{request.query.get('prefix', '')}{names[-1]}"
+            path = "/objects:upload"
+            await self._calls.put(request.user, path, file.content, namespace=request.namespace, uri=uri)
+        if len(names) == 1:
+            return Done("", _("{name} is stored.", name=names[0]))
+        return Done("", _("{n} files are stored.", n=len(names)))
+
+    async def delete(self, request: PageRequest, form: Form) -> Done:
+        """An object, or a folder with all that is in it."""
+        bucket, key = request.query.get("bucket", ""), form.text("key")
+        if not bucket or not key:
+            raise PageError(422, _("Nothing to do"), _("Choose what is to be deleted."))
+        uri = f"minio://{bucket}/{key}"
+        done = await self._calls.delete(request.user, "/objects", namespace=request.namespace, uri=uri)
+        shown = request.query.get("key") == key
+        back = _at(request, bucket, request.query.get("prefix", "")) if shown else ""
+        if done.get("more"):
+            return Done(back, _("{n} objects are deleted. There are more: press again.", n=done["deleted"]))
+        name = key.rstrip("/").rpartition("/")[2]
+        if key.endswith("/"):
+            return Done(back, _("{name} is deleted, with {n} objects.", name=name, n=done["deleted"]))
+        return Done(back, _("{name} is deleted.", name=name))
 
 
 class ArtifactPage:
@@ -269,6 +303,16 @@ def _users(links: list[Link]) -> Markup:
 def _at(request: PageRequest, bucket: str, prefix: str, key: str = "") -> str:
     found = {"ns": request.namespace, "tab": "buckets", "bucket": bucket, "prefix": prefix, "key": key}
     return "/artifacts?" + urlencode({name: value for name, value in found.items() if value})
+
+
+def _remove(name: str, key: str) -> Markup:
+    words = _("Delete {name}? It cannot be undone. Runs that made or used it keep only its record.", name=name)
+    return button(_("Delete"), "delete", kind="danger small", confirm=words, key=key)
+
+
+def _remove_folder(name: str, key: str) -> Markup:
+    words = _("Delete the folder {name} and everything in it? It cannot be undone.", name=name)
+    return button(_("Delete"), "delete", kind="danger small", confirm=words, key=key)
 
 
 def _crumbs(request: PageRequest, bucket: str, prefix: str) -> Markup:

@@ -38,9 +38,13 @@ class Calls:
         raw = b"" if body is None else _wire.encode(body)
         return await self._json(user, "POST", path, query, raw, "application/json")
 
-    async def delete(self, user: User, path: str, **query: str) -> None:
-        """DELETE. Raises PageError."""
-        await self._json(user, "DELETE", path, query)
+    async def delete(self, user: User, path: str, **query: str) -> dict[str, Any]:
+        """What DELETE answers. Raises PageError."""
+        return await self._json(user, "DELETE", path, query)
+
+    async def patch(self, user: User, path: str, body: Any) -> dict[str, Any]:
+        """What PATCH answers. Raises PageError."""
+        return await self._json(user, "PATCH", path, {}, _wire.encode(body), "application/json")
 
     async def put(self, user: User, path: str, content: bytes, **query: str) -> dict[str, Any]:
         """PUT of bytes. Raises PageError."""

@@ -1,4 +1,4 @@
-"""Pipelines: the list, one of them with its versions, and the upload with a look before saving."""
+"""Pipelines: the list, and one of them with its versions; names, descriptions and tags are edited there."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from headrace.components.pipelines.api.packages import read_package
 from headrace.components.pipelines.store.models import Spec
 from headrace.components.pipelines.types.ir import SpecError, parse_pipeline_spec
-from headrace.components.pipelines.types.rest import RpcError
-from headrace.components.pipelines.ui import forms, graph, specs
+from headrace.components.pipelines.ui import edits, forms, graph, specs
 from headrace.components.pipelines.ui.calls import segment
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.states import bars
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
-from headrace.machinery.pages import Done, Fragment, PageError, authorize, button
+from headrace.machinery.pages import Done, Fragment, authorize, button
 from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Run
     from headrace.components.pipelines.types.ir import PipelineSpec
     from headrace.components.pipelines.ui.calls import Calls
-    from headrace.components.pipelines.ui.drafts import Drafts
     from headrace.components.pipelines.ui.shelves import Shelves
     from headrace.machinery.component import Context
     from headrace.machinery.pages import Form, PageRequest
@@ -138,6 +135,7 @@ class PipelinePage:
             el(
                 "section",
                 _about(found, chosen, spec),
+                _edit(found, chosen) if await self._may_edit(request, found, namespace) else None,
                 _runs(request, runs.get(ident, []), namespace, ident),
                 _versions(request, versions, chosen),
                 class_="panel",
@@ -147,6 +145,26 @@ class PipelinePage:
         )
         body = el("div", _head(request, found, chosen), split, class_="page")
         return Fragment(found["display_name"], body, fill=True, namespace=namespace)
+
+    async def _may_edit(self, request: PageRequest, found: dict[str, Any], namespace: str) -> bool:
+        """Whether to offer it; the API decides again when it is done. What all share nobody edits here by accident."""
+        if not found.get("namespace"):
+            namespace = ""
+        return await self._context.client.review_access(
+            request.user, "update", group=GROUP, resource="pipelines", namespace=namespace
+        )
+
+    async def edit(self, request: PageRequest, form: Form) -> Done:
+        """The pipeline's name that is shown, its description and its tags."""
+        ident = segment(request.parameters["id"])
+        await self._calls.patch(request.user, f"/pipelines/{ident}", edits.body_of(form))
+        return Done("", _("It is saved."))
+
+    async def edit_version(self, request: PageRequest, form: Form) -> Done:
+        """The same of a version."""
+        path = f"/pipelines/{segment(request.parameters['id'])}/versions/{segment(form.text('version'))}"
+        await self._calls.patch(request.user, path, edits.body_of(form))
+        return Done("", _("It is saved."))
 
     async def delete(self, request: PageRequest, _form: Form) -> Done:
         """The pipeline with its versions; runs keep what they ran."""
@@ -251,13 +269,13 @@ def drawing(request: PageRequest, spec: PipelineSpec | str | None) -> Markup:
 
 
 def _about(found: dict[str, Any], chosen: dict[str, Any] | None, spec: Any) -> Markup:
-    tags = [el("span", f"{key}={value}", class_="chip") for key, value in found.get("tags", {}).items()]
     source = (chosen or {}).get("code_source_url", "")
     facts = podlook.facts(
         [
             (_("About"), found.get("description")),
             (_("This version"), (chosen or {}).get("description")),
-            (_("Tags"), el("span", tags, class_="chips") if tags else None),
+            (_("Tags"), edits.chips(found.get("tags", {}))),
+            (_("Tags of this version"), edits.chips((chosen or {}).get("tags", {}))),
             (_("Source"), el("a", source, href=source, target="_blank", rel="noopener") if source else None),
             (_("Made"), moment((chosen or found).get("created_at"))),
             (_("Id"), el("span", found["pipeline_id"], class_="mono")),
@@ -276,6 +294,13 @@ def _about(found: dict[str, Any], chosen: dict[str, Any] | None, spec: Any) -> M
     ]
     head = el("tr", el("th", _("Parameter")), el("th", _("Type")), el("th", _("Default")))
     return Markup(facts + el("table", el("thead", head), el("tbody", rows), class_="dense"))
+
+
+def _edit(found: dict[str, Any], chosen: dict[str, Any] | None) -> Markup:
+    parts = [edits.form(_("Edit the pipeline"), "edit", found)]
+    if chosen is not None:
+        parts.append(edits.form(_("Edit this version"), "edit-version", chosen, version=chosen["pipeline_version_id"]))
+    return Markup("".join(parts))
 
 
 def _runs(request: PageRequest, runs: list[Run], namespace: str, ident: str) -> Markup:
@@ -313,95 +338,6 @@ def _versions(request: PageRequest, versions: list[dict[str, Any]], chosen: dict
         )
     head = el("div", el("h2", _("Versions")), el("span", len(versions), class_="dim num"), class_="ph")
     return Markup(head + el("table", el("tbody", rows)))
-
-
-class UploadPage:
-    """The page `/pipelines/new`: a file, then a look at what is in it, then saving."""
-
-    def __init__(self, calls: Calls, drafts: Drafts) -> None:
-        self._calls, self._drafts = calls, drafts
-
-    async def render(self, request: PageRequest) -> Fragment:
-        """The page."""
-        known = await self._known(request)
-        title = _("New version of {name}", name=known["display_name"]) if known else _("Upload a pipeline")
-        ident = request.query.get("draft", "")
-        draft = self._drafts.get(request.user.name, ident) if ident else None
-        chooser = el(
-            "form",
-            el("input", type="file", name="file", required=True, aria_label=_("The pipeline's file")),
-            el("button", _("Look at it"), type="submit", name="action", value="look", class_="btn primary"),
-            method="post",
-            enctype="multipart/form-data",
-            class_="row pad",
-        )
-        hint = el("p", _("YAML or JSON as kfp compiles it, also in a zip or tar.gz archive."), class_="dim pad")
-        crumbs = el("div", el("a", _("Pipelines"), href=f"/pipelines?ns={quote(request.namespace)}"), class_="crumbs")
-        head = el("div", crumbs, el("h1", title), class_="head lines")
-        if draft is None:
-            lost = (
-                el("p", _("That upload is not kept any more: choose the file again."), class_="pad") if ident else None
-            )
-            body = el("section", lost, chooser, hint, class_="panel fullpanel")
-            return Fragment(title, el("div", head, body, class_="page"), fill=True)
-        name = known["display_name"] if known else draft.spec.name or draft.file.name.partition(".")[0]
-        form = el(
-            "form",
-            el("input", type="hidden", name="draft", value=draft.id),
-            forms.row(
-                _("Version") if known else _("Name"), forms.line("name", "" if known else name, required=True), "f-name"
-            ),
-            forms.row(
-                _("Description"), forms.line("description", draft.spec.pipeline_info.description), "f-description"
-            ),
-            el("button", _("Save"), type="submit", name="action", value="save", class_="btn primary"),
-            method="post",
-            class_="fields",
-        )
-        right = Markup(form + el("div", el("h2", _("Another file")), class_="ph") + chooser)
-        split = el(
-            "div",
-            el("section", drawing(request, draft.spec), class_="panel", aria_label=_("Graph")),
-            el("section", right, class_="panel", aria_label=_("Save")),
-            class_="split",
-        )
-        return Fragment(title, el("div", head, split, class_="page"), fill=True)
-
-    async def look(self, request: PageRequest, form: Form) -> Done:
-        """Read the file and keep it for a look."""
-        await self._known(request)
-        file = form.files.get("file")
-        if file is None:
-            raise PageError(422, _("No file"), _("Choose the file of a compiled pipeline."))
-        try:
-            spec = (await asyncio.to_thread(read_package, file.content))[1]
-        except RpcError as error:
-            raise PageError(422, _("This is not a pipeline that can run"), error.message) from error
-        draft = self._drafts.keep(request.user.name, file, spec)
-        return Done(request.link(draft=draft.id, fold=None))
-
-    async def save(self, request: PageRequest, form: Form) -> Done:
-        """Through the API's own upload, which authorizes and checks again."""
-        draft = self._drafts.get(request.user.name, form.text("draft"))
-        if draft is None:
-            raise PageError(410, _("It is not there"), _("That upload is not kept any more: choose the file again."))
-        given = {"name": form.text("name").strip() or draft.spec.name, "description": form.text("description").strip()}
-        ns, known = quote(request.namespace), await self._known(request)
-        if known:
-            made = await self._calls.upload(
-                request.user, "/pipelines/upload_version", draft.file, pipelineid=known["pipeline_id"], **given
-            )
-        else:
-            made = await self._calls.upload(
-                request.user, "/pipelines/upload", draft.file, namespace=request.namespace, **given
-            )
-        self._drafts.drop(draft.id)
-        suffix = f"&version={made['pipeline_version_id']}" if known else ""
-        return Done(f"/pipelines/{made['pipeline_id']}?ns={ns}{suffix}", _("It is saved."))
-
-    async def _known(self, request: PageRequest) -> dict[str, Any] | None:
-        ident = request.query.get("pipeline", "")
-        return await self._calls.get(request.user, f"/pipelines/{segment(ident)}") if ident else None
 
 
 def parsed(document: dict[str, Any]) -> PipelineSpec | str:

@@ -22,6 +22,8 @@ class Draft:
     user: str
     file: Upload
     spec: PipelineSpec
+    url: str = ""
+    """Where it was read; empty for a file of one's own."""
 
 
 class Drafts:
@@ -30,9 +32,9 @@ class Drafts:
     def __init__(self) -> None:
         self._kept: dict[str, Draft] = {}
 
-    def keep(self, user: str, file: Upload, spec: PipelineSpec) -> Draft:
+    def keep(self, user: str, file: Upload, spec: PipelineSpec, url: str = "") -> Draft:
         """Keep one."""
-        draft = Draft(str(uuid.uuid4()), user, file, spec)
+        draft = Draft(str(uuid.uuid4()), user, file, spec, url)
         self._kept[draft.id] = draft
         while len(self._kept) > MAX_DRAFTS:
             self._kept.pop(next(iter(self._kept)))

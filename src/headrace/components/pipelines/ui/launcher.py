@@ -5,7 +5,7 @@ Addresses: `/runs/new?pipeline=…&version=…`, `/runs/new?clone=RUN`, `/pipeli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,7 +20,8 @@ from headrace.machinery.words import _
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.components.pipelines.store.models import Run
+    from headrace.components.pipelines.store.models import RecurringRun, Run
+    from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.store.repository import RunRepository
     from headrace.components.pipelines.types.ir import PipelineSpec
     from headrace.components.pipelines.ui.calls import Calls
@@ -43,19 +44,23 @@ class _Source:
     pipeline: dict[str, Any] | None = None
     version: dict[str, Any] | None = None
     cloned: Run | None = None
+    like: RecurringRun | None = None
+    """The schedule that another one is to be like."""
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """Parameters of the run that is cloned, as far as this pipeline has them."""
+        """Parameters of the run that is cloned, or of the schedule, as far as this pipeline has them."""
         known = self.spec.root.input_definitions.parameters
-        return {k: v for k, v in self.cloned.parameters.items() if k in known} if self.cloned else {}
+        before = self.cloned or self.like
+        return {k: v for k, v in before.parameters.items() if k in known} if before else {}
 
 
 class LaunchPage:
     """The pages `/runs/new`, `/pipelines/{id}/run` and, with `recurring`, `/schedules/new`."""
 
-    def __init__(self, calls: Calls, runs: RunRepository, *, recurring: bool = False) -> None:
-        self._calls, self._runs, self._recurring = calls, runs, recurring
+    def __init__(self, calls: Calls, runs: RunRepository, *, recurring: RecurringRuns | None = None) -> None:
+        self._calls, self._runs, self._schedules = calls, runs, recurring
+        self._recurring = recurring is not None
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
@@ -74,7 +79,7 @@ class LaunchPage:
         if fields:
             sections += [el("h2", _("Parameters")), *fields]
         if self._recurring:
-            sections += _when()
+            sections += _when(source.like)
         words = _("Schedule it") if self._recurring else _("Start the run")
         sections.append(el("button", words, type="submit", name="action", value="start", class_="btn primary"))
         form = el("form", sections, method="post", class_="fields")
@@ -120,6 +125,8 @@ class LaunchPage:
     async def _source(self, request: PageRequest) -> _Source | None:
         """What the address names. Raises PageError."""
         query = request.query
+        if query.get("like") and self._schedules is not None:
+            return await self._as_scheduled(request, self._schedules)
         pipeline_id = request.parameters.get("id") or query.get("pipeline", "")
         cloned = await self._clone(request) if query.get("clone") else None
         namespace = cloned.namespace if cloned else request.namespace
@@ -149,6 +156,24 @@ class LaunchPage:
         document = version["pipeline_spec"]
         namespace = pipeline.get("namespace") or namespace
         return _Source(pipeline["display_name"], _spec(document), document, namespace, pipeline, version, cloned)
+
+    async def _as_scheduled(self, request: PageRequest, schedules: RecurringRuns) -> _Source:
+        """What another schedule starts; whoever may see it may read that."""
+        ident = segment(request.query["like"])
+        told = await self._calls.get(request.user, f"/recurringruns/{ident}")
+        found = await schedules.get(ident)
+        if found is None:
+            raise PageError(404, _("It is not there"), _("The schedule was deleted."))
+        like, _spec_of = found
+        if not like.pipeline_id:
+            document = told.get("pipeline_spec") or {}
+            return _Source(like.display_name, _spec(document), document, like.namespace, like=like)
+        named = like.pipeline_version_id
+        chosen = {"pipeline": like.pipeline_id, "version": named} if named else {"pipeline": like.pipeline_id}
+        source = await self._source(replace(request, query=chosen, namespace=like.namespace))
+        if source is None:
+            raise PageError(404, _("It is not there"), _("The schedule was deleted."))
+        return replace(source, like=like)
 
     async def _clone(self, request: PageRequest) -> Run:
         """The run to be cloned; whoever may see it may read what it ran."""
@@ -214,34 +239,41 @@ class LaunchPage:
             sort_by="display_name",
             filter=forms.as_json(active),
         )
-        cloned = source.cloned
+        cloned, like = source.cloned, source.like
+        before = cloned or like
         experiments = [
             ("", _("Default")),
             *((e["experiment_id"], e["display_name"]) for e in listed.get("experiments", [])),
         ]
-        chosen = request.query.get("experiment") or (cloned.experiment_id if cloned and not self._recurring else "")
+        chosen = request.query.get("experiment") or (
+            before.experiment_id if before and (like or not self._recurring) else ""
+        )
         name = _("Name of the schedule") if self._recurring else _("Name of the run")
-        suggested = _("Clone of {name}", name=cloned.display_name) if cloned else ""
+        suggested = _("Clone of {name}", name=before.display_name) if before else ""
         more = el(
             "details",
             el("summary", _("More settings")),
-            forms.row(_("Description"), forms.line("description"), "f-description"),
+            forms.row(_("Description"), forms.line("description", like.description if like else ""), "f-description"),
             forms.row(
                 _("Pipeline root"),
-                forms.line("root", cloned.pipeline_root if cloned else "", placeholder="minio://mlpipeline/…"),
+                forms.line("root", before.pipeline_root if before else "", placeholder="minio://mlpipeline/…"),
                 "f-root",
                 _("Where artifacts go; empty: the usual place"),
             ),
             forms.row(
                 _("Service account"),
-                forms.line("account", cloned.service_account if cloned else "", placeholder="default-editor"),
+                forms.line("account", before.service_account if before else "", placeholder="default-editor"),
                 "f-account",
             ),
         )
         follow = None
         if self._recurring and source.version is not None:
             kinds = [("version", _("this version")), ("latest", _("the newest version at each time"))]
-            follow = forms.row(_("Runs"), forms.choice("follow", kinds, "version"), "f-follow")
+            follow = forms.row(
+                _("Runs"),
+                forms.choice("follow", kinds, "latest" if like and not like.pipeline_version_id else "version"),
+                "f-follow",
+            )
         cache = [("", _("as the pipeline says")), ("off", _("off: every step runs"))]
         return Markup(
             "".join(
@@ -260,24 +292,37 @@ class LaunchPage:
         )
 
 
-def _when() -> list[Markup]:
+def _when(like: RecurringRun | None) -> list[Markup]:
     kinds = [(CRON, _("by cron")), (INTERVAL, _("every so many minutes"))]
     catchup = [("", _("made up for, in order")), ("no", _("left out, but for the newest"))]
+    trigger = like.trigger if like else {}
+    cron, interval = trigger.get("cron_schedule", {}), trigger.get("periodic_schedule", {})
+    bounds = cron or interval
+    minutes = f"{int(interval['interval_second']) / MINUTE:g}" if interval else "60"
+    begins, ends = _local(bounds.get("start_time", "")), _local(bounds.get("end_time", ""))
+    at_once = str(like.max_concurrency) if like else "1"
     return [
         el("h2", _("When")),
-        forms.row(_("Kind"), forms.choice("trigger", kinds, CRON), "f-trigger"),
+        forms.row(_("Kind"), forms.choice("trigger", kinds, INTERVAL if interval else CRON), "f-trigger"),
         forms.row(
             "Cron",
-            forms.line("cron", DEFAULT_CRON, spellcheck="false"),
+            forms.line("cron", cron.get("cron") or DEFAULT_CRON, spellcheck="false"),
             "f-cron",
             _("Six fields: second minute hour day month weekday, in UTC"),
         ),
-        forms.row(_("Minutes"), forms.line("minutes", "60", kind="number", min="1", step="1"), "f-minutes"),
-        forms.row(_("Begins"), forms.line("begins", kind="datetime-local"), "f-begins", _("UTC; empty: now")),
-        forms.row(_("Ends"), forms.line("ends", kind="datetime-local"), "f-ends", _("UTC; empty: never")),
-        forms.row(_("At once"), forms.line("concurrency", "1", kind="number", min="1", max="10"), "f-concurrency"),
-        forms.row(_("Missed times"), forms.choice("catchup", catchup, ""), "f-catchup"),
+        forms.row(_("Minutes"), forms.line("minutes", minutes, kind="number", min="1", step="any"), "f-minutes"),
+        forms.row(_("Begins"), forms.line("begins", begins, kind="datetime-local"), "f-begins", _("UTC; empty: now")),
+        forms.row(_("Ends"), forms.line("ends", ends, kind="datetime-local"), "f-ends", _("UTC; empty: never")),
+        forms.row(_("At once"), forms.line("concurrency", at_once, kind="number", min="1", max="10"), "f-concurrency"),
+        forms.row(
+            _("Missed times"), forms.choice("catchup", catchup, "no" if like and like.no_catchup else ""), "f-catchup"
+        ),
     ]
+
+
+def _local(moment: str) -> str:
+    """A moment of the API as a browser's field has it."""
+    return moment[:16] if moment else ""
 
 
 def _plan(form: Form) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class SchedulesPage:
         )
         words = _("Delete this schedule? Its runs stay.")
         remove = button(_("Delete"), "delete", kind="danger small", confirm=words, schedule=found.id)
+        like = el("a", _("Copy…"), href=f"/schedules/new?like={found.id}", class_="btn small", title=_("With changes"))
         limits = _("{n} at once", n=found.max_concurrency)
         missed = _("missed times are left out") if found.no_catchup else _("missed times are made up for")
         name = (
@@ -104,7 +105,7 @@ class SchedulesPage:
             ),
             el("td", shown or el("span", "—", class_="dim"), class_="num nowrap hide-s times"),
             el("td", bars(runs, request.now, slots=BARS, width=5) if runs else None, class_="hide-s nowrap"),
-            el("td", press, " ", remove, class_="right nowrap"),
+            el("td", press, " ", like, " ", remove, class_="right nowrap"),
             id=f"s-{found.id}",
         )
 
