@@ -29,4 +29,4 @@ def _package() -> str:
 if __name__ == "__main__":
     package = _package()
     code = importlib.import_module(f"{package}.launch").main(sys.argv[1:])
-    importlib.import_module(f"{package}.run").leave(code)
+    importlib.import_module(f"{package}.inside").leave(code)

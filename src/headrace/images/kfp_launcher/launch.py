@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outputs, placeholders
+from .report import report
 from .run import run
-from .task import StepError, Task, in_workspace, make_parent, object_of
+from .task import StepError, Task, in_workspace, make_parent, object_of, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,16 +26,9 @@ def main(argv: list[str], env: Mapping[str, str] = os.environ) -> int:
     try:
         task = Task.load(argv, env)
     except (StepError, OSError, ValueError, KeyError) as error:
-        sys.stderr.write(f"The step has no usable task document: {error!r}\n")
+        say(f"The step has no usable task document: {error!r}")
         return 2
-    result = Step(task, env).execute()
-    from .report import report
-
-    # SUCCEEDED must be on record before the pod ends well: else another attempt would be in doubt about this one.
-    if not report(task, result) and result["state"] == "SUCCEEDED":
-        return _FAILED
-    code: int = result["exit_code"]
-    return code
+    return Step(task, env).execute()
 
 
 class Step:
@@ -44,27 +37,51 @@ class Step:
     def __init__(self, task: Task, env: Mapping[str, str]) -> None:
         self.task, self.env = task, dict(env)
         self._store: Any = None
+        self._s3client: Any = None
 
-    def execute(self) -> dict[str, Json]:
-        """The report's body. Never raises for what went wrong in the step."""
+    def _uses_store(self) -> bool:
+        given = self.task.executor_input
+        return any((given.get(side) or {}).get("artifacts") for side in ("inputs", "outputs"))
+
+    def execute(self) -> int:
+        """All of it, the report included; the exit code. Never raises for what went wrong in the step. When a component
+        runs in this interpreter, the process ends with it.
+        """
         task = self.task
         try:
+            if self._uses_store():
+                # Now: the author's program must not find the launcher's modules, nor change what they import.
+                from .. import s3client  # noqa: TID252 - the top package has another name inside a pod
+
+                self._s3client = s3client
             self._fetch_inputs()
             outputs.prepare(task)
             line = placeholders.command_line(task, placeholders.with_defaults(task))
-            code, reason = run(task, line, self.env)
+            return run(task, line, self.env, self._conclude)
         except StepError as error:
-            sys.stderr.write(f"{error}\n")
-            return self._body("FAILED", _FAILED, str(error), {}, [])
-        if code != 0:
-            return self._failed(code, reason)
+            say(str(error))
+            return self._report(self._body("FAILED", _FAILED, str(error), {}, []))
+
+    def _conclude(self, code: int, reason: str) -> int:
+        """The program has ended: what it made, and the report."""
+        return self._report(self._failed(code, reason) if code else self._succeeded())
+
+    def _report(self, body: dict[str, Json]) -> int:
+        # SUCCEEDED must be on record before the pod ends well: else another attempt would be in doubt about this one.
+        if not report(self.task, body) and body["state"] == "SUCCEEDED":
+            return _FAILED
+        code: int = body["exit_code"]
+        return code
+
+    def _succeeded(self) -> dict[str, Json]:
+        task = self.task
         try:
             made = outputs.read_executor_output(task.output_file)
             values = outputs.parameters(task, made)
             artifacts = outputs.artifacts(task, made)
             self._store_outputs(artifacts)
         except StepError as error:
-            sys.stderr.write(f"{error}\n")
+            say(str(error))
             return self._body("FAILED", _FAILED, str(error), {}, [])
         return self._body("SUCCEEDED", 0, "", values, artifacts)
 
@@ -77,7 +94,7 @@ class Step:
             artifacts = [a for a in artifacts if _exists(self.task.path_of_artifact(a))]
             self._store_outputs(artifacts)
         except StepError as error:
-            sys.stderr.write(f"{error}\n")
+            say(str(error))
             artifacts = []
         return self._body("FAILED", shown, sentence, {}, artifacts)
 
@@ -102,7 +119,7 @@ class Step:
                 uri = str(artifact.get("uri", ""))
                 path = self.task.path_of_artifact(artifact)
                 if path is None:
-                    sys.stderr.write(f"Input artifact {name!r} has the URI {uri!r}, which is not fetched.\n")
+                    say(f"Input artifact {name!r} has the URI {uri!r}, which is not fetched.")
                 elif in_workspace(artifact):
                     if not _exists(path):
                         self._fetch_to_workspace(name, uri, path)
@@ -146,7 +163,7 @@ class Step:
                     target = _inside(path, relative)
                     make_parent(target)
                     self._s3().download(bucket, found, target)
-        except (_s3_error(), OSError) as error:
+        except (self._s3client.S3Error, OSError) as error:
             raise StepError(f"Input artifact {name!r} cannot be fetched from {uri}: {error}") from error
         if not below:
             # A metrics artifact has metadata only; whoever reads its path finds no file.
@@ -165,17 +182,15 @@ class Step:
                         self._s3().upload(bucket, f"{key.rstrip('/')}/{file.relative_to(path).as_posix()}", file)
                 else:
                     self._s3().upload(bucket, key, path)
-            except (_s3_error(), OSError) as error:
+            except (self._s3client.S3Error, OSError) as error:
                 raise StepError(f"Output artifact {artifact['output']!r} cannot be stored at {uri}: {error}") from error
 
     def _s3(self) -> Any:
         if self._store is None:
-            from .. import s3client  # noqa: TID252 - the top package has another name inside a pod
-
             missing = [name for name in (S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY) if not self.env.get(name)]
             if missing:
                 raise StepError(f"The step has no credentials for the object store ({', '.join(missing)} not set).")
-            self._store = s3client.S3(self.env[S3_ENDPOINT], self.env[S3_ACCESS_KEY], self.env[S3_SECRET_KEY])
+            self._store = self._s3client.S3(self.env[S3_ENDPOINT], self.env[S3_ACCESS_KEY], self.env[S3_SECRET_KEY])
         return self._store
 
 
@@ -222,9 +237,3 @@ def _inside(folder: str, relative: str) -> str:
     if not path.startswith(os.path.normpath(folder) + os.sep):
         raise StepError(f"An object named {relative!r} would be written outside of its artifact.")
     return path
-
-
-def _s3_error() -> Any:
-    from .. import s3client  # noqa: TID252 - the top package has another name inside a pod
-
-    return s3client.S3Error

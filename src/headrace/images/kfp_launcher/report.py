@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .task import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +21,16 @@ PATIENCE_SECONDS = 600.0
 TIMEOUT_SECONDS = 30.0
 LONGEST_DELAY = 2.0
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NOT_FOUND, _NOT_FOUND_SECONDS = 404, 20.0
+"""After a crash of the control plane a step may be faster than the record that there is to be such a step."""
 
 
 def report(task: Task, body: Mapping[str, Json], patience: float = PATIENCE_SECONDS) -> bool:
     """Send the report until it is answered; whether it was accepted."""
     data = json.dumps(body, ensure_ascii=False).encode()
-    deadline, delay, why = time.monotonic() + patience, 0.05, ""
+    began, delay, why = time.monotonic(), 0.05, ""
     while True:
+        longest = patience
         try:
             status, answer = _post(task, data)
         except (OSError, http.client.HTTPException) as error:
@@ -35,13 +39,15 @@ def report(task: Task, body: Mapping[str, Json], patience: float = PATIENCE_SECO
             if status < 300:
                 return True
             why = f"{task.api} answered {status}: {answer[:500]}"
-            if status not in _TRY_AGAIN:
+            if status == _NOT_FOUND:
+                longest = min(patience, _NOT_FOUND_SECONDS)
+            elif status not in _TRY_AGAIN:
                 break
-        if time.monotonic() + delay > deadline:
+        if time.monotonic() + delay > began + longest:
             break
         time.sleep(delay)
         delay = min(delay * 2, LONGEST_DELAY)
-    sys.stderr.write(f"The step's result could not be reported: {why}\n")
+    say(f"The step's result could not be reported: {why}")
     return False
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,3 +104,9 @@ def object_of(uri: str) -> tuple[str, str]:
 def make_parent(path: str) -> None:
     """Make the folder that a file of this path will be in."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def say(text: str) -> None:
+    """A line on standard error, whatever the author's program has made of `sys.stderr`."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode(errors="replace"))

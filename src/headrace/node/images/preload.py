@@ -39,11 +39,12 @@ _MODULES: dict[str, tuple[str, ...]] = {
     # The launcher of steps imports the rest, whatever the step does; its own modules are told by their package.
     "kfp": (
         "kfp.dsl.executor_main",
-        "http.client",
-        "tempfile",
         "runpy",
+        "traceback",
+        "resource",
+        "encodings.idna",  # of every name that is looked up
         "headrace.kfp_launcher.launch",
-        "headrace.kfp_launcher.report",
+        "headrace.s3client",
     ),
 }
 
