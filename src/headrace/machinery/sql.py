@@ -1,7 +1,8 @@
 """SQL state of a component, behind asyncio: one worker thread runs short transactions in the order of the requests.
 
 Operations that wait together share one transaction (each in a savepoint), hence one fsync: a busy run costs few
-of them. A result is handed out after the commit only, so what was acknowledged is on disk.
+of them. A result is handed out after the commit only, so what was acknowledged is on disk; of what was asked for as not
+durable, a crash of this process loses nothing and one of the machine perhaps the last moments, in order.
 
 `Migrations` is the history of a database's schema: a package with Alembic's `env.py` and `versions/`. Being current
 costs one query; Alembic is imported only when there is something to do.
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 T = TypeVar("T")
-_Job = tuple["Callable[[Connection], Any]", "asyncio.Future[Any]"]
+_Job = tuple["Callable[[Connection], Any]", "asyncio.Future[Any]", bool]
 MAX_BATCH = 64
 
 log = logging.getLogger(__name__)
@@ -97,12 +98,14 @@ class Database:
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
 
-    async def run(self, fn: Callable[[Connection], T]) -> T:
-        """The result of `fn` once its transaction is durable; what `fn` raises undoes only its own changes."""
+    async def run(self, fn: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """The result of `fn` once its transaction is durable, or only committed; what `fn` raises undoes only its own
+        changes.
+        """
         if self._thread is None:
             raise RuntimeError(f"the {self._name} database is not open")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put((fn, future))
+        self._jobs.put((fn, future, durable))
         # Shielded: a caller that goes away does not undo what the transaction does.
         result: T = await asyncio.shield(future)
         return result
@@ -131,17 +134,48 @@ class Database:
     def _transact(self, engine: sa.Engine, batch: list[_Job]) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
-            with engine.begin() as connection:
-                for fn, future in batch:
-                    try:
-                        with connection.begin_nested():
-                            outcomes.append((future, fn(connection), None))
-                    except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
-                        outcomes.append((future, None, error))
+            with engine.connect() as connection:
+                _flush_at_commit(connection, durable=any(durable for _, _, durable in batch))
+                with connection.begin():
+                    for fn, future, _ in batch:
+                        outcomes.append((future, *_outcome(connection, fn, alone=len(batch) == 1)))
+        except _Undone as undone:
+            outcomes = [(future, None, undone.cause) for _, future, _ in batch]
         except Exception as error:
             log.exception("a transaction of the %s database failed", self._name)
-            outcomes = [(future, None, error) for _, future in batch]
+            outcomes = [(future, None, error) for _, future, _ in batch]
         self._loop.call_soon_threadsafe(_deliver, outcomes)
+
+
+class _Undone(Exception):
+    """The only operation of a transaction failed."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def _outcome(
+    connection: Connection, fn: Callable[[Connection], Any], *, alone: bool
+) -> tuple[Any, BaseException | None]:
+    """What `fn` gives or raises, which belongs to whoever asked; raises _Undone when it was alone."""
+    try:
+        if alone:
+            return fn(connection), None
+        with connection.begin_nested():
+            return fn(connection), None
+    except Exception as error:
+        if alone:
+            raise _Undone(error) from error
+        return None, error
+
+
+def _flush_at_commit(connection: Connection, *, durable: bool) -> None:
+    """With SQLite, whether the next commits wait for the disk; other databases do what their server is told to."""
+    if connection.dialect.name != "sqlite":
+        return
+    raw: Any = connection.connection.driver_connection
+    raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
 
 
 def _deliver(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:

@@ -19,7 +19,7 @@ from headrace.components.pipelines.api.requests import (
 )
 from headrace.components.pipelines.policy.schedule import MAX_CONCURRENCY, parse_trigger
 from headrace.components.pipelines.store.models import DEFAULT_SERVICE_ACCOUNT, RecurringRun, Status
-from headrace.components.pipelines.store.repository import rfc3339
+from headrace.components.pipelines.store.rows import rfc3339
 from headrace.components.pipelines.types.rest import (
     RecurringRunBody,
     RuntimeConfigBody,

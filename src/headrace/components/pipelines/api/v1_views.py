@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.components.pipelines.store.models import RuntimeState, Status, StorageState, TaskType
-from headrace.components.pipelines.store.repository import rfc3339
+from headrace.components.pipelines.store.rows import rfc3339
 from headrace.components.pipelines.types import v1
 
 if TYPE_CHECKING:

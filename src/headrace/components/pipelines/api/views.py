@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.components.pipelines.store.models import Status
-from headrace.components.pipelines.store.repository import rfc3339
+from headrace.components.pipelines.store.rows import rfc3339
 
 if TYPE_CHECKING:
     import datetime as dt

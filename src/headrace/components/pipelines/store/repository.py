@@ -1,7 +1,8 @@
 """The record of runs, as the engine and the reporting endpoint use it.
 
 Invariants:
-- one method is one transaction, durable when it returns;
+- one method is one transaction, durable when it returns, unless it says otherwise: a crash of the platform then loses
+  nothing, a power cut what can be decided again;
 - a run or task in a final state never changes again, so that "succeeded exactly once" is a property of the record;
   the one exception is a retry that a user asks for: it adds to the histories and takes nothing from them;
 - every method may be repeated after a crash: creating tasks skips paths that exist, a report is recorded once;
@@ -12,13 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from headrace.api import _wire
-from headrace.components.pipelines.store import metrics
 from headrace.components.pipelines.store import schema as t
 from headrace.components.pipelines.store.followups import insert as insert_followups
 from headrace.components.pipelines.store.models import (
@@ -27,7 +26,6 @@ from headrace.components.pipelines.store.models import (
     Artifact,
     Change,
     ChangeKind,
-    Direction,
     FollowUp,
     FollowUpKind,
     Report,
@@ -35,12 +33,18 @@ from headrace.components.pipelines.store.models import (
     RunRow,
     RuntimeState,
     Spec,
-    StatusEntry,
     TaskRow,
     TaskUpdate,
-    Values,
 )
-from headrace.components.pipelines.store.rows import from_row, to_row
+from headrace.components.pipelines.store.rows import from_row, history_entry, to_row
+from headrace.components.pipelines.store.tasks import (
+    begin_again,
+    create_tasks,
+    namespace_of,
+    record_outputs,
+    task_of,
+    update_task,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -53,8 +57,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ARTIFACT_IDS = uuid.UUID("6b0d2b0e-6f0b-4e0e-9a44-2f1d6c1f7a10")
-"""Namespace of artifact ids: an id follows from task, attempt and output, so that a repeated report makes none."""
+_BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
+_LOCKED = _BY_ID.with_for_update()
 _RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
 _NOT_FINAL = [s.value for s in RuntimeState if s not in FINAL]
 
@@ -156,7 +160,7 @@ class RunRepository:
             query = sa.select(t.tasks).where(t.tasks.c.run_id == run.id)
             for row in connection.execute(query).mappings().all():
                 if row["path"] in again:
-                    _begin_again(connection, now, from_row(TaskRow, row), again[row["path"]])
+                    begin_again(connection, now, from_row(TaskRow, row), again[row["path"]])
             values = {
                 "state": RuntimeState.PENDING.value,
                 "state_history": [*run.state_history, history_entry(now, RuntimeState.PENDING)],
@@ -219,47 +223,21 @@ class RunRepository:
     async def create_tasks(self, run_id: str, tasks: Sequence[TaskRow]) -> list[TaskRow]:
         """Record tasks; where the run has a task of that path already, that one is returned instead.
 
-        A task may be recorded in any state, also a final one (a skipped branch).
+        A task may be recorded in any state, also a final one (a skipped branch). Not durable: a decision that a power
+        cut forgets is taken again, with the same result.
         """
         now = self._clock.precise()
 
-        def work(connection: Connection) -> list[TaskRow]:
-            paths = [task.path for task in tasks]
-            query = sa.select(t.tasks).where(t.tasks.c.run_id == run_id, t.tasks.c.path.in_(paths))
-            present = {row["path"]: from_row(TaskRow, row) for row in connection.execute(query).mappings()}
-            following = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(t.tasks.c.run_id == run_id)
-            seq: int = connection.scalar(following) or 0
-            result: list[TaskRow] = []
-            for task in tasks:
-                known = present.get(task.path)
-                if known is not None:
-                    result.append(known)
-                    continue
-                seq += 1
-                task.run_id = run_id
-                task.created_at = task.created_at or now
-                if task.state is not RuntimeState.PENDING:
-                    task.started_at = task.started_at or now
-                if task.state.final:
-                    task.finished_at = task.finished_at or now
-                task.state_history = [history_entry(now, task.state, task.error_code, task.error_message)]
-                connection.execute(t.tasks.insert().values(to_row(task) | {"seq": seq}))
-                _link(connection, task, Direction.INPUT, task.inputs)
-                _link(connection, task, Direction.OUTPUT, task.outputs)
-                present[task.path] = task
-                result.append(task)
-            return result
-
-        return await self._database.run(work)
+        return await self._database.run(lambda c: create_tasks(c, now, run_id, tasks), durable=False)
 
     async def get_task(self, task_id: str) -> TaskRow | None:
         """One task."""
-        return await self._database.run(lambda connection: _task(connection, task_id))
+        return await self._database.run(lambda connection: task_of(connection, task_id))
 
     async def update_tasks(self, updates: Sequence[TaskUpdate]) -> list[bool]:
-        """Compare-and-set each task, all in one transaction; which of them applied."""
+        """Compare-and-set each task, all in one transaction; which of them applied. Not durable, like creation."""
         now = self._clock.precise()
-        return await self._database.run(lambda connection: [_update(connection, now, u) for u in updates])
+        return await self._database.run(lambda c: [update_task(c, now, u) for u in updates], durable=False)
 
     async def record_outputs(self, task_id: str, report: Report) -> bool:
         """Record what an attempt of a task came to, once, and wake the engine.
@@ -271,7 +249,10 @@ class RunRepository:
         now = self._clock.precise()
 
         def work(connection: Connection) -> TaskRow | None:
-            return _record(connection, now, task_id, report)
+            task = task_of(connection, task_id, lock=True)
+            if task is None:
+                raise RunNotFound(task_id)
+            return record_outputs(connection, now, task, namespace_of(connection, task.run_id), report)
 
         return self._reported(await self._database.run(work))
 
@@ -285,8 +266,11 @@ class RunRepository:
 
         def work(connection: Connection) -> TaskRow | None:
             run = _run(connection, run_id)
-            check(run, _task(connection, task_id) if run is not None else None)
-            return _record(connection, now, task_id, report)
+            task = task_of(connection, task_id, lock=True) if run is not None else None
+            check(run, task)
+            if run is None or task is None:
+                raise RunNotFound(task_id)
+            return record_outputs(connection, now, task, run.namespace, report)
 
         return self._reported(await self._database.run(work))
 
@@ -335,20 +319,6 @@ def insert_run(connection: Connection, now: dt.datetime, run: Run, spec: Spec) -
     connection.execute(t.runs.insert().values(to_row(run)))
     of_experiment = t.experiments.c.id == run.experiment_id
     connection.execute(t.experiments.update().where(of_experiment).values(last_run_created_at=run.created_at))
-
-
-def history_entry(now: dt.datetime, state: RuntimeState, code: int = 0, message: str = "") -> StatusEntry:
-    """An entry of a state history."""
-    entry = StatusEntry(update_time=rfc3339(now), state=state.value)
-    if message:
-        entry["error"] = {"code": code, "message": message}
-    return entry
-
-
-def rfc3339(moment: dt.datetime) -> str:
-    """`2026-08-21T21:10:03.123456Z`, as protobuf's JSON has timestamps."""
-    text = moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds")
-    return text.replace("+00:00", "Z")
 
 
 def put_spec(connection: Connection, spec: Spec) -> str:
@@ -401,15 +371,8 @@ def get_spec(connection: Connection, digest: str) -> Spec:
 
 
 def _run(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
-    query = sa.select(t.runs).where(t.runs.c.id == run_id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    row = connection.execute(_LOCKED if lock else _BY_ID, {"run_id": run_id}).mappings().first()
     return from_row(Run, row) if row else None
-
-
-def _task(connection: Connection, task_id: str, *, lock: bool = False) -> TaskRow | None:
-    query = sa.select(t.tasks).where(t.tasks.c.id == task_id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
-    return from_row(TaskRow, row) if row else None
 
 
 def _artifacts(connection: Connection, condition: sa.ColumnElement[bool]) -> dict[str, Artifact]:
@@ -429,133 +392,3 @@ def _load_run(connection: Connection, run_id: str) -> RunRow | None:
         tasks=[from_row(TaskRow, row) for row in rows],
         artifacts=_artifacts(connection, t.artifacts.c.id.in_(linked)),
     )
-
-
-def _update(connection: Connection, now: dt.datetime, update: TaskUpdate) -> bool:
-    task = _task(connection, update.task_id, lock=True)
-    if (
-        task is None
-        or task.state.final
-        or (update.expect is not None and task.state not in update.expect)
-        or (update.expect_attempt is not None and task.attempt != update.expect_attempt)
-    ):
-        return False
-    values: dict[str, Any] = dict(update.changes)
-    state = update.changes.get("state", task.state)
-    again = update.changes.get("attempt", task.attempt) != task.attempt
-    if again:
-        values.setdefault("report", None)
-    if state is not task.state or again:
-        entry = history_entry(
-            now, state, values.get("error_code", task.error_code), values.get("error_message", task.error_message)
-        )
-        values |= {"state": state.value, "state_history": [*task.state_history, entry]}
-    if state is not RuntimeState.PENDING and task.started_at is None:
-        values.setdefault("started_at", now)
-    if state.final:
-        values.setdefault("finished_at", now)
-    if not values:
-        return True
-    connection.execute(t.tasks.update().where(t.tasks.c.id == task.id).values(values))
-    _link(connection, task, Direction.INPUT, values.get("inputs"))
-    _link(connection, task, Direction.OUTPUT, values.get("outputs"))
-    return True
-
-
-def _begin_again(connection: Connection, now: dt.datetime, task: TaskRow, how: Again) -> None:
-    values: dict[str, Any] = {
-        "state": RuntimeState.RUNNING.value,
-        "outputs": Values(),
-        "error_code": 0,
-        "error_message": "",
-        "finished_at": None,
-    }
-    if how is Again.RESET:
-        # A pod's name follows from the attempt: what may have had one goes on with the next.
-        attempt = task.attempt + (task.state is not RuntimeState.SKIPPED)
-        detail: dict[str, Any] = {"first_attempt": attempt}
-        failed = [*task.detail.get("failed_pods", []), *([task.pod_name] if task.pod_name else [])]
-        if failed:
-            detail["failed_pods"] = failed
-        if task.used:
-            detail["used"] = task.used
-        values |= {
-            "state": RuntimeState.PENDING.value,
-            "attempt": attempt,
-            "pod_name": "",
-            "inputs": Values(),
-            "cache_key": "",
-            "cached_from": "",
-            "report": None,
-            "detail": detail,
-            "started_at": None,
-        }
-    values["state_history"] = [*task.state_history, history_entry(now, RuntimeState(values["state"]))]
-    connection.execute(t.tasks.update().where(t.tasks.c.id == task.id).values(values))
-    _link(connection, task, Direction.INPUT, values.get("inputs"))
-    _link(connection, task, Direction.OUTPUT, values["outputs"])
-
-
-def _link(connection: Connection, task: TaskRow, direction: Direction, values: Values | None) -> None:
-    """Make the links of one side of a task those that `values` names; None leaves them as they are."""
-    if values is None:
-        return
-    links = {(artifact_id, key) for key, ids in values.artifacts.items() for artifact_id in ids}
-    c = t.artifact_tasks.c
-    mine = sa.and_(c.task_id == task.id, c.direction == direction.value)
-    present = {(row.artifact_id, row.key) for row in connection.execute(sa.select(c.artifact_id, c.key).where(mine))}
-    for artifact_id, key in present - links:
-        connection.execute(t.artifact_tasks.delete().where(mine, c.artifact_id == artifact_id, c.key == key))
-    new = [
-        {"artifact_id": a, "task_id": task.id, "direction": direction.value, "key": key, "run_id": task.run_id}
-        for a, key in sorted(links - present)
-    ]
-    if new:
-        connection.execute(t.artifact_tasks.insert(), new)
-
-
-def _record(connection: Connection, now: dt.datetime, task_id: str, report: Report) -> TaskRow | None:
-    task = _task(connection, task_id, lock=True)
-    if task is None:
-        raise RunNotFound(task_id)
-    if task.state.final or task.attempt != report.attempt or task.report is not None:
-        return None
-    namespace: str = connection.scalar(sa.select(t.runs.c.namespace).where(t.runs.c.id == task.run_id)) or ""
-    task.outputs = Values(dict(report.parameters), {})
-    for index, new in enumerate(report.artifacts):
-        artifact = Artifact(
-            id=str(uuid.uuid5(_ARTIFACT_IDS, f"{task.id}/{report.attempt}/{new.output}/{index}")),
-            namespace=namespace,
-            type=new.type,
-            schema_version=new.schema_version,
-            name=new.name,
-            uri=new.uri,
-            metadata=new.metadata,
-            run_id=task.run_id,
-            task_id=task.id,
-            created_at=now,
-        )
-        connection.execute(t.artifacts.insert().values(to_row(artifact, "number")))
-        metrics.record(connection, task.run_id, task.id, new.type, new.metadata)
-        task.outputs.artifacts.setdefault(new.output, []).append(artifact.id)
-    task.report = {"attempt": report.attempt, "state": report.state.value}
-    if report.exit_code is not None:
-        task.report["exit_code"] = report.exit_code
-    if report.error_message:
-        task.report["error"] = {"code": report.error_code, "message": report.error_message}
-    if report.used:
-        task.report["used"] = report.used
-    values: dict[str, Any] = {"outputs": task.outputs, "report": task.report}
-    if report.state is RuntimeState.SUCCEEDED:
-        task.state = report.state
-        task.started_at, task.finished_at = task.started_at or now, now
-        task.state_history = [*task.state_history, history_entry(now, task.state)]
-        values |= {
-            "state": task.state.value,
-            "started_at": task.started_at,
-            "finished_at": now,
-            "state_history": task.state_history,
-        }
-    connection.execute(t.tasks.update().where(t.tasks.c.id == task.id).values(values))
-    _link(connection, task, Direction.OUTPUT, task.outputs)
-    return task
