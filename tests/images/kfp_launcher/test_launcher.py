@@ -169,7 +169,7 @@ def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text
     last = [line for line in literal.err.splitlines() if not line.startswith("Killed")][-1:]
     assert direct.err.splitlines()[-1:] == last
     assert "kfp_launcher" not in direct.err
-    reports = [{k: v for k, v in r.items() if k not in {"error", "used"}} for r in api.reports]
+    reports = [{k: v for k, v in r.items() if k not in {"error", "used", "started_at"}} for r in api.reports]
     assert reports[0] == reports[1]
     assert reports[1]["state"] == ("SUCCEEDED" if text in {"x", "late"} else "FAILED")
     said = {"raise": "code 1: ValueError: bad tide", "sysexit": "code 1: words", "exit": "code 7."}
@@ -180,13 +180,14 @@ def test_a_component_runs_directly_as_its_command_line_would(api, tmp_path, text
 
 
 def test_the_report(api, tmp_path):
+    before = time.time()
     (tmp_path / "token").write_text("my-token\n")
     launch(task(api.url, module="kfp.dsl.executor_main", token_file=str(tmp_path / "token")), tmp_path / "s")
 
     assert api.paths == ["/apis/v2beta1/runs/r-1/tasks/t-1:report"]
     assert api.tokens == ["Bearer my-token"]
     [report] = api.reports
-    used = report.pop("used")
+    used, began = report.pop("used"), report.pop("started_at")
     assert report == {
         "attempt": 0,
         "state": "SUCCEEDED",
@@ -194,6 +195,7 @@ def test_the_report(api, tmp_path):
         "error": "",
         "outputs": {"parameters": {"Output": "X"}, "artifacts": []},
     }
+    assert before <= began <= time.time()
     assert used["cpu_seconds"] > 0
     assert used["peak_bytes"] > 1 << 20
 

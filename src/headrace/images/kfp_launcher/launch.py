@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Step:
     """The work of one attempt."""
 
     def __init__(self, task: Task, env: Mapping[str, str]) -> None:
-        self.task, self.env = task, dict(env)
+        self.task, self.env, self._began = task, dict(env), time.time()
         self._store: Any = None
         self._s3client: Any = None
 
@@ -108,6 +109,7 @@ class Step:
             "error": error,
             "outputs": {"parameters": values, "artifacts": [_reported(a) for a in artifacts]},
             "used": _used(),
+            "started_at": self._began,
         }
 
     # Artifacts

@@ -7,6 +7,7 @@ no answer may repeat itself.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 from typing import TYPE_CHECKING
 
@@ -104,4 +105,5 @@ def _report(given: ReportBody) -> Report:
         error_code=error.code,
         error_message=error.message,
         used={"cpu_seconds": given.used.cpu_seconds, "peak_bytes": given.used.peak_bytes} if given.used else {},
+        started_at=None if given.started_at is None else dt.datetime.fromtimestamp(given.started_at, dt.UTC),
     )

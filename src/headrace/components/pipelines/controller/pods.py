@@ -71,20 +71,22 @@ class StepPods:
         """Every pod as last seen."""
         return list(self._informer.all())
 
-    async def create(self, rendered: Rendered) -> None:
-        """Create the pod, or find it created. Raises StatusError."""
+    async def create(self, rendered: Rendered) -> Pod | None:
+        """Create the pod. None, or the pod as last seen when there was one already. Raises StatusError."""
+        metadata, known = rendered.pod.metadata, None
         try:
             pod = await self._client.create(rendered.pod)
         except AlreadyExists:
+            known = self.get(metadata.namespace, metadata.name)
             if rendered.document is None:
-                return
-            metadata = rendered.pod.metadata
+                return known
             pod = await self._client.get(Pod, metadata.name, metadata.namespace)
         document: ConfigMap | None = rendered.document
         if document is not None:
             document.metadata.owner_references = [pod.owner_reference()]
             with contextlib.suppress(AlreadyExists):
                 await self._client.create(document)
+        return known
 
     async def delete(self, namespace: str, name: str, *, grace_seconds: int | None = None) -> None:
         """Ask for the pod's end; fine when it is gone."""

@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 2
 AGAIN_SECONDS, AGAIN_LONGEST = 0.5, 30.0
 SAY_AFTER_SECONDS = 1.0
+NOTE_SECONDS = 0.1
+"""After which a step's start is put on record."""
 _TRANSIENT = (TooManyRequests, InternalError, ServiceUnavailable, Timeout)
 
 
@@ -340,7 +342,9 @@ class RunWorker:
             if view.constants.workspace and not self._has_workspace:
                 await claims.ensure_workspace(self._client, view)
                 self._has_workspace = True
-            await self._pods.create(rendered)
+            known = await self._pods.create(rendered)
+            if known is not None:  # a crash came between pod and record: its end may have been seen already
+                self.pod_changed(known, gone=False)
         except ResolveError as error:
             self._spawn(self._record_failure(row, str(error), FAILED_PRECONDITION))
         except _TRANSIENT as error:
@@ -396,7 +400,7 @@ class RunWorker:
             # A pod's times are whole seconds: the moment of the decision is better unless the pod had to wait.
             if row.attempt == 0 and seen.started_at and (row.started_at is None or seen.started_at > row.started_at):
                 row.started_at = changes["started_at"] = seen.started_at
-            self._note(row, changes)
+            self._spawn(self._note_running(row, changes))
         elif seen.phase is Phase.PENDING and seen.message and row.error_message != seen.message:
             self._gate.steps.put_aside(row.pod_name, aside=seen.unplaced)
             row.error_message = seen.message
@@ -406,6 +410,12 @@ class RunWorker:
         """Record something that no decision waits for."""
         update = TaskUpdate(row.id, changes, expect=frozenset({RuntimeState.PENDING}), expect_attempt=row.attempt)
         self._spawn(self._repository.update_tasks([update]))
+
+    async def _note_running(self, row: TaskRow, changes: Any) -> None:
+        """The reports of short steps say it themselves, and soon."""
+        await self._clock.sleep(NOTE_SECONDS)
+        if self._view is not None and self._view.tasks.get(row.path) is row and row.report is None:
+            self._note(row, changes)
 
     async def _record_failure(
         self, row: TaskRow, message: str, code: int, exit_code: int | None = None, used: dict[str, float] | None = None

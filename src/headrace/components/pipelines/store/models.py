@@ -278,6 +278,8 @@ class Report:
     error_message: str = ""
     used: dict[str, float] = field(default_factory=dict)
     """What the attempt cost: `cpu_seconds`, `peak_bytes`; empty where nobody counted."""
+    started_at: dt.datetime | None = None
+    """When its program began, if it did."""
 
 
 @dataclass(slots=True)

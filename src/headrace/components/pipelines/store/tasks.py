@@ -203,6 +203,12 @@ def record_outputs(
     if report.used:
         task.report["used"] = report.used
     values: dict[str, Any] = {"outputs": task.outputs, "report": task.report}
+    if task.state is RuntimeState.PENDING and report.started_at is not None:
+        # It was faster than the note that it runs. A pod's word for when counts only within what is possible.
+        began = max(task.created_at or now, min(report.started_at, now))
+        task.state, task.started_at = RuntimeState.RUNNING, task.started_at or began
+        task.state_history = [*task.state_history, history_entry(began, task.state)]
+        values |= {"state": task.state.value, "started_at": task.started_at, "state_history": task.state_history}
     if report.state is RuntimeState.SUCCEEDED:
         task.state = report.state
         task.started_at, task.finished_at = task.started_at or now, now

@@ -332,6 +332,8 @@ class ReportBody(Body):
     error: ReportedError | str | None = None
     outputs: ReportedOutputs = msgspec.field(default_factory=ReportedOutputs)
     used: ReportedUse | None = None
+    started_at: Annotated[float, msgspec.Meta(ge=0, le=1 << 36)] | None = None
+    """When the attempt's program began, in seconds since the epoch."""
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
