@@ -11,6 +11,7 @@ import warnings
 
 from headrace.api.core import ConfigMap, PersistentVolumeClaim, Pod, TypedReference
 from headrace.components.pipelines.controller.pods import StepPods
+from headrace.components.pipelines.store import schema as t
 from headrace.testing.eventually import eventually
 
 with warnings.catch_warnings():
@@ -126,6 +127,25 @@ async def test_a_pod_that_was_planned_but_not_created_before_a_crash_is_created(
     ended = await lab.ended(run_id)
 
     assert ended.state == "SUCCEEDED"
+
+
+async def test_a_pod_whose_step_a_crash_kept_off_the_record_is_heard(lab):
+    @dsl.pipeline(name="early")
+    def early():
+        say(text="x")
+
+    lab.node.hold.clear()
+    run_id = await lab.start(early)
+    await lab.until_pods(1)
+    await lab.engine.stop()
+    say_only = t.tasks.c.name == "say"
+    await lab.api.database.run(lambda c: c.execute(t.tasks.delete().where(say_only)) and None)
+    lab.node.hold.set()
+    await eventually(lambda: lab.node.running)  # its report comes before there is such a task again, and is repeated
+    await lab.restart_engine()
+    ended = await lab.ended(run_id)
+
+    assert (ended.state, ended.output("say"), len(lab.node.started)) == ("SUCCEEDED", "x", 1)
 
 
 async def test_termination_ends_pods_and_states_within_seconds(lab):

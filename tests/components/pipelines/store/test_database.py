@@ -39,6 +39,27 @@ async def test_a_failure_undoes_its_own_changes_only(database):
     assert await database.run(names) == ["a", "b"]
 
 
+async def test_a_failure_alone_undoes_what_it_did(database):
+    def fails(connection: sa.Connection) -> None:
+        insert("half")(connection)
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        await database.run(fails)
+    assert await database.run(names) == []
+
+
+async def test_only_what_must_be_durable_waits_for_the_disk(database):
+    def level(connection: sa.Connection) -> int:
+        return connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+
+    full, normal = 2, 1
+    assert await database.run(level) == full
+    assert await database.run(level, durable=False) == normal
+    assert await asyncio.gather(database.run(level, durable=False), database.run(level)) in ([full] * 2, [normal, full])
+    assert await database.run(level) == full
+
+
 async def test_what_is_asked_for_later_sees_what_was_asked_for_before(database):
     asked = [database.run(insert(str(i))) for i in range(100)]
     *_, seen = await asyncio.gather(*asked, database.run(names))

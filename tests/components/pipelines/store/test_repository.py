@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 
 import pytest
 import sqlalchemy as sa
@@ -217,6 +218,34 @@ async def test_what_attempts_cost_is_added_up(started):
     assert await started.update_tasks([TaskUpdate("t1", change)]) == [True]
     assert await started.record_outputs("t1", Report(1, S.SUCCEEDED, used={"cpu_seconds": 0.25, "peak_bytes": 100}))
     assert (await started.get_task("t1")).used == {"cpu_seconds": 1.75, "peak_bytes": 300}
+
+
+@pytest.mark.parametrize(
+    ("began", "noted"),
+    [(3, 3), (-100, 0), (100, 5)],
+    ids=["between", "before it was created", "in the future"],
+)
+async def test_a_step_that_is_faster_than_the_note_that_it_runs(repository, clock, began, noted):
+    await repository.create_run(run(), Spec({"a": 1}))
+    created = clock.precise()
+    await repository.create_tasks("r1", [task()])
+    clock.step(5)
+    when = created + dt.timedelta(seconds=began)
+    assert await repository.record_outputs("t1", Report(0, S.SUCCEEDED, started_at=when))
+
+    found = await repository.get_task("t1")
+    assert [e["state"] for e in found.state_history] == ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert (found.started_at - created).total_seconds() == noted
+    assert (found.finished_at - created).total_seconds() == 5
+
+
+async def test_a_report_of_what_never_began_has_no_beginning(repository):
+    await repository.create_run(run(), Spec({"a": 1}))
+    await repository.create_tasks("r1", [task()])
+    assert await repository.record_outputs("t1", Report(0, S.FAILED, error_message="no image"))
+
+    found = await repository.get_task("t1")
+    assert ([e["state"] for e in found.state_history], found.started_at) == (["PENDING"], None)
 
 
 async def test_a_report_on_nothing_is_an_error(repository):
