@@ -39,10 +39,33 @@ class Meter:
         return NodeUsage(15.0, 0.0, 0, dict(self.pods))
 
 
+class Adapter:
+    """A metrics adapter: answers as a test says, by path, and keeps what it was asked in whose name."""
+
+    def __init__(self):
+        self.served, self.answers, self.asked = {}, {}, []
+
+    def local(self):
+        return {}
+
+    async def check(self, group, version):
+        return ""
+
+    def versions(self, group):
+        return self.served.get(group, [])
+
+    async def json(self, user, key, path):
+        self.asked.append((user.name, key, path))
+        if path not in self.answers:
+            raise NotFound(f"{path} not found")
+        return self.answers[path]
+
+
 class World:
     """The cluster, and what a node agent would do to its pods."""
 
-    def __init__(self, cluster, meter):
+    def __init__(self, cluster, meter, adapter):
+        self.adapter = adapter
         self.cluster, self.client, self.clock, self.meter = cluster, cluster.client, cluster.clock, meter
         self._address = 1
 
@@ -122,9 +145,10 @@ async def world(tmp_path):
                 provisioner="headrace.dev/local",
             )
         )
-        meter, kinds = Meter(), cluster.registry.kinds
-        for controller in controllers(cluster.settings, cluster.client, cluster.clock, CA, kinds, usages=meter):
+        meter, adapter, kinds = Meter(), Adapter(), cluster.registry.kinds
+        made = controllers(cluster.settings, cluster.client, cluster.clock, CA, kinds, usages=meter, apis=adapter)
+        for controller in made:
             cluster.manager.add(controller, cluster.client)
         await cluster.manager.start()
-        yield World(cluster, meter)
+        yield World(cluster, meter, adapter)
         await cluster.manager.stop()  # a test may have put another one there

@@ -208,3 +208,63 @@ async def test_what_cannot_be_scaled_is_named(world, kind):
     await world.client.create(autoscaler(1, 2, kind))
     found = conditions.get((await get(world)).conditions, "AbleToScale")
     assert (found.status, found.reason) == ("False", "FailedGetScale")
+
+
+CUSTOM = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/default"
+EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default"
+SET = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web"}
+
+
+def other(type_, name="q", **more):
+    target = {"type": "Value" if "value" in more else "AverageValue", **more}
+    source = {"metric": {"name": name}, "target": target}
+    if type_ == "Object":
+        source["describedObject"] = SET
+    return {"type": type_, type_.lower(): source}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (other("Pods", averageValue="10"), f"{CUSTOM}/pods/*/q?labelSelector=app%3Dweb", ["30", "10"], 4, "20"),
+        (other("Object", value="10"), f"{CUSTOM}/statefulsets.apps/web/q", ["15"], 3, "15"),
+        (other("Object", averageValue="10"), f"{CUSTOM}/statefulsets.apps/web/q", ["25500m"], 3, "12750m"),
+        (other("External", value="10"), f"{EXTERNAL}/q", ["10", "5"], 3, "15"),
+        (other("External", averageValue="5"), f"{EXTERNAL}/q", ["16"], 4, "8"),
+    ],
+)
+async def test_replicas_follow_the_metrics_of_an_adapter(world, case):
+    wanted, path, values, expected, current = case
+    await world.client.create(stateful_set(2))
+    found = await running(world, 2)
+    names = [p.metadata.name for p in found]
+    items = [{"describedObject": {"kind": "Pod", "name": n}, "value": v} for n, v in zip(names, values, strict=False)]
+    world.adapter.served = {"custom.metrics.k8s.io": ["v1beta1"], "external.metrics.k8s.io": ["v1beta1"]}
+    world.adapter.answers[path] = {"items": items}
+    await world.client.create(autoscaler(1, 9, metrics=[wanted]))
+    status = await get(world)
+    assert await replicas(world) == expected
+    field = wanted["type"].lower()
+    (said,) = status.current_metrics
+    assert list(said[field]["current"].values()) == [current]
+    assert world.adapter.asked[0][0] == "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (other("Pods", averageValue="1"), "unable to get metric q: unable to fetch metrics from custom metrics API"),
+        (other("External", value="1"), "unable to get external metric default/q"),
+        (other("Object"), "neither a value target nor an average value target was set"),
+    ],
+)
+async def test_an_adapter_that_does_not_know_it(world, wanted, words):
+    await world.client.create(stateful_set(1))
+    await running(world, 1)
+    world.adapter.served = {"custom.metrics.k8s.io": ["v1beta1"], "external.metrics.k8s.io": ["v1beta1"]}
+    world.adapter.answers[f"{CUSTOM}/statefulsets.apps/web/q"] = {"items": [{"value": "1"}]}
+    await world.client.create(autoscaler(1, 9, metrics=[wanted]))
+    active = conditions.get((await get(world)).conditions, "ScalingActive")
+    assert (active.status, active.reason) == ("False", f"FailedGet{wanted['type']}Metric")
+    assert words in active.message
+    assert await replicas(world) == 1

@@ -73,7 +73,7 @@ def controllers(
         EndpointsController(client),
         EndpointSliceController(client),
         QuotaController(client, kinds),
-        AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds, usages),
+        AutoscalerController(client, clock, events("horizontal-pod-autoscaler"), kinds, usages, apis=apis),
         TaintEvictionController(client, clock, events("taint-eviction-controller")),
         DisruptionController(client, clock, events("controllermanager"), kinds),
         ClaimController(settings, client, binder),

@@ -8,7 +8,7 @@ and available controllers, crdregistration).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.api import conditions
 from headrace.api.apiextensions import CustomResourceDefinition
@@ -20,8 +20,9 @@ from headrace.controllermanager import apiservices_policy as policy
 from headrace.machinery.controller import DONE, Controller, Result, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from headrace.api.identity import User
     from headrace.client.base import Client
     from headrace.machinery.clock import Clock
 
@@ -39,6 +40,14 @@ class ExtensionApis(Protocol):
 
     def local(self) -> Mapping[tuple[str, str], tuple[tuple[int, int], bool]]:
         """By group and version: priorities of group and version, and whether it is of custom kinds."""
+        ...
+
+    def versions(self, group: str) -> Sequence[str]:
+        """See autoscaler_custom.MetricApis."""
+        ...
+
+    async def json(self, user: User, key: tuple[str, str], path: str) -> dict[str, Any]:
+        """See autoscaler_custom.MetricApis."""
         ...
 
     async def check(self, group: str, version: str) -> str:

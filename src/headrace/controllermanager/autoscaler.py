@@ -14,13 +14,13 @@ from headrace.api.errors import BadRequest, StatusError
 from headrace.api.meta import dynamic_kind
 from headrace.controllermanager import autoscaler_metrics_policy as metrics
 from headrace.controllermanager import autoscaler_policy as policy
+from headrace.controllermanager.autoscaler_custom import OtherMetrics, Scaled
 from headrace.machinery.controller import DONE, Controller, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from headrace.api.meta import Unstructured
     from headrace.client.base import Client
+    from headrace.controllermanager.autoscaler_custom import MetricApis
     from headrace.controllermanager.namespace import Kinds
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import Usages
@@ -49,7 +49,7 @@ class MetricFailed(Exception):
 
 
 class AutoscalerController(Controller[HorizontalPodAutoscaler]):
-    """See module. Without `usages` (no node here) every metric fails and says so."""
+    """See module. Without `usages` (no node here) metrics of resources fail and say so, without `apis` all others."""
 
     name = "horizontalpodautoscaler"
     kind = HorizontalPodAutoscaler
@@ -61,7 +61,10 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
         events: EventRecorder,
         kinds: Kinds,
         usages: Usages | None,
+        *,
+        apis: MetricApis | None = None,
     ) -> None:
+        self._other = OtherMetrics(apis, kinds)
         self._client, self._clock, self._events, self._kinds, self._usages = client, clock, events, kinds, usages
         self._histories: dict[str, policy.History] = {}
         self._measured: tuple[float, metrics.Measured] | None = None
@@ -169,7 +172,9 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
         best: tuple[int, str] | None = None
         for spec in obj.spec.metrics:
             try:
-                proposal, status, name = await self._metric(spec, listed.items, current)
+                have = int(scale.status.get("replicas") or 0)
+                about = Scaled(obj.metadata.namespace, selector, listed.items, current, have)
+                proposal, status, name = await self._metric(spec, about)
             except MetricFailed as error:
                 failed.append(error)
                 await self._events.warning(obj, error.reason, str(error))
@@ -196,7 +201,7 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
         rivals = [other for other, theirs in self._pods.items() if other != key and theirs & found]
         return sorted([key, *rivals]) if rivals else []
 
-    async def _metric(self, spec: Json, found: Sequence[core.Pod], current: int) -> tuple[metrics.Proposal, Json, str]:
+    async def _metric(self, spec: Json, about: Scaled) -> tuple[metrics.Proposal, Json, str]:
         """What one metric asks for, its status and its name. Raises MetricFailed."""
         type_ = str(spec.get("type") or "")
         field = SOURCES.get(type_, "")
@@ -204,21 +209,21 @@ class AutoscalerController(Controller[HorizontalPodAutoscaler]):
         resource, container = str(source.get("name") or ""), str(source.get("container") or "")
         reason = f"FailedGet{type_}Metric"
         if type_ not in {"Resource", "ContainerResource"}:
-            raise MetricFailed(
-                reason,
-                f"metrics of type {type_} are not served here: use Resource or ContainerResource with cpu or memory",
-            )
-        about = f"failed to get {resource} {'utilization' if 'averageUtilization' in source['target'] else 'usage'}"
+            try:
+                return await self._other.propose(spec, about, self._clock.now())
+            except metrics.Unmeasured as error:
+                raise MetricFailed(reason, f"failed to get {field} metric value: {error}") from error
+        what = f"failed to get {resource} {'utilization' if 'averageUtilization' in source['target'] else 'usage'}"
         if resource not in {"cpu", "memory"}:
-            raise MetricFailed(reason, f"{about}: only cpu and memory of pods are measured here")
+            raise MetricFailed(reason, f"{what}: only cpu and memory of pods are measured here")
         target = target_of(resource, container, source.get("target") or {})
         if target.utilization is None and target.average is None:
-            raise MetricFailed(reason, f"{about}: the target needs averageUtilization or averageValue")
+            raise MetricFailed(reason, f"{what}: the target needs averageUtilization or averageValue")
         try:
             measured = await self._measure()
-            proposal = metrics.propose(current, list(found), measured, target, self._clock.now())
+            proposal = metrics.propose(about.wanted, list(about.pods), measured, target, self._clock.now())
         except metrics.Unmeasured as error:
-            raise MetricFailed(reason, f"{about}: {error}") from error
+            raise MetricFailed(reason, f"{what}: {error}") from error
         now: Json = {"averageValue": _amount(proposal.average, resource)}
         if proposal.utilization is not None:
             now["averageUtilization"] = proposal.utilization

@@ -5,7 +5,8 @@ import pytest
 
 from headrace.api.apiregistration import MANAGED_LABEL, APIService
 from headrace.api.core import Endpoints, Service
-from headrace.api.identity import ADMIN
+from headrace.api.errors import NotFound
+from headrace.api.identity import ADMIN, service_account
 from headrace.api.rbac import GROUP as RBAC
 from headrace.apiserver.admission import rules
 from headrace.testing.eventually import eventually
@@ -165,6 +166,19 @@ async def test_discovery_and_openapi_show_it_as_ones_own(world, admin, wardle):
     assert "creationTimestamp" in whole["definitions"][meta]["properties"]
     assert "unused" not in whole["definitions"]
     assert list(whole["paths"]) == [f"{BASE}/"]
+
+
+async def test_parts_of_the_platform_ask_under_their_own_names(world, wardle):
+    await world.ready()
+    extensions, key, who = world.http.server.extensions, ("wardle.example.com", "v1alpha1"), service_account("a", "b")
+    assert extensions.versions("wardle.example.com") == ["v1alpha1"]
+    assert extensions.versions("custom.metrics.k8s.io") == []
+    assert (await extensions.json(who, key, FLUNDERS))["kind"] == "FlunderList"
+    assert wardle.asked[-1].headers["X-Remote-User"] == "system:serviceaccount:a:b"
+    with pytest.raises(NotFound, match='"one" not found'):
+        await extensions.json(who, key, f"{FLUNDERS}/one")
+    with pytest.raises(NotFound):
+        await extensions.json(who, ("apps", "v1"), "/apis/apps/v1/deployments")
 
 
 async def test_a_server_that_is_not_there(world, admin, wardle):

@@ -199,6 +199,10 @@ class ExtensionServers:
             log.info("OpenAPI v2 of %s is left out: %s", remote.url, error)
             return None
 
+    def versions(self, group: str) -> list[str]:
+        """The versions of a group that other servers answer."""
+        return [version for name, version in self._services.remote if name == group]
+
     async def json(self, user: User, key: GroupVersion, path: str) -> Json:
         """An object of a remote group version, asked for by a part of the platform under its own name.
 

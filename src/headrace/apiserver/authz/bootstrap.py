@@ -15,6 +15,7 @@ Json = dict[str, Any]
 READ = ("get", "list", "watch")
 WRITE = ("create", "delete", "deletecollection", "patch", "update")
 _AGGREGATE = f"{GROUP}/aggregate-to-"
+AUTOSCALER = "system:controller:horizontal-pod-autoscaler"
 _LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _ANNOTATIONS = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
 
@@ -162,6 +163,18 @@ def default_objects() -> list[Json]:
                 )
             ],
         ),
+        # For metrics adapters, which ask whether the autoscaler may read their API.
+        _role(
+            AUTOSCALER,
+            [
+                _rule("custom.metrics.k8s.io", "*", ("get", "list")),
+                _rule("external.metrics.k8s.io", "*", ("get", "list")),
+            ],
+        ),
+        {
+            **_binding(AUTOSCALER),
+            "subjects": [{"kind": "ServiceAccount", "name": "horizontal-pod-autoscaler", "namespace": "kube-system"}],
+        },
         _binding("cluster-admin", MASTERS),
         _binding("system:discovery", AUTHENTICATED),
         _binding("system:basic-user", AUTHENTICATED),
