@@ -1,6 +1,7 @@
 """What only the durable store must do: come back, survive kill -9, refuse what it cannot keep."""
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -44,6 +45,60 @@ async def test_everything_is_there_after_a_restart(tmp_path):
         await store.put(PREFIX + "a", value("z"), expected=a.revision)
     again = await store.put(PREFIX + "b", value("z"), expected=0)
     assert again.revision == again.create_revision == 5
+    await store.close()
+
+
+def rows(path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return [found for (found,) in db.execute("SELECT id FROM log ORDER BY id")]
+
+
+async def test_each_compaction_takes_what_was_superseded_since_the_last_one(tmp_path):
+    """Entries that were superseded before it, in it and across it; deletions; what lives stays."""
+    path = tmp_path / "s.db"
+
+    async def compacted(keep: int) -> list[int]:
+        store = await opened(path)
+        await store.compact(keep)
+        await store.close()
+        return rows(path)
+
+    store = await opened(path)
+    a1 = await store.put(PREFIX + "a", value("1"), expected=0)
+    await store.put(PREFIX + "b", value("1"), expected=0)
+    a3 = await store.put(PREFIX + "a", value("2"), expected=a1.revision)
+    c4 = await store.put(PREFIX + "c", value("1"), expected=0)
+    await store.close()
+    assert await compacted(2) == [1, 2, 3, 4]  # what supersedes the first entry is among the two that are kept
+    assert await compacted(1) == [2, 3, 4]
+
+    store = await opened(path)
+    c5 = await store.put(PREFIX + "c", value("2"), expected=c4.revision)
+    a6 = await store.put(PREFIX + "a", value("3"), expected=a3.revision)
+    await store.delete(PREFIX + "c", value("bye"), expected=c5.revision)
+    await store.close()
+    assert await compacted(1) == [2, 5, 6, 7]  # 3 and 4 are superseded by 6 and 5, 5 by the deletion that is kept
+    assert await compacted(0) == [2, 6]
+
+    store = await opened(path)
+    assert [r.revision for r in store.range(PREFIX)] == [6, 2]
+    await store.put(PREFIX + "a", value("4"), expected=a6.revision)
+    again = await store.put(PREFIX + "c", value("3"), expected=0)
+    assert again.create_revision == again.revision == 9
+    await store.close()
+    assert await compacted(0) == [2, 8, 9]
+
+
+async def test_a_store_that_is_closed_while_it_writes_finishes_that(tmp_path):
+    path = tmp_path / "s.db"
+    store = await opened(path, keep=2)
+    writes = [asyncio.create_task(store.put(f"{PREFIX}{i:03}", value("x"), expected=0)) for i in range(300)]
+    await asyncio.sleep(0)
+    await asyncio.gather(store.close(), *writes)
+    with pytest.raises(StoreError):
+        await store.put(PREFIX + "late", value("x"), expected=0)
+    store = await opened(path)
+    assert [r.key for r in store.range(PREFIX)] == [f"{PREFIX}{i:03}" for i in range(300)]
     await store.close()
 
 

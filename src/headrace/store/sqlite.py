@@ -9,6 +9,7 @@ log has no gaps. The file is locked: a second process that opens it is refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -93,7 +94,10 @@ class SqliteStore:
         self._path, self._keep = path, keep
         self._mirror = Mirror(keep=keep, limit=watcher_limit)
         self._queue: list[_Op] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._writing = False
+        self._idle: asyncio.Future[None] | None = None
+        """Who closes the store waits here for the last batch."""
+        self._forgetting: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._db: sqlite3.Connection | None = None
         self._compacted = 0
@@ -113,8 +117,11 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        while self._flusher is not None:
-            await asyncio.wait([self._flusher])
+        if self._writing:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+        if self._forgetting is not None:
+            await asyncio.wait([self._forgetting])
         self._mirror.close()
         await self._in_thread(self._close)
         self._thread.shutdown()
@@ -157,40 +164,50 @@ class SqliteStore:
     async def _submit(self, key: str, encode: Callable[[int], bytes], expected: int, *, deleted: bool) -> Record:
         if self._closed:
             raise StoreError("the store is closed")
-        done: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Record] = loop.create_future()
         self._queue.append(_Op(key, encode, expected, deleted, done))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush(), name="store flush")
+        if not self._writing:
+            self._writing = True
+            loop.call_soon(self._next)  # whoever else writes in this turn of the loop shares the transaction
         return await done
 
-    async def _flush(self) -> None:
+    def _next(self) -> None:
+        """Send what is queued to the writer's thread; `_written` comes back from there. No task, no future of a future:
+        most writes of a platform come alone, and pay all of it.
+        """
+        batch = self._form_batch()
+        if batch:
+            self._thread.submit(self._commit, asyncio.get_running_loop(), batch)
+            return
+        self._writing = False
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _written(self, batch: list[tuple[_Op, Change]], error: Exception | None) -> None:
+        """The batch is on disk, or refused."""
         try:
-            while self._queue:
-                batch = self._form_batch()
-                if not batch:
-                    continue
-                changes = [change for _, change in batch]
-                try:
-                    await self._in_thread(self._write, changes)
-                except Exception as error:  # noqa: BLE001 - whatever it is, these writers must hear of it
-                    for op, _ in batch:
-                        if not op.done.done():
-                            op.done.set_exception(_refusal(error))
-                    continue
-                for op, change in batch:
+            for op, change in batch:
+                if error is None:
                     self._mirror.apply(change)
-                    if not op.done.done():
-                        op.done.set_result(change.record)
-                if self.revision - self._compacted > 2 * self._keep:
-                    await self._forget_some()
+                if op.done.done():
+                    continue
+                if error is None:
+                    op.done.set_result(change.record)
+                else:
+                    op.done.set_exception(_refusal(error))
         finally:
-            self._flusher = None
+            self._next()
+        if self._forgetting is None and self.revision - self._compacted > 2 * self._keep:
+            self._forgetting = asyncio.create_task(self._forget_some(), name="store compaction")
 
     async def _forget_some(self) -> None:
         try:
             await self._forget(self.revision - self._keep)
         except sqlite3.Error as error:
             log.warning("the log could not be compacted, it grows until that works: %s", error)
+        finally:
+            self._forgetting = None
 
     async def _forget(self, limit: int) -> None:
         await self._in_thread(self._compact, limit)
@@ -277,6 +294,15 @@ class SqliteStore:
         if old_value is not None and not old_deleted:
             previous = Record(key, old_value, old_revision, old_created)
         return Change(record, previous, bool(deleted))
+
+    def _commit(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[_Op, Change]]) -> None:
+        error: Exception | None = None
+        try:
+            self._write([change for _, change in batch])
+        except Exception as found:  # noqa: BLE001 - whatever it is, the writers must hear of it
+            error = found
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is there to hear
+            loop.call_soon_threadsafe(self._written, batch, error)
 
     def _write(self, changes: list[Change]) -> None:
         """All in one statement, which is its own transaction: this thread then asks for the interpreter once a batch
