@@ -52,3 +52,12 @@ def test_a_disk_that_is_full_fails_no_request(tmp_path, caplog):
     (tmp_path / "logs").write_text("a file where the folder should be")
     AuditLog(tmp_path / "logs", SystemClock()).record("ada", "POST", "/x")
     assert "cannot be written" in caplog.text
+
+
+def test_who_listens_hears_of_each_entry_until_the_end(log):
+    heard = []
+    end = log.subscribe(heard.append)
+    log.record("ada", "login", "session")
+    end()
+    log.record("bob", "login", "session")
+    assert [entry.user for entry in heard] == ["ada"]

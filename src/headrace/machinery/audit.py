@@ -16,6 +16,7 @@ from headrace.api import _wire
 from headrace.api.meta import Struct, Time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from headrace.machinery.clock import Clock
@@ -53,6 +54,10 @@ class Auditor(Protocol):
         """The newest entries first, of one user or of all."""
         ...
 
+    def subscribe(self, callback: Callable[[Entry], None]) -> Callable[[], None]:
+        """Call `callback` with each entry from now on; the result ends that."""
+        ...
+
 
 class AuditLog:
     """Implements Auditor in `folder/audit.jsonl`; older files are `audit.jsonl.1` and so on."""
@@ -61,6 +66,12 @@ class AuditLog:
         self._path, self._clock = folder / "audit.jsonl", clock
         self._fd = -1
         self._size = 0
+        self._listeners: list[Callable[[Entry], None]] = []
+
+    def subscribe(self, callback: Callable[[Entry], None]) -> Callable[[], None]:
+        """See Auditor."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
 
     def record(
         self, user: str, action: str, target: str, *, address: str = "", outcome: int = 0, detail: str = ""
@@ -82,6 +93,8 @@ class AuditLog:
             self._size += os.write(self._fd, line)
         except OSError:
             log.exception("the audit log cannot be written: %s", line.decode())
+        for callback in tuple(self._listeners):
+            callback(entry)
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -131,6 +144,11 @@ class NoAudit:
         """Nothing."""
         del limit, user
         return []
+
+    def subscribe(self, callback: Callable[[Entry], None]) -> Callable[[], None]:
+        """Nothing comes."""
+        del callback
+        return lambda: None
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 
 import pytest
-from dashboard_world import HOME, HOSTILE, OWNER, STRANGER, VIEWER
+from dashboard_world import HOME, HOSTILE, OWNER, STRANGER, VIEWER, live
 
 from headrace import bootstrap
 from headrace.api.identity import ADMIN
 from headrace.components.identity.policy import object_name
 from headrace.components.identity.types import Password
+from headrace.components.identity.ui import audit
+from headrace.testing import eventually
 
 JSON = {"accept": "application/json"}
 
@@ -187,3 +190,28 @@ async def test_the_account_in_another_language(world):
     session = await world.browser()
     async with session.get(f"/account?ns={HOME}", headers={"accept-language": "ko"}) as response:
         assert "내 계정" in await response.text()
+
+
+@pytest.mark.parametrize("page", ["/audit", "/account"])
+async def test_what_one_does_is_on_the_open_page_without_a_reload(world, page):
+    session = await world.browser()
+    async with live(session, page) as stream:
+        await stream.next("page", 60)
+        body = {"name": "just now", "scopes": ["read"], "days": 1}
+        async with session.post("/api/identity/tokens", json=body) as response:
+            assert response.status == 201
+        while "token created" not in (await stream.next("page", 60))["html"]:
+            pass
+
+
+async def test_a_burst_is_one_reading_and_the_last_entry_is_not_lost(monkeypatch):
+    monkeypatch.setattr(audit, "PAUSE_SECONDS", 0.05)
+    listeners, woken = [], []
+    end = audit.calmly(lambda callback: listeners.append(callback) or listeners.clear, lambda: woken.append(1))
+    for _ in range(100):
+        listeners[0]()
+    assert len(woken) == 1
+    await eventually(lambda: len(woken) == 2)
+    await asyncio.sleep(0)
+    end()
+    assert listeners == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from yarl import URL
 
 from headrace.api.core import ConfigMap
 from headrace.api.meta import ObjectMeta
@@ -170,3 +171,31 @@ async def test_the_gateway_is_not_exposed_while_everybody_knows_the_password(wor
     assert "headrace user passwd user@example.com" in await world.parts.people.exposed()
     await world.parts.people._directory.change(USER, password="something of my own")
     assert await world.parts.people.exposed() == ""
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen", "tag", "words", "wrong"),
+    [
+        ("ko-KR,ko;q=0.9", "", "ko", "비밀번호", "주소 또는 비밀번호가 틀렸습니다."),
+        ("zh-TW", "", "zh-TW", "密碼", "地址或密碼錯誤。"),
+        ("ko", "zh-TW", "zh-TW", "密碼", "地址或密碼錯誤。"),
+        ("ko", "nonsense", "ko", "비밀번호", "주소 또는 비밀번호가 틀렸습니다."),
+        ("fr", "", "en", "Password", "The address or the password is wrong."),
+    ],
+)
+async def test_the_login_speaks_the_readers_language(world, accept, chosen, tag, words, wrong):  # noqa: PLR0917
+    headers = {"accept-language": accept}
+    cookies = {"lang": chosen} if chosen else {}
+    session = world.browser()
+    session.cookie_jar.update_cookies(cookies, URL(world.url))
+    async with session.get("/page?x=1", headers=headers) as response:
+        form, text = str(response.url.relative()), await response.text()
+    assert f'lang="{tag}"' in text
+    assert f">{words}</label>" in text
+    async with session.post(form, data={"login": USER, "password": "not this one"}, headers=headers) as response:
+        assert wrong in await response.text()
+    person = await world.logged_in()
+    person.cookie_jar.update_cookies(cookies, URL(world.url))
+    data = {"user_code": "AAAA-BBBB", "answer": "yes"}
+    async with person.post("/dex/device", data=data, headers=headers) as response:
+        assert (f'lang="{tag}"' in await response.text(), response.status) == (True, 400)

@@ -25,6 +25,8 @@ LONGEST = 2000
 """A longer text is nobody's sentence."""
 DEPTH = 3
 """How deep sentences stand within sentences."""
+LANGUAGE_COOKIE = "lang"
+_CHOSEN = re.compile(rb"(?:^|;)\s*lang=([^;\s]*)")
 _PLACE = re.compile(r"\{(\w+)\}")
 _FOLDER = Path(__file__).parent
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("language", default=ENGLISH)
@@ -103,6 +105,19 @@ def preferred(accept: str) -> str:
             if tag == ours.lower() or tag.split("-")[0] == ours.split("-")[0].lower():
                 return ours
     return ENGLISH
+
+
+def of_request(scope: Mapping[str, Any]) -> str:
+    """What the reader of an ASGI request has chosen (a cookie), else what the browser prefers."""
+    accept = b""
+    for name, value in scope["headers"]:
+        if name == b"cookie" and (found := _CHOSEN.search(value)) is not None:
+            tag = found[1].decode("latin-1")
+            if tag in LANGUAGES:
+                return tag
+        elif name == b"accept-language":
+            accept = value
+    return preferred(accept.decode("latin-1"))
 
 
 @cache

@@ -15,9 +15,8 @@ from headrace.api import _wire
 from headrace.api.core import Namespace
 from headrace.components.dashboard.api.central import Central
 from headrace.machinery.pages import Fragment, Page, PageError, PageRequest, Panel
-from headrace.machinery.people import cookie_value
 from headrace.machinery.settings import DEFAULT_NAMESPACE
-from headrace.machinery.words import LANGUAGES, _, preferred, speaking, told
+from headrace.machinery.words import _, of_request, speaking, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +45,6 @@ HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 HTML, NOT_KEPT = b"text/html; charset=utf-8", (b"cache-control", b"no-store")
-LANGUAGE_COOKIE = "lang"
 _SAFE = "/?&=#%:+,;@~!$'()*[]"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 LINK_PATHS = frozenset({"/pipeline", "/pipeline/", "/_/pipeline", "/_/pipeline/"})
@@ -88,10 +86,10 @@ class App:
         """ASGI 3, http and websocket."""
         path = scope["path"]
         if scope["type"] == "websocket":
-            with speaking(_language(scope)):
+            with speaking(of_request(scope)):
                 await self._socket(scope, receive, send)
             return
-        with speaking(_language(scope)):
+        with speaking(of_request(scope)):
             await self._speak(scope, receive, send, path)
 
     async def _speak(self, scope: dict[str, Any], receive: Any, send: Any, path: str) -> None:
@@ -322,18 +320,6 @@ async def _done(request: PageRequest, page: Page | None, scope: dict[str, Any], 
     if action is None:
         raise PageError(404, _("Nothing to do"), _("This page has no such action. Reload it."))
     return await action(request, form)
-
-
-def _language(scope: dict[str, Any]) -> str:
-    """What the reader has chosen, else what the browser prefers."""
-    cookies = accept = b""
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            cookies = value
-        elif name == b"accept-language":
-            accept = value
-    chosen = cookie_value(cookies, LANGUAGE_COOKIE)
-    return chosen if chosen in LANGUAGES else preferred(accept.decode("latin-1"))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

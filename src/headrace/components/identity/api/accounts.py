@@ -16,6 +16,8 @@ from headrace.components.identity import policy, render
 from headrace.components.identity.types import GROUP, NAMESPACE, Password
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.api.identity import User
     from headrace.client.base import Client
     from headrace.components.identity.api.credentials import Credentials
@@ -115,6 +117,10 @@ class Accounts:
         """The newest entries of one person, or of all for administrators; others see their own whatever they ask."""
         chosen = of if await self.may(user, "list") else user.name
         return await asyncio.to_thread(self._auditor.recent, rows, user=chosen)
+
+    def heard(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when there is an entry, whoever may see it; the result ends that."""
+        return self._auditor.subscribe(lambda _entry: callback())
 
     async def people(self, user: User) -> list[tuple[Person, bool]]:
         """Everybody with a password, and whether they can be changed here. Raises Forbidden."""

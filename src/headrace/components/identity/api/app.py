@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, request_response
 
@@ -17,6 +18,7 @@ from headrace.api.errors import StatusError
 from headrace.components.identity.api import issuer as protocol
 from headrace.components.identity.policy import Refused
 from headrace.components.identity.ui import pages
+from headrace.machinery.words import _, of_request, speaking
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -127,15 +129,27 @@ def build_apps(login: Login, issuer: Issuer, keys: Keys, account: Account) -> di
                 Route("/auth", login.auth),
             ]
         ),
-        "/login": request_response(login.link),
-        "/logout": request_response(login.sign_out),
+        "/login": Speaking(request_response(login.link)),
+        "/logout": Speaking(request_response(login.sign_out)),
         "/api/identity": _app(account.routes()),
     }
 
 
+class Speaking:
+    """Answers in the reader's language."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI 3, http."""
+        with speaking(of_request(scope)):
+            await self._app(scope, receive, send)
+
+
 def _app(routes: list[Route]) -> Starlette:
     handlers: dict[Any, Any] = {404: _missing, 405: _missing, Refused: _refused, StatusError: _status}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(Speaking)])
 
 
 async def _missing(request: Request, error: Exception) -> Response:
@@ -145,7 +159,7 @@ async def _missing(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     if "text/html" in request.headers.get("accept", ""):
-        return pages.message("That did not work", str(error), status=400, link=("Log in", "/oauth2/start"))
+        return pages.message(_("That did not work"), str(error), status=400, link=(_("Log in"), "/oauth2/start"))
     return JSONResponse({"error": str(error)}, 400)
 
 

@@ -22,6 +22,7 @@ from joserfc.jwk import KeySet
 
 from headrace.components.identity.policy import EMAIL, MAX_EMAIL, Refused, safe_groups
 from headrace.components.identity.types import Person
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from headrace.components.identity.api.directory import Directory
@@ -87,12 +88,12 @@ class Connectors:
         self._tidy()
         begun = self._begun.pop(given.get("state", ""), None)
         if begun is None:
-            raise Refused("This login was begun too long ago, or by somebody else. Begin again.")
+            raise Refused(_("This login was begun too long ago, or by somebody else. Begin again."))
         if "error" in given:
-            raise Refused(f"The other side refused: {given.get('error_description') or given['error']}")
+            raise Refused(_("The other side refused: {why}", why=given.get("error_description") or given["error"]))
         connector = await self._find(begun.connector)
         if connector is None:
-            raise Refused(f"There is no way to log in called {begun.connector!r} any more.")
+            raise Refused(_("There is no way to log in called {name}.", name=begun.connector))
         facts = await self._discover(connector)
         client_id = await self._expand(connector.config.client_id)
         token = await self._ask(
@@ -142,7 +143,7 @@ class Connectors:
                 found = json.loads(body)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             log.warning("the outside issuer does not answer at %s: %s", url, error)
-            raise Refused(f"The outside issuer does not answer: {str(error) or 'it took too long'}.") from error
+            raise Refused(_("The outside issuer does not answer: {why}.", why=str(error) or "timeout")) from error
         if answer.status != 200 or not isinstance(found, dict):
             why = found.get("error_description") or found.get("error") if isinstance(found, dict) else ""
             raise Refused(f"The outside issuer answers {answer.status}{f': {why}' if why else ''}.")
@@ -181,7 +182,7 @@ def person_from(connector: Connector, claims: dict[str, Any]) -> Person:
     if len(email) > MAX_EMAIL or not EMAIL.fullmatch(email):
         raise Refused(f"The outside issuer says no e-mail address (claim {email_key!r}).")
     if claims.get("email_verified") is not True and not config.insecure_skip_email_verified:
-        raise Refused(f"The outside issuer has not verified the address {email}.")
+        raise Refused(_("The outside issuer has not verified the address {email}.", email=email))
     if config.hosted_domains and str(claims.get("hd", email.rpartition("@")[2])) not in config.hosted_domains:
         raise Refused(f"{email} is not of {' or '.join(config.hosted_domains)}.")
     groups = claims.get(config.claim_mapping.get("groups", "groups"), []) if config.insecure_enable_groups else []

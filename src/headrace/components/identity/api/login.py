@@ -24,6 +24,7 @@ from headrace.components.identity.ui import pages
 from headrace.machinery import logins
 from headrace.machinery.people import cookie_names, cookie_value, xsrf_of
 from headrace.machinery.sameorigin import foreign_site
+from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -117,15 +118,15 @@ class Login:
     async def callback(self, request: Request) -> Response:
         """GET /oauth2/callback?code=…&state=…: the session begins."""
         secret = self._cookie(request, self._begun)
-        given, _, target = request.query_params.get("state", "").partition(":")
+        given, _colon, target = request.query_params.get("state", "").partition(":")
         if request.query_params.get("error"):
-            words = request.query_params.get("error_description") or "The login was not finished."
-            return pages.message("Not logged in", words, status=403, link=("Log in", "/oauth2/start"))
+            words = request.query_params.get("error_description") or _("The login was not finished.")
+            return pages.message(_("Not logged in"), words, status=403, link=_to_login())
         begun = bool(secret) and hmac.compare_digest(_state(secret).encode(), given.encode())
         person = await self._issuer.redeem(request.query_params.get("code", ""), secret) if begun else None
         if person is None:
-            words = "This login was begun in another window, or too long ago."
-            return pages.message("Please try again", words, status=403, link=("Log in", "/oauth2/start"))
+            words = _("This login was begun in another window, or too long ago.")
+            return pages.message(_("Please try again"), words, status=403, link=_to_login())
         answer = await self._enter(request, person, policy.local_path(target or "/"))
         self._set(answer, self._begun, "", 0)
         return answer
@@ -141,7 +142,9 @@ class Login:
         answer: Response = (
             _go(policy.local_path(target), 302)
             if target
-            else pages.message("You are logged out", "Your session has ended.", link=("Log in again", "/oauth2/start"))
+            else pages.message(
+                _("You are logged out"), _("Your session has ended."), link=(_("Log in again"), "/oauth2/start")
+            )
         )
         self._set(answer, self.cookie, "", 0)
         self._set(answer, self.xsrf, "", 0, readable=True)
@@ -157,10 +160,10 @@ class Login:
         email = logins.take(self._settings, code) if request.method == "GET" else ""
         person = await self._directory.find(email) if email else None
         if person is None:
-            words = "It works once, and within an hour. This command, on the platform's machine, prints another one:"
+            words = _("It works once, and within an hour. This command, on the platform's machine, prints another one:")
             command = f"headrace dashboard{self._settings.home_option}"
-            title = "This link is not valid any more"
-            return pages.message(title, words, status=401, command=command, link=("Log in", "/oauth2/start"))
+            title = _("This link is not valid any more")
+            return pages.message(title, words, status=401, command=command, link=_to_login())
         return await self._enter(request, person, target)
 
     async def userinfo(self, request: Request) -> Response:
@@ -201,7 +204,7 @@ class Login:
             return refused
         query = request.url.query
         config = await self._directory.config()
-        ways = [("e-mail", f"/dex/auth/{LOCAL}?{query}")] if config.enable_password_db else []
+        ways = [(_("e-mail"), f"/dex/auth/{LOCAL}?{query}")] if config.enable_password_db else []
         ways += [(c.name or c.id, f"/dex/auth/{quote(c.id)}?{query}") for c in config.connectors]
         if len(ways) == 1:
             return _go(ways[0][1], 302)
@@ -218,8 +221,8 @@ class Login:
             return _go(f"/dex/auth/{LOCAL}/login?{query}", 302)
         target = await self._connectors.begin(name, query)
         if target is None:
-            words = f"There is no way to log in called {name!r}."
-            return pages.message("Not found", words, status=404, link=("Log in", "/oauth2/start"))
+            words = _("There is no way to log in called {name}.", name=name)
+            return pages.message(_("Not found"), words, status=404, link=_to_login())
         return _go(target, 302)
 
     async def form(self, request: Request) -> Response:
@@ -235,13 +238,13 @@ class Login:
         if request.method != "POST":
             return pages.login(action, shown, form_to=form_to)
         if foreign_site(request.scope):
-            words = "This form was sent from another site."
+            words = _("This form was sent from another site.")
             return pages.login(action, shown, wrong=words, status=403, form_to=form_to)
         fields = await _fields(request)
         email, address = fields.get("login", "").strip().lower(), _address(request)
         wait = self._attempts.wait(email, address)
         if wait > 0:
-            words = f"Too many wrong passwords. Try again in {_words(wait)}."
+            words = _("Too many wrong passwords. Try again in {time}.", time=_words(wait))
             answer = pages.login(action, shown, email=email, wrong=words, status=429, form_to=form_to)
             answer.headers["retry-after"] = str(int(wait) + 1)
             return answer
@@ -249,7 +252,7 @@ class Login:
         if person is None:
             self._attempts.failed(email, address)
             self._auditor.record(email, "login failed", "password", address=address)
-            words = "The address or the password is wrong."
+            words = _("The address or the password is wrong.")
             return pages.login(action, shown, email=email, wrong=words, status=401, form_to=form_to)
         self._attempts.succeeded(email, address)
         return _grant(exchange, grant, person)
@@ -260,7 +263,7 @@ class Login:
             person, query = await self._connectors.finish(dict(request.query_params))
         except policy.Refused as error:
             self._auditor.record("", "login failed", "outside issuer", address=_address(request), detail=str(error))
-            return pages.message("Not logged in", str(error), status=403, link=("Log in", "/oauth2/start"))
+            return pages.message(_("Not logged in"), str(error), status=403, link=_to_login())
         exchange, grant, refused = await self._consent(request, query)
         return refused if refused is not None else _grant(exchange, grant, person)
 
@@ -276,18 +279,20 @@ class Login:
         if request.method != "POST":
             return pages.device("/dex/device", code, who=person.email)
         if foreign_site(request.scope):
-            return pages.device("/dex/device", "", wrong="This form was sent from another site.", status=403)
+            words = _("This form was sent from another site.")
+            return pages.device("/dex/device", "", wrong=words, status=403)
         fields = await _fields(request)
         device = self._issuer.pending.device_of(fields.get("user_code", ""))
         if device is None:
-            words = "No device waits with this code. It may have waited too long: start again there."
+            words = _("No device waits with this code. It may have waited too long: start again there.")
             return pages.device("/dex/device", "", wrong=words, who=person.email, status=400)
         said_yes = fields.get("answer") == "yes"
         device.person, device.refused = (person, False) if said_yes else (None, True)
         action = "device login" if said_yes else "device login refused"
         self._auditor.record(person.email, action, device.client_id, address=_address(request))
-        words = "The device goes on by itself. You may close this page." if said_yes else "The device gets nothing."
-        return pages.message("Done" if said_yes else "Refused", words)
+        if not said_yes:
+            return pages.message(_("Refused"), _("The device gets nothing."))
+        return pages.message(_("Done"), _("The device goes on by itself. You may close this page."))
 
     async def _consent(self, request: Request, query: str | None = None) -> tuple[Exchange, Any, Response | None]:
         """The authorization request that the address carries, checked; or the answer that refuses it."""
@@ -299,9 +304,9 @@ class Login:
         except protocol.OAuth2Error as error:
             if getattr(error, "redirect_uri", None):
                 return exchange, None, exchange.handle_error_response(asked, error)
-            words = f"The program that sent you here asks in a way that cannot be answered: {error.error}"
-            words += f" ({error.description})." if error.description else "."
-            return exchange, None, pages.message("This login cannot begin", words, status=400)
+            why = f"{error.error} ({error.description})" if error.description else error.error
+            words = _("The program that sent you here asks in a way that cannot be answered: {why}.", why=why)
+            return exchange, None, pages.message(_("This login cannot begin"), words, status=400)
 
     async def _refused(self, request: Request) -> Response | None:
         return (await self._consent(request))[2]
@@ -350,4 +355,10 @@ def _agent(request: Request) -> str:
 
 
 def _words(seconds: float) -> str:
-    return f"{int(seconds) + 1} seconds" if seconds < 90 else f"{int(seconds / 60) + 1} minutes"
+    if seconds < 90:
+        return _("{n} seconds", n=int(seconds) + 1)
+    return _("{n} minutes", n=int(seconds / 60) + 1)
+
+
+def _to_login() -> tuple[str, str]:
+    return _("Log in"), "/oauth2/start"

@@ -13,10 +13,11 @@ from headrace.api.core import Secret
 from headrace.components.identity import render
 from headrace.components.identity.api.accounts import MAX_DAYS
 from headrace.components.identity.types import NAMESPACE
+from headrace.components.identity.ui.audit import calmly
 from headrace.components.identity.ui.audit import table as audit_table
 from headrace.machinery import fields, look
 from headrace.machinery.html import Child, Markup, el
-from headrace.machinery.pages import Done, Fragment, PageError, button
+from headrace.machinery.pages import Done, Fragment, PageError, both, button
 from headrace.machinery.people import READ, SCOPES
 from headrace.machinery.words import _
 
@@ -42,8 +43,9 @@ class AccountPage:
         """By person and random word: until when (monotonic), the token's name, the secret."""
 
     def follow(self, _request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
-        """Credentials."""
-        return self._context.site.changes(Secret).subscribe(wake, NAMESPACE)
+        """Credentials, and what one did."""
+        credentials = self._context.site.changes(Secret).subscribe(wake, NAMESPACE)
+        return both(credentials, calmly(self._accounts.heard, wake))
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from headrace.machinery import look, podlook
@@ -17,6 +18,38 @@ if TYPE_CHECKING:
     from headrace.machinery.pages import PageRequest
 
 SEARCHED, SHOWN = 20_000, 200
+PAUSE_SECONDS = 1.0
+
+
+def calmly(heard: Callable[[Callable[[], None]], Callable[[], None]], wake: Callable[[], None]) -> Callable[[], None]:
+    """Pass on what is heard: the first at once, and what follows closely together at the end of the pause."""
+    loop = asyncio.get_running_loop()
+    pause: asyncio.TimerHandle | None = None
+    more = False
+
+    def over() -> None:
+        nonlocal pause, more
+        pause = None
+        if more:
+            more = False
+            hear()
+
+    def hear() -> None:
+        nonlocal pause, more
+        if pause is not None:
+            more = True
+            return
+        pause = loop.call_later(PAUSE_SECONDS, over)
+        wake()
+
+    unsubscribe = heard(hear)
+
+    def end() -> None:
+        unsubscribe()
+        if pause is not None:
+            pause.cancel()
+
+    return end
 
 
 class AuditPage:
@@ -25,9 +58,9 @@ class AuditPage:
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
 
-    def follow(self, _request: PageRequest, _wake: Callable[[], None]) -> Callable[[], None]:
-        """Nothing: a log is read when somebody asks."""
-        return lambda: None
+    def follow(self, _request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
+        """New entries; the log is read again at most every PAUSE_SECONDS."""
+        return calmly(self._accounts.heard, wake)
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import HTMLResponse
 
 from headrace.machinery.html import Child, Markup, el
+from headrace.machinery.words import _, language
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +61,7 @@ def page(
             el("style", Markup(_STYLE)),
         ),
         el("body", el("main", el("div", _WAVES, "Headrace", class_="brand"), el("h1", title), *body)),
-        lang="en",
+        lang=language(),
     )
     fields = {
         "content-security-policy": policy,
@@ -77,12 +78,12 @@ def login(
 ) -> HTMLResponse:
     """Address and password; the fields are named as Dex names them."""
     return page(
-        "Log in",
-        el("p", f"to go on to {client}") if client else None,
+        _("Log in"),
+        el("p", _("to go on to {client}", client=client)) if client else None,
         el("p", wrong, class_="bad", role="alert") if wrong else None,
         el(
             "form",
-            el("label", "E-mail address", for_="login"),
+            el("label", _("E-mail address"), for_="login"),
             el(
                 "input",
                 id="login",
@@ -93,7 +94,7 @@ def login(
                 required=True,
                 autofocus=not email,
             ),
-            el("label", "Password", for_="password"),
+            el("label", _("Password"), for_="password"),
             el(
                 "input",
                 id="password",
@@ -103,7 +104,7 @@ def login(
                 required=True,
                 autofocus=bool(email),
             ),
-            el("button", "Log in", type="submit"),
+            el("button", _("Log in"), type="submit"),
             method="post",
             action=action,
         ),
@@ -114,24 +115,24 @@ def login(
 
 def choose(ways: Iterable[tuple[str, str]]) -> HTMLResponse:
     """Several ways to log in: names and addresses."""
-    links = [el("a", f"Log in with {name}", href=href, class_="go second") for name, href in ways]
-    return page("Log in", links)
+    links = [el("a", _("Log in with {way}", way=name), href=href, class_="go second") for name, href in ways]
+    return page(_("Log in"), links)
 
 
 def device(action: str, code: str, *, wrong: str = "", who: str = "", status: int = 200) -> HTMLResponse:
     """The code that a command line shows, and yes or no."""
     return page(
-        "Log in on another device",
-        el("p", f"You are {who}. Type the code that the device shows, and only if it is you who started it.")
+        _("Log in on another device"),
+        el("p", _("You are {who}. Type the code that the device shows, and only if it is you who started it.", who=who))
         if who
         else None,
         el("p", wrong, class_="bad", role="alert") if wrong else None,
         el(
             "form",
-            el("label", "Code", for_="user_code"),
+            el("label", _("Code"), for_="user_code"),
             el("input", id="user_code", name="user_code", value=code, autocomplete="off", required=True),
-            el("button", "Let it in", type="submit", name="answer", value="yes"),
-            el("button", "No", type="submit", name="answer", value="no", class_="second"),
+            el("button", _("Let it in"), type="submit", name="answer", value="yes"),
+            el("button", _("No"), type="submit", name="answer", value="no", class_="second"),
             method="post",
             action=action,
         ),
