@@ -14,7 +14,7 @@ from headrace.api.core import (
     ServicePort,
     ServiceSpec,
 )
-from headrace.api.errors import NotFound
+from headrace.api.errors import NotFound, ServiceUnavailable
 from headrace.api.meta import ObjectMeta
 from headrace.controllermanager.namespace import (
     CA_CONFIG_MAP,
@@ -22,6 +22,7 @@ from headrace.controllermanager.namespace import (
     LOOK_AGAIN,
     MAX_LOOK_AGAIN,
     REMAINING,
+    UNKNOWN,
     NamespaceController,
 )
 from headrace.controllermanager.types import PodManifest
@@ -100,6 +101,24 @@ async def test_everything_in_it_goes_first(world):
     await world.client.patch(Secret, "s", {"metadata": {"finalizers": None}}, TEAM)
     await world.gone(Namespace, TEAM, None)
     assert (await world.client.list(Event, TEAM)).items == []
+
+
+async def test_what_other_servers_keep_in_it_goes_first_too(world):
+    await make(world)
+    world.adapter.left = ServiceUnavailable("Discovery failed for some groups")
+    await world.client.delete(Namespace, TEAM)
+
+    async def says(**expected):
+        conditions = (await world.client.get(Namespace, TEAM)).status.conditions
+        assert {c.type: c.message for c in conditions} == expected
+        return True
+
+    await world.until(lambda: says(**{UNKNOWN: "Discovery failed for some groups"}))
+    world.adapter.left = {"flunders.wardle.example.com": 2}
+    rest = "Some resources are remaining: flunders.wardle.example.com has 2 resource instances"
+    await world.until(lambda: says(**{REMAINING: rest}))
+    world.adapter.left = {}
+    await world.gone(Namespace, TEAM, None)
 
 
 async def test_a_namespace_can_come_back(world):

@@ -62,7 +62,7 @@ def controllers(
     binder = events("persistentvolume-controller")
     return [
         NamespaceDefaultsController(client, ca_pem),
-        NamespaceController(client, kinds, clock),
+        NamespaceController(client, kinds, clock, apis),
         DeploymentController(client, clock, events("deployment-controller")),
         ReplicaSetController(client, clock, events("replicaset-controller")),
         ReplicationControllerController(client, clock, events("replication-controller")),

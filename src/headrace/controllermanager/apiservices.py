@@ -42,6 +42,10 @@ class ExtensionApis(Protocol):
         """By group and version: priorities of group and version, and whether it is of custom kinds."""
         ...
 
+    async def clear(self, namespace: str) -> dict[str, int]:
+        """See namespace.Elsewhere."""
+        ...
+
     def versions(self, group: str) -> Sequence[str]:
         """See autoscaler_custom.MetricApis."""
         ...

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.api import core
-from headrace.api.errors import AlreadyExists, Conflict, MethodNotAllowed, NotFound
+from headrace.api.errors import AlreadyExists, Conflict, MethodNotAllowed, NotFound, StatusError
 from headrace.api.meta import KindInfo, Object, ObjectMeta
 from headrace.machinery.controller import DONE, Controller, Result, Watch
 
@@ -35,7 +35,8 @@ has passed, because a finalizer may hold something for days.
 EXPLAIN_AFTER = 2.0
 """Most namespaces are gone by then and need no explanation."""
 REMAINING, HELD = "NamespaceContentRemaining", "NamespaceFinalizersRemaining"
-REASONS = {REMAINING: "SomeResourcesRemain", HELD: "SomeFinalizersRemain"}
+UNKNOWN = "NamespaceDeletionDiscoveryFailure"
+REASONS = {REMAINING: "SomeResourcesRemain", HELD: "SomeFinalizersRemain", UNKNOWN: "DiscoveryFailed"}
 
 
 class Kinds(Protocol):
@@ -47,6 +48,14 @@ class Kinds(Protocol):
 
     def by_kind(self, group: str, version: str, kind: str) -> KindInfo | None:
         """The kind that an apiVersion and kind name."""
+        ...
+
+
+class Elsewhere(Protocol):
+    """What other API servers keep in namespaces."""
+
+    async def clear(self, namespace: str) -> dict[str, int]:
+        """Delete it; how many there still are, by `plural.group`. Raises StatusError when a server does not say."""
         ...
 
 
@@ -62,12 +71,18 @@ def stub(info: KindInfo) -> type[Object]:
 
 
 def explained(
-    before: list[core.PodCondition], left: Mapping[KindInfo, Sequence[Object]], now: Time
+    before: list[core.PodCondition],
+    left: Mapping[KindInfo, Sequence[Object]],
+    now: Time,
+    elsewhere: Mapping[str, int],
+    failure: str,
 ) -> list[core.PodCondition]:
-    """The namespace's conditions with what is left in it, and which finalizers hold it."""
-    resources = {f"{info.plural}.{info.group}".rstrip("."): len(found) for info, found in left.items()}
+    """The namespace's conditions with what is left in it, here and elsewhere, which finalizers hold it, and why it is
+    not known what other servers have.
+    """
+    resources = {f"{info.plural}.{info.group}".rstrip("."): len(found) for info, found in left.items()} | {**elsewhere}
     finalizers = Counter(name for found in left.values() for obj in found for name in obj.metadata.finalizers)
-    said = {REMAINING: "", HELD: ""}
+    said = {REMAINING: "", HELD: "", UNKNOWN: failure}
     if resources:
         parts = [f"{name} has {count} resource instances" for name, count in sorted(resources.items())]
         said[REMAINING] = f"Some resources are remaining: {', '.join(parts)}"
@@ -136,8 +151,8 @@ class NamespaceController(Controller[core.Namespace]):
     name = "namespace"
     kind = core.Namespace
 
-    def __init__(self, client: Client, kinds: Kinds, clock: Clock) -> None:
-        self._client, self._kinds, self._clock = client, kinds, clock
+    def __init__(self, client: Client, kinds: Kinds, clock: Clock, elsewhere: Elsewhere | None = None) -> None:
+        self._client, self._kinds, self._clock, self._elsewhere = client, kinds, clock, elsewhere
 
     async def reconcile(self, obj: core.Namespace) -> Result:
         """Delete everything in it; when nothing is left, let it go. What is left is said in conditions."""
@@ -149,16 +164,26 @@ class NamespaceController(Controller[core.Namespace]):
             found = await self._empty(stub(info), meta.name) if info.namespaced else []
             if found:
                 left[info] = found
-        if left:
+        others, failure = await self._others(meta.name)
+        if left or others or failure:
             now = self._clock.now()
             passed = (now - meta.deletion_timestamp).total_seconds()
             if passed > EXPLAIN_AFTER:
-                obj.status.conditions = explained(obj.status.conditions, left, now)
+                obj.status.conditions = explained(obj.status.conditions, left, now, others, failure)
             return Result(after=min(max(LOOK_AGAIN, passed / 4), MAX_LOOK_AGAIN))
         finalizers = [name for name in obj.spec.finalizers if name != FINALIZER]
         patch: dict[str, Any] = {"spec": {"finalizers": finalizers}}
         await self._client.patch(core.Namespace, meta.name, patch, subresource="finalize")
         return DONE
+
+    async def _others(self, namespace: str) -> tuple[dict[str, int], str]:
+        """What is left on other servers, and why that is not known."""
+        if self._elsewhere is None:
+            return {}, ""
+        try:
+            return await self._elsewhere.clear(namespace), ""
+        except StatusError as error:
+            return {}, error.message
 
     async def _empty(self, kind: type[Object], namespace: str) -> list[Object]:
         """Delete all objects of a kind; which are still there."""

@@ -89,6 +89,8 @@ class ExtensionServer:
             },
         }
         self.objects: dict[tuple[str, str], Json] = {}
+        self.kept: set[str] = set()
+        """Names of objects that are not deleted yet when they should be."""
 
     @property
     def manifest(self) -> Json:
@@ -159,7 +161,7 @@ class ExtensionServer:
             message = f'flunders.{GROUP} "{name}" not found'
             status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
             return web.json_response({**status, "message": message}, status=404)
-        if request.method == "DELETE":
+        if request.method == "DELETE" and name not in self.kept:
             del self.objects[namespace, name]
         return web.json_response(found)
 

@@ -5,7 +5,7 @@ import pytest
 
 from headrace.api.apiregistration import MANAGED_LABEL, APIService
 from headrace.api.core import Endpoints, Service
-from headrace.api.errors import NotFound
+from headrace.api.errors import NotFound, ServiceUnavailable
 from headrace.api.identity import ADMIN, service_account
 from headrace.api.rbac import GROUP as RBAC
 from headrace.apiserver.admission import rules
@@ -179,6 +179,23 @@ async def test_parts_of_the_platform_ask_under_their_own_names(world, wardle):
         await extensions.json(who, key, f"{FLUNDERS}/one")
     with pytest.raises(NotFound):
         await extensions.json(who, ("apps", "v1"), "/apis/apps/v1/deployments")
+
+
+async def test_what_is_in_a_namespace_is_deleted_with_it(world, admin, wardle):
+    assert await world.http.server.extensions.clear("default") == {}
+    await world.create(wardle.manifest)
+    with pytest.raises(ServiceUnavailable, match=r"wardle\.example\.com/v1alpha1"):
+        await world.http.server.extensions.clear("default")
+    await world.create(*wardle.service())
+    await world.condition(NAME, "True", "Passed")
+    for name in ("one", "two"):
+        assert (await admin("POST", FLUNDERS, {**FLUNDER, "metadata": {"name": name}})).status == 201
+    wardle.kept = {"two"}
+    assert await world.http.server.extensions.clear("default") == {"flunders.wardle.example.com": 1}
+    wardle.kept = set()
+    assert await world.http.server.extensions.clear("default") == {}
+    assert not wardle.objects
+    assert wardle.asked[-1].headers["X-Remote-User"] == "system:serviceaccount:kube-system:namespace-controller"
 
 
 async def test_a_server_that_is_not_there(world, admin, wardle):

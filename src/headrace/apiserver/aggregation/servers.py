@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headrace.api import _wire
-from headrace.api.errors import BadRequest, InternalError, NotFound, ServiceUnavailable
-from headrace.api.identity import MASTERS, User
+from headrace.api.errors import BadRequest, Conflict, InternalError, NotFound, ServiceUnavailable
+from headrace.api.identity import MASTERS, User, service_account
 from headrace.apiserver.aggregation import documents
 from headrace.apiserver.authz.rbac import Attributes
 from headrace.apiserver.http.proxy import UNSENT, Proxied, hand_over, handshake, passed, query_of, request_body
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 AGGREGATOR = User("system:kube-aggregator", groups=(MASTERS,))
 """Who asks what there is."""
+CLEARER = service_account("kube-system", "namespace-controller")
+"""Who deletes what is in a namespace that ends."""
 DOCUMENTS = User("system:aggregator")
 """Who asks for OpenAPI documents."""
 NO_NETWORK = "no pod network is up here, so no extension server can be reached"
@@ -53,6 +55,7 @@ DIAL_SECONDS = 10.0
 LOOK_SECONDS = 6.0
 """How long a server may take to say what it has."""
 KEPT_SESSIONS = 64
+HTTP_FAILED = 400
 LARGEST_DOCUMENT = 32 * 1024 * 1024
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _PATH = "/!$&'()*+,;=:@-._~"
@@ -224,12 +227,51 @@ class ExtensionServers:
             raise NotFound(message) if status == NotFound.code else InternalError(message)
         return found
 
-    async def _document(self, remote: Remote, path: str, user: User, tag: str = "") -> tuple[int, bytes, str]:
+    async def clear(self, namespace: str) -> dict[str, int]:
+        """Delete what extension servers keep in a namespace; how many there still are, by `plural.group`.
+
+        Raises ServiceUnavailable when it is not known what they have.
+        """
+        left: dict[str, int] = {}
+        seen: set[str] = set()
+        for key, remote in list(self._services.remote.items()):
+            offer = self._services.offers.get(key)
+            if offer is None or not offer.fresh or not remote.available:
+                why = f"unable to retrieve the complete list of server APIs: {key[0]}/{key[1]}: {remote.why}"
+                raise ServiceUnavailable(f"Discovery failed for some groups, 1 failing: {why}")
+            for resource in offer.resources:
+                name, verbs = f"{resource['name']}.{remote.group}", set(resource.get("verbs") or ())
+                if name in seen or "/" in name or not resource.get("namespaced") or not {"delete", "list"} <= verbs:
+                    continue
+                seen.add(name)
+                found = await self._clear(remote, f"{remote.path}/namespaces/{namespace}/{resource['name']}", verbs)
+                if found:
+                    left[name] = found
+        return left
+
+    async def _clear(self, remote: Remote, path: str, verbs: set[str]) -> int:
+        key = (remote.group, remote.version)
+        names = _names(await self.json(CLEARER, key, path))
+        if not names:
+            return 0
+        targets = [path] if "deletecollection" in verbs else [f"{path}/{quote(name, safe='')}" for name in names]
+        for target in targets:
+            try:
+                status, _, _ = await self._document(remote, target, CLEARER, method="DELETE")
+            except ServerFailed as error:
+                raise ServiceUnavailable(f"error trying to reach service: {error}") from error
+            if status >= HTTP_FAILED and status not in {NotFound.code, Conflict.code}:
+                raise InternalError(f"{remote.url}{target} could not be deleted: the server answered {status}")
+        return len(_names(await self.json(CLEARER, key, path)))
+
+    async def _document(
+        self, remote: Remote, path: str, user: User, tag: str = "", *, method: str = "GET"
+    ) -> tuple[int, bytes, str]:
         """(status, body, ETag) of a document of limited size. Raises ServerFailed."""
         headers = [("accept", "application/json"), *([("if-none-match", tag)] if tag else [])]
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                answer = await self._send("GET", remote, path, user, headers)
+                answer = await self._send(method, remote, path, user, headers)
                 async with answer:
                     body = b""
                     async for chunk in answer.content.iter_any():
@@ -295,6 +337,12 @@ class ExtensionServers:
         if self._certificate is not None:
             context.load_cert_chain(*self._certificate)
         return context
+
+
+def _names(listed: Json) -> list[str]:
+    items = listed.get("items") or []
+    found = [(item.get("metadata") or {}).get("name") for item in items if isinstance(item, dict)]
+    return [str(name) for name in found if name]
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

@@ -15,7 +15,8 @@ Json = dict[str, Any]
 READ = ("get", "list", "watch")
 WRITE = ("create", "delete", "deletecollection", "patch", "update")
 _AGGREGATE = f"{GROUP}/aggregate-to-"
-AUTOSCALER = "system:controller:horizontal-pod-autoscaler"
+CONTROLLER = "system:controller:"
+AUTOSCALER, NAMESPACES = f"{CONTROLLER}horizontal-pod-autoscaler", f"{CONTROLLER}namespace-controller"
 _LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _ANNOTATIONS = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
 
@@ -118,6 +119,12 @@ def _binding(role: str, *groups: str) -> Json:
     }
 
 
+def _of_controller(role: str) -> Json:
+    """To the service account under which one of Kubernetes' own controllers is known to other API servers."""
+    name = role.removeprefix(CONTROLLER)
+    return {**_binding(role), "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "kube-system"}]}
+
+
 def default_objects() -> list[Json]:
     """ClusterRoles and ClusterRoleBindings to apply at every start."""
     everything = [_rule("*", "*", ("*",)), {"nonResourceURLs": ["*"], "verbs": ["*"]}]
@@ -171,10 +178,10 @@ def default_objects() -> list[Json]:
                 _rule("external.metrics.k8s.io", "*", ("get", "list")),
             ],
         ),
-        {
-            **_binding(AUTOSCALER),
-            "subjects": [{"kind": "ServiceAccount", "name": "horizontal-pod-autoscaler", "namespace": "kube-system"}],
-        },
+        _of_controller(AUTOSCALER),
+        # For extension servers, which ask whether what is in a namespace that ends may be deleted.
+        _role(NAMESPACES, [_rule("*", "*", ("delete", "deletecollection", "get", "list"))]),
+        _of_controller(NAMESPACES),
         _binding("cluster-admin", MASTERS),
         _binding("system:discovery", AUTHENTICATED),
         _binding("system:basic-user", AUTHENTICATED),
