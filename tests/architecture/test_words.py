@@ -24,7 +24,7 @@ def spoken() -> set[str]:
     found: set[str] = set(SENTENCES)
     for path in SRC.rglob("*.py"):
         source = path.read_text()
-        if not any(word in source for word in ("machinery.words", "Page(", "Component(")):
+        if not any(word in source for word in ("machinery.words", "Page(", "Component(", "Start(")):
             continue
         for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -36,6 +36,9 @@ def spoken() -> set[str]:
                 found.update(
                     k.value.value for k in node.keywords if k.arg == "title" and isinstance(k.value, ast.Constant)
                 )
+            elif node.func.id == "Start":
+                press = [k.value.value for k in node.keywords if k.arg == "press" and isinstance(k.value, ast.Constant)]
+                found.update([*texts[:2], *press])
             elif node.func.id == "Page":
                 named = [
                     k.value.value for k in node.keywords if k.arg == "section" and isinstance(k.value, ast.Constant)

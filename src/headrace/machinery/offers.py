@@ -20,7 +20,9 @@ NEVER = -1
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A card on the first page: its button posts `action` to the page at `path`, in the namespace that is shown."""
+    """A card on the first page: its button posts `action` to the page at `path`, in the namespace that is shown;
+    without an action it only leads there.
+    """
 
     title: str
     words: str

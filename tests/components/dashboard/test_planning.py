@@ -287,3 +287,16 @@ async def test_an_artifact_and_its_family(world):
         await world.page(other, f"/artifacts/{ident}", 403)
         await world.page(other, f"/artifacts?ns={HOME}", 403)
         await world.page(other, f"/artifacts?ns={HOME}&tab=buckets", 403)
+
+
+async def test_what_a_run_took_by_default_is_compared_as_what_it_was_given(world):
+    wanted = {"parameters": {"n": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3.0}}}
+    spec = {**SPEC, "root": {**SPEC["root"], "inputDefinitions": wanted}}
+    for name, given in (("one", {}), ("two", {"n": 3.0}), ("three", {"n": 4.0})):
+        run = Run(id=name, namespace=HOME, experiment_id="e", display_name=name, parameters=given)
+        await world.runs.create_run(run, Spec(spec))
+    session = await world.browser()
+    assert "the same parameters" in await world.page(session, "/compare?run=one&run=two")
+    text = await world.page(session, "/compare?run=one&run=three")
+    assert ">3<" in text
+    assert ">4<" in text

@@ -68,7 +68,7 @@ def build(context: Context) -> Parts:
     from headrace.components.pipelines.store.recurring import RecurringRuns  # noqa: PLC0415
     from headrace.components.pipelines.ui import pages_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.authoring import authoring_pages  # noqa: PLC0415
-    from headrace.components.pipelines.ui.example import example_of  # noqa: PLC0415
+    from headrace.components.pipelines.ui.example import example_of, upload_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.finder import finders_of  # noqa: PLC0415
     from headrace.components.pipelines.ui.follow import FollowedRuns  # noqa: PLC0415
     from headrace.machinery.events import EventRecorder  # noqa: PLC0415
@@ -130,7 +130,7 @@ def build(context: Context) -> Parts:
         # First: /runs/new is not a run.
         pages=(*authoring_pages(context, database, repository, recurring, packages=packages, app=app), *pages, digits),
         panels=panels,
-        starts=(start_digits,),
+        starts=(start_digits, upload_of(context)),
         finders=finders_of(context, database, app),
         health=health,
     )

@@ -4,9 +4,12 @@
 # No `from __future__ import annotations` here: kfp reads the annotations of components.
 import base64
 import functools
+import io
+import tarfile
 import warnings
 
 import pytest
+from pipelines_harness import HOME
 
 from headrace.components.pipelines.store.models import NewArtifact, Report, RuntimeState, TaskRow, TaskType
 
@@ -216,3 +219,29 @@ async def test_what_a_step_made_is_not_replaced(lab, made):
     async with lab.api.session.put(url, data=b"x", headers={"authorization": "Bearer editor"}) as response:
         assert response.status == 400
         assert "made by a step" in (await response.json())["message"]
+
+
+async def test_a_folder_is_listed_and_comes_as_one_archive(lab):
+    uri = "minio://mlpipeline/v2/artifacts/kubeflow-user-example-com/a-model"
+    files = {"model.joblib": b"x" * 700, "deep/ü.txt": "ü".encode(), "empty": b""}
+    for name, content in files.items():
+        await lab.put(f"v2/artifacts/kubeflow-user-example-com/a-model/{name}", content)
+    await lab.put("v2/artifacts/kubeflow-user-example-com/a-model-of-others/x", b"no")
+    run = await lab.api.start_run()
+    task = TaskRow(id="t", run_id=run["run_id"], path="root/odd", name="odd", type=TaskType.RUNTIME)
+    await lab.api.runs.create_tasks(run["run_id"], [task])
+    report = Report(0, RuntimeState.SUCCEEDED, {}, [NewArtifact("model", "model", "system.Model", uri)])
+    await lab.api.runs.record_outputs("t", report)
+    [made] = (await lab.api.ok("GET", f"/artifacts?namespace={HOME}"))["artifacts"]
+    path = f"/artifacts/{made['artifact_id']}"
+    told = await lab.api.ok("GET", f"{path}:preview")
+    assert (told["kind"], told["truncated"]) == ("folder", False)
+    assert {file["path"]: file["size"] for file in told["files"]} == {name: len(data) for name, data in files.items()}
+    url = f"{lab.api.url}/apis/v2beta1{path}:download"
+    async with lab.api.session.get(url, headers={"authorization": "Bearer viewer"}) as response:
+        assert response.headers["content-disposition"] == "attachment; filename*=UTF-8''a-model.tar"
+        raw = await response.read()
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        assert {member.name: archive.extractfile(member).read() for member in archive.getmembers()} == files
+    async with lab.api.session.get(url, headers={"authorization": "Bearer other"}) as response:
+        assert response.status == 403

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from headrace.api import _wire
 from headrace.api.core import Event, Pod
 from headrace.components.pipelines.store.models import RuntimeState, TaskRow, TaskType
-from headrace.components.pipelines.ui import markdown, why
+from headrace.components.pipelines.ui import markdown, specs, why
 
 LOG = """2026-01-02T03:04:05.000000001Z reading
 2026-01-02T03:04:05.100000001Z Traceback (most recent call last):
@@ -72,3 +73,33 @@ def test_markdown_of_strangers(text, there, absent):
     found = markdown.render(text)
     assert there in found
     assert absent not in found
+
+
+def test_frames_of_the_sdk_are_left_out_of_tracebacks():
+    log = """reading
+Traceback (most recent call last):
+  File "/env/lib/python3.11/site-packages/kfp/dsl/executor_main.py", line 109, in <module>
+    executor_main()
+  File "/env/lib/python3.11/site-packages/kfp/dsl/executor.py", line 453, in execute
+    result = self.func(**func_kwargs)
+             ^^^^^^^^^^^^^^^^^^^^^^^^
+  File "/tmp/ephemeral_component.py", line 12, in measure
+    raise ValueError("too few rows")
+ValueError: too few rows
+"""
+    found = why.of(failed(), None, [], log)
+    assert found.lines == (
+        "reading",
+        "Traceback (most recent call last):",
+        '  File "/tmp/ephemeral_component.py", line 12, in measure',
+        '    raise ValueError("too few rows")',
+        "ValueError: too few rows",
+    )
+
+
+def test_programs_in_documents_are_lines():
+    program = "def f():\n    return 1\n"
+    text = "\n".join(specs.lines_of({"args": [program], "odd": "ends \nwith a space", "count": 3}))
+    assert "- |" in text
+    assert "    return 1" in text
+    assert yaml.safe_load(text) == {"args": [program], "odd": "ends \nwith a space", "count": 3}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.api.core import Node as NodeObject
     from headrace.components.dashboard.controller import History
     from headrace.machinery.component import Context
+    from headrace.machinery.offers import Start
     from headrace.machinery.pages import ComponentFacts, PageRequest, Panel
 
 MEASURE_SECONDS = 5.0
@@ -120,7 +121,7 @@ class Home:
             el(
                 "div",
                 el("div", el("b", _(start.title)), el("small", _(start.words))),
-                button(_(start.press), start.action, kind="primary", to=f"{start.path}?ns={quote(request.namespace)}"),
+                _press(start, f"{start.path}?ns={quote(request.namespace)}"),
             )
             for start in starts
         ]
@@ -143,6 +144,12 @@ class Home:
             el("div", el("div", el("b", title), el("small", words)), look.command(line)) for title, words, line in lines
         ]
         return _box(_("Start something"), el("div", rows, class_="start"))
+
+
+def _press(start: Start, where: str) -> Markup:
+    if start.action:
+        return button(_(start.press), start.action, kind="primary", to=where)
+    return el("div", el("a", _(start.press), href=where, class_="btn"))
 
 
 async def _panel(panel: Panel, request: PageRequest) -> Markup:

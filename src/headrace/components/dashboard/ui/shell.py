@@ -77,6 +77,7 @@ class Shell:
             data_lost=_("The connection was lost: the session or the platform has ended. Reload to see which."),
             data_silent=_("The platform does not answer. `headrace status` says whether it runs."),
             data_copy=_("The browser does not allow copying here."),
+            data_copied=_("Copied"),
             data_theme=_("The browser does not keep the choice."),
             data_terminal=_("The terminal could not be loaded. Reload the page."),
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from headrace.components.pipelines.api import views
+from headrace.components.pipelines.api import folders, views
 from headrace.components.pipelines.api.objects import CHUNK, PASSED, base64_json
 from headrace.components.pipelines.api.requests import answer, list_query, namespace_of, page, requester
 from headrace.components.pipelines.policy import preview
@@ -101,7 +101,12 @@ class Artifacts:
     async def _streamed(self, request: Request, found: Artifact) -> Response:
         headers = {name: request.headers[name] for name in PASSED if name in request.headers}
         stack = contextlib.AsyncExitStack()
-        response = await stack.enter_async_context(self._objects.open(found.namespace, found.uri, headers))
+        try:
+            response = await stack.enter_async_context(self._objects.open(found.namespace, found.uri, headers))
+        except RpcError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            return await self._archived(found, error)
 
         async def body() -> AsyncIterator[bytes]:
             async with stack:
@@ -112,6 +117,19 @@ class Artifacts:
         filename = quote(_name(found))
         kept["content-disposition"] = f"attachment; filename*=UTF-8''{filename}"
         return StreamingResponse(body(), response.status, kept | _SAFE)
+
+    async def _archived(self, found: Artifact, missing: RpcError) -> Response:
+        """The files of a folder as one archive."""
+        files = await folders.files_of(self._objects, found.namespace, found.uri, folders.MAX_FILES)
+        if not files:
+            raise missing
+        if len(files) > folders.MAX_FILES:
+            raise invalid(
+                f"{found.uri} has more than {folders.MAX_FILES} files: read them one by one with an S3 client."
+            )
+        name = quote(f"{_name(found)}.tar")
+        headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}", "content-type": "application/x-tar"}
+        return StreamingResponse(folders.archive(self._objects, found.namespace, files), 200, headers | _SAFE)
 
     async def upload(self, request: Request) -> Response:
         """PUT /artifacts/{id}:upload: the bytes of an artifact that no task made, as they come."""
@@ -139,8 +157,13 @@ class Artifacts:
             raise invalid(f"bytes must be at least 1 and at most {preview.MAX_BYTES}.")
         shown = preview.of_record(found.type, found.metadata)
         if shown is None:
-            head, size = await self._head(found, limit)
-            shown = preview.of_bytes(_name(found), found.type, head, size)
+            try:
+                head, size = await self._head(found, limit)
+                shown = preview.of_bytes(_name(found), found.type, head, size)
+            except RpcError as error:
+                shown = await self._folder(found) if error.code is Code.NOT_FOUND else None
+                if shown is None:
+                    raise
         return answer({"artifact_id": found.id, "name": found.name, "type": found.type} | shown)
 
     async def show(self, request: Request) -> Response:
@@ -167,6 +190,14 @@ class Artifacts:
 
         kept = {name: response.headers[name] for name in ("content-length", "etag") if name in response.headers}
         return StreamingResponse(body(), 200, kept | _SHOWN | {"content-type": media})
+
+    async def _folder(self, found: Artifact) -> dict[str, Any] | None:
+        """What is in the folder that the artifact is; None when it is none."""
+        files = await folders.files_of(self._objects, found.namespace, found.uri, folders.SHOWN)
+        if not files:
+            return None
+        listed = [{"path": file.path, "uri": file.uri, "size": file.size} for file in files[: folders.SHOWN]]
+        return {"kind": "folder", "files": listed, "truncated": len(files) > folders.SHOWN}
 
     async def _head(self, found: Artifact, limit: int) -> tuple[bytes, int]:
         """The first bytes, and how many there are."""

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from headrace.components.pipelines.api.objects import CHUNK, MAX_DELETED, PASSED
+from headrace.components.pipelines.api.objects import CHUNK, MAX_DELETED, PASSED, read_listing
 from headrace.components.pipelines.api.requests import answer, namespace_of, requester
 from headrace.components.pipelines.policy import preview
 from headrace.components.pipelines.types.rest import Code, RpcError, invalid
@@ -150,13 +150,13 @@ class Buckets:
         gone, more = 0, True
         while more and gone < MAX_FOLDER:
             query = {"list-type": "2", "prefix": key, "max-keys": str(MAX_DELETED), "encoding-type": "url"}
-            root = _document(await self._objects.ask(namespace, f"/{quote(bucket, safe='-_.~')}", query))
-            keys = [unquote(_text(child, "Key")) for child in root if _local(child) == "Contents"]
+            found = read_listing(await self._objects.ask(namespace, f"/{quote(bucket, safe='-_.~')}", query))
+            keys = [unquote(name) for name, _size in found.objects]
             if not keys and not gone:
                 raise RpcError(Code.NOT_FOUND, f"There is nothing at {uri} in the object store.")
             if keys:
                 await self._objects.delete(namespace, bucket, keys)
-            gone, more = gone + len(keys), _text(root, "IsTruncated") == "true"
+            gone, more = gone + len(keys), bool(found.next_token)
         return answer({"deleted": gone, "more": more})
 
     async def _authorized(self, request: Request, verb: str) -> str:

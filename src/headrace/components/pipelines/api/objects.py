@@ -11,6 +11,7 @@ import binascii
 import contextlib
 import hashlib
 import hmac
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from headrace.components.pipelines.types.rest import Code, RpcError, invalid
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from xml.etree.ElementTree import Element
 
     import aiohttp
 
@@ -188,6 +190,33 @@ def presign(  # noqa: PLR0917 - what is signed
         signing = hmac.new(signing, piece.encode(), hashlib.sha256).digest()
     signature = hmac.new(signing, text.encode(), hashlib.sha256).hexdigest()
     return f"{url}?{signed}&X-Amz-Signature={signature}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the store says of a part of a bucket; names are quoted as in URLs."""
+
+    objects: list[tuple[str, int]]
+    next_token: str
+
+
+def read_listing(raw: bytes) -> Listing:
+    """The store's answer to a question for objects. Raises RpcError."""
+    import xml.etree.ElementTree as ET  # noqa: PLC0415 - few requests need it
+
+    try:
+        root = ET.fromstring(raw)  # noqa: S314 - written by this platform's own store
+    except ET.ParseError as error:
+        raise RpcError(Code.UNAVAILABLE, "The object store's answer could not be read.") from error
+    found = Listing([], _text(root, "NextContinuationToken"))
+    for child in root:
+        if child.tag.rpartition("}")[2] == "Contents":
+            found.objects.append((_text(child, "Key"), int(_text(child, "Size") or 0)))
+    return found
+
+
+def _text(element: Element, name: str) -> str:
+    return next((child.text or "" for child in element if child.tag.rpartition("}")[2] == name), "")
 
 
 async def base64_json(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from headrace.components.pipelines.store import schema as t
-from headrace.components.pipelines.store.models import Artifact, Direction, TaskRow
+from headrace.components.pipelines.store.models import Artifact, Direction, TaskRow, TaskType
 from headrace.components.pipelines.store.rows import from_row, to_row
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.machinery.sql import Database
 
 MAX_LINKS = 500
+_STEPS = frozenset({TaskType.RUNTIME.value, TaskType.IMPORTER.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ class Link:
     task_name: str = ""
     producer_task_name: str = ""
     producer_key: str = ""
+    step: bool = True
+    """Whether the task is one that does something; a group only passes on."""
+    again: bool = False
+    """Whether the task did not make the artifact but took it from the cache."""
 
     @property
     def id(self) -> str:
@@ -106,6 +111,8 @@ def _links(connection: Connection, query: LinkQuery) -> list[Link]:
             t.artifact_tasks,
             t.runs.c.display_name.label("run_name"),
             t.tasks.c.name.label("task_name"),
+            t.tasks.c.type.label("task_type"),
+            made.task_id.label("maker"),
             by.c.name.label("producer_task_name"),
             written.c.key.label("producer_key"),
         )
@@ -142,6 +149,8 @@ def _links(connection: Connection, query: LinkQuery) -> list[Link]:
             run_name=row.run_name,
             task_name=row.task_name,
             producer_task_name=row.producer_task_name or "",
+            step=row.task_type in _STEPS,
+            again=row.direction == Direction.OUTPUT.value and row.maker != row.task_id,
             producer_key=row.producer_key or "",
         )
         for row in rows

@@ -8,13 +8,13 @@ from urllib.parse import quote, urlencode
 
 from headrace.components.pipelines.store.lineage import LinkQuery
 from headrace.components.pipelines.store.models import Direction
-from headrace.components.pipelines.ui import charts, forms, graph
+from headrace.components.pipelines.ui import charts, folders, forms, graph
 from headrace.components.pipelines.ui.calls import segment
 from headrace.components.pipelines.ui.catalogue import moment
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.timeline import short
 from headrace.machinery import look, podlook
-from headrace.machinery.html import Markup, el
+from headrace.machinery.html import Child, Markup, el
 from headrace.machinery.pages import Done, Fragment, PageError, button
 from headrace.machinery.words import _
 
@@ -30,6 +30,7 @@ PAGE_SIZE = 50
 API = "/apis/v2beta1"
 ROWS, LETTERS = 100, 40_000
 MAX_USERS = 20
+DRAWN_USERS = 3
 _MEDIA = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]*")
 
@@ -105,7 +106,7 @@ class ArtifactsPage:
         rows = [
             el(
                 "tr",
-                el("td", el("a", p.removeprefix(prefix), href=_at(request, bucket, p), data_row=True)),
+                el("td", el("a", p.removeprefix(prefix), href=_at(request, bucket, p), data_row=True), class_="wide"),
                 el("td"),
                 el("td"),
                 el("td", _remove_folder(p.removeprefix(prefix), p) if may else None, class_="right"),
@@ -123,7 +124,7 @@ class ArtifactsPage:
                         href=_at(request, bucket, prefix, key=o["key"]),
                         data_row=True,
                     ),
-                    class_="wrap-any",
+                    class_="wrap-any wide",
                 ),
                 el("td", look.size(o["size"]), class_="num nowrap"),
                 el("td", moment(o["modified"]), class_="dim nowrap num"),
@@ -143,8 +144,9 @@ class ArtifactsPage:
             form = Markup()
         token = found.get("next_page_token", "")
         more = el("a", _("More"), href=request.link(after=token), class_="more") if token else ""
+        places = await self._places(request)
         inner = el("table", el("tbody", rows)) if rows else look.empty(_("Nothing lies here."))
-        return Markup(_crumbs(request, bucket, prefix) + form + inner + more)
+        return Markup(_crumbs(request, bucket, prefix, places) + form + inner + more)
 
     async def _object(self, request: PageRequest, bucket: str, key: str) -> Markup:
         uri = f"minio://{bucket}/{key}"
@@ -155,9 +157,14 @@ class ArtifactsPage:
         )
         link = el("a", _("Download"), href=f"{API}/objects:download?{query}", class_="btn", data_plain=True)
         folder = key.rpartition("/")[0]
-        crumbs = _crumbs(request, bucket, f"{folder}/" if folder else "")
+        crumbs = _crumbs(request, bucket, f"{folder}/" if folder else "", await self._places(request))
         remove = _remove(key.rpartition("/")[2], key) if await self._may(request, "delete") else None
         return Markup(crumbs + facts + el("div", link, " ", remove, class_="pad acts") + shown(found))
+
+    async def _places(self, request: PageRequest) -> list[str]:
+        """Where a person may look, as `bucket/prefix`."""
+        found = await self._calls.get(request.user, "/objects", namespace=request.namespace)
+        return [f"{place['bucket']}/{place['prefix']}" for place in found.get("places", [])]
 
     async def _may(self, request: PageRequest, verb: str) -> bool:
         """Whether to offer it; the API decides again when it is done."""
@@ -209,7 +216,7 @@ class ArtifactPage:
         found = await self._calls.get(request.user, f"/artifacts/{ident}")
         from_run = await self._calls.get(request.user, f"/artifacts/{ident}/lineage")
         namespace = found.get("namespace") or request.namespace
-        links = await self._lineage.links(LinkQuery(namespace, artifact_ids=[ident]))
+        links = steps_only(await self._lineage.links(LinkQuery(namespace, artifact_ids=[ident])))
         name = found.get("name") or ident
         maker = from_run.get("producer")
         run = el("a", maker["run_name"], href=f"/runs/{maker['run_id']}?task={maker['task_id']}") if maker else None
@@ -225,7 +232,8 @@ class ArtifactPage:
         )
         link = el("a", _("Download"), href=f"{API}/artifacts/{ident}:download", class_="btn", data_plain=True)
         try:
-            preview = shown(await self._calls.get(request.user, f"/artifacts/{ident}:preview"))
+            told = await self._calls.get(request.user, f"/artifacts/{ident}:preview")
+            preview = folders.render(told, namespace) if told.get("kind") == "folder" else shown(told)
         except PageError as error:
             preview = look.empty(error.message)
         pictures = [
@@ -235,7 +243,7 @@ class ArtifactPage:
         picture = graph.draw(_family(found, from_run, links), _WAYS, _("Lineage"))
         right = (
             el("div", el("h2", _("Lineage")), class_="ph"),
-            el("div", picture, class_="dagbox"),
+            el("div", picture, class_="dagbox fit"),
             _users(links),
         )
         split = el(
@@ -277,20 +285,30 @@ def _family(found: Mapping[str, Any], told: Mapping[str, Any], links: list[Link]
         before = [key]
     kind = found.get("type", "").removeprefix("system.")
     boxes.append(graph.Box(me, found.get("name", ""), kind, kind=look.HIT, after=before))
-    known = {box.key for box in boxes}
-    for link in links:
-        key = f"task:{link.run_id}/{link.task_id}"
-        if key not in known and len(known) < MAX_USERS:
-            known.add(key)
-            boxes.append(graph.Box(key, link.task_name, link.run_name, after=[me]))
+    used = [link for link in links if link.direction is Direction.INPUT]
+    boxes += [
+        graph.Box(f"task:{link.run_id}/{link.task_id}", link.task_name, link.run_name, after=[me])
+        for link in used[:DRAWN_USERS]
+    ]
+    more = len(used) - DRAWN_USERS
+    if more > 0:
+        boxes.append(graph.Box(me + "/users", _("{n} more", n=more), _("below"), after=[me]))
     return boxes
+
+
+def steps_only(links: list[Link]) -> list[Link]:
+    """Without the groups around steps, which pass an artifact on; who made it first, then who used it, then who took it
+    from the cache.
+    """
+    found = list({(link.task_id, link.direction): link for link in links if link.step}.values())
+    return sorted(found, key=lambda link: (link.direction is Direction.OUTPUT) + 2 * link.again)
 
 
 def _users(links: list[Link]) -> Markup:
     rows = [
         el(
             "tr",
-            el("td", _("made or took over") if link.direction is Direction.OUTPUT else _("used"), class_="dim"),
+            el("td", _role(link), class_="dim nowrap"),
             el("td", el("a", link.run_name, href=f"/runs/{link.run_id}?task={link.task_id}"), class_="wrap-any"),
             el("td", link.task_name, class_="wrap-any"),
             el("td", link.key, class_="dim wrap-any"),
@@ -298,6 +316,12 @@ def _users(links: list[Link]) -> Markup:
         for link in links
     ]
     return el("table", el("tbody", rows), class_="dense") if rows else Markup()
+
+
+def _role(link: Link) -> str:
+    if link.direction is Direction.INPUT:
+        return _("used")
+    return _("took over") if link.again else _("made")
 
 
 def _at(request: PageRequest, bucket: str, prefix: str, key: str = "") -> str:
@@ -315,13 +339,18 @@ def _remove_folder(name: str, key: str) -> Markup:
     return button(_("Delete"), "delete", kind="danger small", confirm=words, key=key)
 
 
-def _crumbs(request: PageRequest, bucket: str, prefix: str) -> Markup:
-    """The way back up. Above what a profile's keys open the store refuses, in words."""
-    parts = [el("a", _("Buckets"), href=_at(request, "", "")), " / ", el("a", bucket, href=_at(request, bucket, ""))]
+def _crumbs(request: PageRequest, bucket: str, prefix: str, places: list[str]) -> Markup:
+    """The way back up; what lies above the places that the keys open leads nowhere."""
+
+    def part(words: str, at: str) -> Child:
+        inside = any(f"{bucket}/{at}".startswith(place) for place in places)
+        return el("a", words, href=_at(request, bucket, at)) if inside else el("span", words, class_="dim")
+
+    parts: list[Child] = [el("a", _("Buckets"), href=_at(request, "", "")), " / ", part(bucket, "")]
     at = ""
     for folder in prefix.split("/")[:-1]:
         at += f"{folder}/"
-        parts += [" / ", el("a", folder, href=_at(request, bucket, at))]
+        parts += [" / ", part(folder, at)]
     return el("div", parts, class_="toolbar crumbs")
 
 

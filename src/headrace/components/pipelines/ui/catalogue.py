@@ -13,6 +13,7 @@ from headrace.components.pipelines.ui import edits, forms, graph, specs
 from headrace.components.pipelines.ui.calls import segment
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.states import bars
+from headrace.components.pipelines.ui.timeline import whole
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Done, Fragment, authorize, button
@@ -288,7 +289,14 @@ def _about(found: dict[str, Any], chosen: dict[str, Any] | None, spec: Any) -> M
             "tr",
             el("td", name, class_="wrap-any"),
             el("td", forms.words_of(p.kind), class_="dim"),
-            el("td", json.dumps(p.default_value)[:80] if p.has_default else _("needed") if p.required else "—"),
+            el(
+                "td",
+                json.dumps(whole(p.default_value), ensure_ascii=False)[:80]
+                if p.has_default
+                else _("needed")
+                if p.required
+                else "—",
+            ),
         )
         for name, p in spec.root.input_definitions.parameters.items()
     ]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from headrace.components.pipelines.policy import preview
+from headrace.components.pipelines.policy.view import build_view
+from headrace.components.pipelines.types.ir import SpecError
 from headrace.components.pipelines.ui import charts
 from headrace.components.pipelines.ui.recent import GROUP
 from headrace.components.pipelines.ui.states import cpu_seconds, duration, look_of
@@ -73,7 +75,7 @@ class ComparePage:
             await authorize(self._context.client, request, "get", "runs", group=GROUP, namespace=row.run.namespace)
             sides.append(side_of(row))
         full = request.query.get("all") == "yes"
-        parameters = table([s.row.run.parameters for s in sides], full=full)
+        parameters = table([parameters_of(s.row) for s in sides], full=full)
         metrics = table([s.metrics for s in sides], full=full)
         toggle = el(
             "a",
@@ -147,6 +149,16 @@ def side_of(row: RunRow) -> Side:
             if artifact.metadata.get("confusionMatrix"):
                 matrices[place] = artifact.metadata
     return Side(row, metrics, lines, matrices)
+
+
+def parameters_of(row: RunRow) -> dict[str, Any]:
+    """What a run was given, and the defaults of what it was not given."""
+    try:
+        known = build_view(row).spec.root.input_definitions.parameters
+    except SpecError:
+        return dict(row.run.parameters)
+    usual = {name: wanted.default_value for name, wanted in known.items() if wanted.has_default}
+    return {**usual, **row.run.parameters}
 
 
 def table(columns: Sequence[Mapping[str, Any]], *, full: bool) -> dict[str, list[Any]]:

@@ -36,6 +36,24 @@ def example_of(context: Context, app: Any) -> tuple[Page, Start]:
     return page, start
 
 
+def upload_of(context: Context) -> Start:
+    """The card that leads to uploading a pipeline of one's own."""
+
+    async def shown(request: PageRequest) -> bool:
+        return await context.client.review_access(
+            request.user, "create", group=GROUP, resource="pipelines", namespace=request.namespace
+        )
+
+    return Start(
+        "Upload a pipeline of your own",
+        "A file that the KFP SDK has compiled: look at it, run it, change a parameter, run it again.",
+        "/pipelines/new",
+        "",
+        shown,
+        press="Upload",
+    )
+
+
 class _Digits:
     def __init__(self, context: Context, app: Any) -> None:
         self._context, self._app = context, app

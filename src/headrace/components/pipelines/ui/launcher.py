@@ -217,7 +217,8 @@ class LaunchPage:
         parts = [el("b", source.title)]
         if source.version is not None and source.pipeline is not None:
             link = f"/pipelines/{source.pipeline['pipeline_id']}?version={source.version['pipeline_version_id']}"
-            parts.append(el("a", source.version["display_name"], href=f"{link}&ns={quote(request.namespace)}"))
+            link = el("a", source.version["display_name"], href=f"{link}&ns={quote(request.namespace)}")
+            parts.append(el("span", _("version"), " ", link, class_="dim"))
         if source.cloned is not None:
             parts.append(
                 el(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from headrace.components.pipelines.ui import markdown
+from headrace.components.pipelines.ui import folders, markdown
 from headrace.components.pipelines.ui.calls import segment
 from headrace.components.pipelines.ui.charts import charts
 from headrace.components.pipelines.ui.recent import GROUP
@@ -75,6 +75,8 @@ def render(artifact: Artifact, found: dict[str, Any]) -> Markup:
 
 def _inner(artifact: Artifact, kind: str, found: dict[str, Any]) -> Markup:
     match kind:
+        case "folder":
+            return folders.render(found, artifact.namespace)
         case "classification":
             return _pictures(artifact.metadata) or el("p", _("It holds no curve and no matrix."), class_="dim")
         case "metrics":

@@ -22,9 +22,20 @@ MAX_LINES = 4000
 
 def lines_of(document: dict[str, Any]) -> list[str]:
     """The document as lines of YAML."""
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(document, Dumper=dumper, sort_keys=True, allow_unicode=True, width=120)
+    text: str = yaml.dump(document, Dumper=_Readable, sort_keys=True, allow_unicode=True, width=120)
     return text.splitlines()
+
+
+class _Readable(yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDumper):  # type: ignore[misc]
+    """Text of several lines, such as a component's program, is written line by line where YAML can."""
+
+
+def _lines(dumper: Any, text: str) -> Any:
+    plain = "\n" in text and "\t" not in text and not any(line.endswith(" ") for line in text.split("\n"))
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if plain else None)
+
+
+_Readable.add_representer(str, _lines)
 
 
 def shown(lines: Sequence[str]) -> Markup:

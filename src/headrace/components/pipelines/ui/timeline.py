@@ -119,8 +119,15 @@ def short(value: Any) -> str:
     elif isinstance(value, str):
         text = value
     else:
-        text = _wire.encode(value).decode()
+        text = _wire.encode(whole(value)).decode()
     return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def whole(value: Any) -> Any:
+    """Numbers as people write them: JSON's are all the same kind, and 3 comes back as 3.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return [whole(part) for part in value] if isinstance(value, list) else value
 
 
 def began(task: TaskRow) -> dt.datetime | None:

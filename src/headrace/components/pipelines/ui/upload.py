@@ -67,7 +67,7 @@ class UploadPage:
             lost = (
                 el("p", _("That upload is not kept any more: choose the file again."), class_="pad") if ident else None
             )
-            body = el("section", lost, chooser, hint, class_="panel fullpanel")
+            body = el("section", lost, hint, chooser, class_="panel fullpanel")
             return Fragment(title, el("div", head, body, class_="page"), fill=True)
         name = known["display_name"] if known else draft.spec.name or draft.file.name.partition(".")[0]
         form = el(

@@ -66,7 +66,8 @@ class ValuesTab:
             return {}
         found: dict[str, list[Link]] = {}
         for link in await self._lineage.links(LinkQuery(namespace, artifact_ids=sorted({a.id for a in artifacts}))):
-            found.setdefault(link.artifact_id, []).append(link)
+            if link.step:
+                found.setdefault(link.artifact_id, []).append(link)
         return found
 
 

@@ -38,10 +38,24 @@ class Why:
     """The end of the log."""
 
 
+def own_frames(lines: Sequence[str]) -> list[str]:
+    """A traceback without the frames of the SDK that runs a component: what the author wrote is what one looks for."""
+    kept: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith('  File "'):
+            inside = "/site-packages/kfp/" in line
+        elif not line.startswith("    "):
+            inside = False
+        if not inside:
+            kept.append(line)
+    return kept
+
+
 def of(task: TaskRow, pod: Pod | None, events: Sequence[Event], log: str) -> Why:
     """What is known of a task that failed."""
     lines = [_STAMP.sub("", line).rstrip()[:LONGEST] for line in log.splitlines()]
-    lines = [line for line in lines if line.strip()]
+    lines = own_frames([line for line in lines if line.strip()])
     raised = next((line.strip() for line in reversed(lines) if _RAISED.match(line.strip())), "")
     message = task.error_message.strip()
     ended = podlook.trouble(pod) if pod is not None else ""

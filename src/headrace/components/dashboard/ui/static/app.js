@@ -9,11 +9,15 @@ const notice = document.getElementById("notice");
 let fetching = 0;
 let asked = 0;
 
-/** @param {string} words "" hides it */
-function tell(words) {
+const SHOWN = 8000;
+let fading = 0;
+/** @param {string} words "" hides it @param {boolean} passing whether it goes by itself after a while */
+function tell(words, passing = false) {
   if (!notice) return;
+  clearTimeout(fading);
   notice.textContent = words;
   notice.hidden = !words;
+  if (passing) fading = setTimeout(() => tell(""), SHOWN);
 }
 
 /** @param {string} name @returns {string} what the page says in the reader's language */
@@ -87,8 +91,9 @@ document.addEventListener("click", (event) => {
   const copy = target.closest("[data-copy]");
   if (copy) {
     navigator.clipboard.writeText(copy.getAttribute("data-copy") || "").then(() => {
-      copy.textContent = "Copied";
-      setTimeout(() => { copy.textContent = "Copy"; }, 1200);
+      const before = copy.textContent;
+      copy.textContent = word("copied");
+      setTimeout(() => { copy.textContent = before; }, 1200);
     }, () => tell(word("copy")));
     return;
   }
@@ -104,6 +109,7 @@ document.addEventListener("click", (event) => {
   const href = link instanceof SVGAElement ? link.href.baseVal : link.getAttribute("href") || "";
   if (!href.startsWith("/") && !href.startsWith("?")) return;
   event.preventDefault();
+  if (!away) tell("");
   visit(href, "push");
 });
 
@@ -170,7 +176,7 @@ async function post(form, pressed) {
   }
   if (answer.status === 401) { location.assign(location.href); return; }
   const said = await answer.json();
-  tell(said.error || said.message || "");
+  tell(said.error || said.message || "", answer.ok);
   if (answer.ok && !form.hasAttribute("data-keep")) form.reset();  // an editor keeps what is typed
   if (answer.ok) clear(form);
   if (answer.ok) await visit(said.location || location.href, said.location ? "push" : "replace");
