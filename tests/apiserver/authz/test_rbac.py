@@ -210,3 +210,20 @@ class TestEscalation:
 
     def test_masters_may_all(self):
         escalation.check(ADMIN, KINDS["ClusterRole"], role("x", rule("*", "*", ("*",))), self.cluster().authorizer)
+
+
+def test_rules_for_certain_names_do_not_count_for_others_whatever_was_asked_before():
+    cluster = Cluster(role("some", rule("get", "pods", names=("a", ""))), bind("some", TO_ALICE))
+    for _ in range(2):
+        assert cluster.allows(ALICE, "get", "pods", ns="n", name="a")
+        assert cluster.allows(ALICE, "get", "pods", ns="n")
+        assert not cluster.allows(ALICE, "get", "pods", ns="n", name="b")
+    cluster.add(role("all", rule("get", "pods")), bind("all", TO_ALICE))
+    assert cluster.allows(ALICE, "get", "pods", ns="n", name="b")
+    assert cluster.allows(ALICE, "get", "pods", ns="n", name="never seen")
+    assert not cluster.allows(ALICE, "get", "pods/log", ns="n", name="b")
+    assert not cluster.allows(ALICE, "delete", "pods", ns="n", name="a")
+    cluster.objects = cluster.objects[:2]
+    cluster.authorizer.changed()
+    assert not cluster.allows(ALICE, "get", "pods", ns="n", name="b")
+    assert cluster.allows(ALICE, "get", "pods", ns="n", name="a")

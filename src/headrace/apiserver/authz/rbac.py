@@ -84,7 +84,7 @@ class Authorizer:
         self._objects = objects
         self._grants: dict[str, list[Grant]] | None = None
         self._roles: dict[tuple[str, str], tuple[PolicyRule, ...]] = {}
-        self._remembered: dict[tuple[str, tuple[str, ...], Attributes], bool] = {}
+        self._remembered: dict[tuple[str, tuple[str, ...], Attributes, bool], bool] = {}
 
     def changed(self) -> None:
         """A role or binding was written."""
@@ -95,13 +95,26 @@ class Authorizer:
         """Whether the user may."""
         if MASTERS in user.groups:
             return True
-        key = (user.name, user.groups, attributes)
+        if attributes.name and not attributes.path:
+            # What rules without names allow, they allow for every object: nearly all, also for names never seen before.
+            of = Attributes(
+                attributes.verb, attributes.group, attributes.resource, attributes.subresource, attributes.namespace
+            )
+            if self._decided(user, of, naming=False):
+                return True
+        return self._decided(user, attributes, naming=True)
+
+    def _decided(self, user: User, attributes: Attributes, *, naming: bool) -> bool:
+        """The decision, remembered; without `naming`, rules for certain names do not count."""
+        key = (user.name, user.groups, attributes, naming)
         known = self._remembered.get(key)
         if known is None:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             known = self._remembered[key] = any(
-                rule_allows(rule, attributes) for rule in self.rules_for(user, attributes.namespace)
+                rule_allows(rule, attributes)
+                for rule in self.rules_for(user, attributes.namespace)
+                if naming or not rule.resource_names
             )
         return known
 
