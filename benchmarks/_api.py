@@ -14,7 +14,7 @@ from _machine import LOAD_CORE, SERVER_CORE, cpu_seconds, others, pin, rate, res
 NAMESPACE = "bench"
 CREATORS = 64
 """So many creates on their way share each fsync, whatever it takes on this disk."""
-CREATE = str(Path(__file__).with_name("_create.lua"))
+CREATE, CHANGE = (str(Path(__file__).with_name(name)) for name in ("_create.lua", "_change.lua"))
 KUBE = "contract: kube-apiserver and etcd"
 """Measured earlier on two cores of the same kind, not in this run."""
 
@@ -48,6 +48,11 @@ class Api:
         self.runs += 1
         os.environ["BENCH_RUN"] = f"{int(time.time())}-{self.runs}"
         return wrk(self.maps(), self.token, seconds=seconds, connections=CREATORS, script=CREATE)
+
+    def load_changes(self, method: str, seconds: int) -> dict[str, float]:
+        self.runs += 1
+        os.environ |= {"BENCH_METHOD": method, "BENCH_RUN_NUMBER": str(self.runs)}
+        return wrk(self.maps(), self.token, seconds=seconds, connections=CREATORS, script=CHANGE)
 
     def clear(self) -> None:
         """Away with everything; whoever measures next begins anew."""
@@ -125,6 +130,23 @@ def bench_create(platform, row) -> None:
         f"bar 3,000/s; "
         f"others used {load:.1f} cores",
     )
+    api.clear()
+
+
+def bench_change(platform, row) -> None:
+    api = Api(platform)
+    asyncio.run(fill(api, 1000, "change"))
+    for method, name in (("PUT", "update"), ("PATCH", "merge patch")):
+        load = others(api.pid)
+        api.load_changes(method, 1)
+        rps, cost, tail = rate(api.pid, lambda method=method: api.load_changes(method, 3))
+        row(
+            f"change: {name} of 1.5 KB, durable",
+            f"{rps:.0f}/s",
+            "",
+            f"{CREATORS} connections, 1,000 objects in turn; {cost:.0f} us of CPU each ({1e6 / cost:.0f}/s a core), "
+            f"p99 {tail:.1f} ms; others used {load:.1f} cores",
+        )
     api.clear()
 
 

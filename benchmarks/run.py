@@ -208,6 +208,7 @@ def main() -> None:
         "packages": lambda platform: _steps.bench_packages(platform, row),
         "get": lambda platform: _api.bench_get(platform, row),
         "create": lambda platform: _api.bench_create(platform, row),
+        "change": lambda platform: _api.bench_change(platform, row),
         "list": lambda platform: _api.bench_list(platform, row),
         "watch": lambda platform: _api.bench_watch(platform, row),
         "objects": lambda platform: _api.bench_objects(platform, row),

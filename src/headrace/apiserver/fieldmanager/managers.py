@@ -130,6 +130,8 @@ def _encoded(entry: Entry) -> Json:
 
 def capped(managers: Managers) -> Managers:
     """The managers with at most MAX_UPDATERS that update: the oldest become one of a name of its own."""
+    if len(managers) <= MAX_UPDATERS:
+        return managers
     updaters = sorted((e for e in managers.values() if e.operation == UPDATE), key=lambda e: (e.time, e.identity))
     length = len(updaters)
     if length <= MAX_UPDATERS:
