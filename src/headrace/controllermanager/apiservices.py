@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.api import conditions
+from headrace.api import _wire, conditions
 from headrace.api.apiextensions import CustomResourceDefinition
 from headrace.api.apiregistration import AVAILABLE, GROUP, MANAGED_LABEL, APIService, APIServiceSpec, name_of
 from headrace.api.core import Endpoints, Service
-from headrace.api.errors import AlreadyExists, NotFound
+from headrace.api.errors import AlreadyExists, Conflict, NotFound
 from headrace.api.meta import ObjectMeta
 from headrace.controllermanager import apiservices_policy as policy
 from headrace.machinery.controller import DONE, Controller, Result, Watch
@@ -81,9 +81,14 @@ class RegistrationController(Controller[CustomResourceDefinition]):
                 return
 
     async def run(self) -> None:
-        """Once: what is not of custom kinds."""
-        wanted = {key: place for key, (place, custom) in self._apis.local().items() if not custom and key[0] != GROUP}
+        """Once: what is not of custom kinds, and an end to what was registered here and is no longer answered."""
+        local = self._apis.local()
+        wanted = {key: place for key, (place, custom) in local.items() if not custom and key[0] != GROUP}
         await asyncio.gather(*(self._ensure(*key, place, ON_START) for key, place in wanted.items()))
+        for service in self.cache(APIService).all():
+            managed = service.metadata.labels.get(MANAGED_LABEL) in {ON_START, ALWAYS}
+            if managed and service.spec.service is None and (service.spec.group, service.spec.version) not in local:
+                await self._remove(service)
 
     async def reconcile(self, obj: CustomResourceDefinition) -> Result:
         """The group of a definition."""
@@ -102,10 +107,13 @@ class RegistrationController(Controller[CustomResourceDefinition]):
         for service in self.cache(APIService).all():
             key = (service.spec.group, service.spec.version)
             if key[0] == group and key not in local and service.metadata.labels.get(MANAGED_LABEL) == ALWAYS:
-                try:
-                    await self._client.delete(APIService, service.metadata.name)
-                except NotFound:
-                    continue
+                await self._remove(service)
+
+    async def _remove(self, service: APIService) -> None:
+        try:
+            await self._client.delete(APIService, service.metadata.name, uid=service.metadata.uid)
+        except (NotFound, Conflict):
+            return
 
     async def _ensure(self, group: str, version: str, place: tuple[int, int], manage: str) -> None:
         name = name_of(group, version)
@@ -164,7 +172,7 @@ class AvailabilityController(Controller[APIService]):
             self._say(obj, verdict)
             return DONE  # a Service or Endpoints that is written wakes it
         versions = [o.metadata.resource_version for o in (behind, endpoints) if o is not None]
-        about = (obj.metadata.uid, str(obj.metadata.generation), *versions)
+        about = (obj.metadata.uid, _wire.encode(obj.spec).decode(), *versions)
         wait = self._wait(obj.key, about)
         if wait > 0:
             return Result(after=wait)

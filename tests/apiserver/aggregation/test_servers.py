@@ -3,13 +3,16 @@
 import aiohttp
 import pytest
 
-from headrace.api.apiregistration import MANAGED_LABEL, APIService
+from headrace.api.apiregistration import MANAGED_LABEL, APIService, APIServiceSpec
 from headrace.api.core import Endpoints, Service
 from headrace.api.errors import NotFound, ServiceUnavailable
 from headrace.api.identity import ADMIN, service_account
+from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import GROUP as RBAC
 from headrace.apiserver.admission import rules
+from headrace.controllermanager.apiservices import RegistrationController
 from headrace.testing.eventually import eventually
+from headrace.testing.http import http_cluster
 
 NAME = "v1alpha1.wardle.example.com"
 BASE = "/apis/wardle.example.com/v1alpha1"
@@ -80,6 +83,22 @@ async def test_custom_kinds_are_registered_while_there_are_any(world):
         return all(s.metadata.name != "v1.tools.example.com" for s in (await world.client.list(APIService)).items)
 
     await eventually(gone)
+
+
+async def test_what_is_no_longer_answered_is_not_registered(tmp_path, pki):
+    async with http_cluster(tmp_path, pki=pki) as http:
+        client, manager = http.cluster.client, http.cluster.manager
+        for name, labels in (("old", {MANAGED_LABEL: "onstart"}), ("lost", {MANAGED_LABEL: "true"}), ("mine", {})):
+            spec = APIServiceSpec(group=name, version="v1", group_priority_minimum=1, version_priority=1)
+            await client.create(APIService(metadata=ObjectMeta(name=f"v1.{name}", labels=labels), spec=spec))
+        manager.add(RegistrationController(client, http.server.extensions), client)
+        await manager.start()
+
+        async def only_mine():
+            groups = {s.spec.group for s in (await client.list(APIService)).items}
+            return "mine" in groups and "apps" in groups and not groups & {"old", "lost"}
+
+        await eventually(only_mine)
 
 
 async def test_requests_are_passed_on_in_the_name_of_who_asks(world, user, wardle):

@@ -186,6 +186,60 @@ TEMPLATE = {"spec": {"containers": [{"name": "c", "image": "i:1"}]}}
             },
             ["x", "ClusterRole/edit", "5m", "u", "", "n/s"],
         ),
+        (
+            "apiregistration.k8s.io",
+            "apiservices",
+            {
+                "spec": {"service": {"name": "s", "namespace": "n"}},
+                "status": {"conditions": [{"type": "Available", "status": "False", "reason": "MissingEndpoints"}]},
+            },
+            ["x", "n/s", "False (MissingEndpoints)", "5m"],
+        ),
+        ("apiregistration.k8s.io", "apiservices", {"spec": {}}, ["x", "Local", "Unknown", "5m"]),
+        (
+            "autoscaling",
+            "horizontalpodautoscalers",
+            {
+                "spec": {
+                    "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+                    "maxReplicas": 3,
+                    "metrics": [
+                        {"type": "Object", "object": {"metric": {"name": "q"}, "target": {"value": "7"}}},
+                        {"type": "External", "external": {"metric": {"name": "r"}, "target": {"averageValue": "9"}}},
+                        {"type": "Pods", "pods": {"metric": {"name": "q"}, "target": {"averageValue": "5"}}},
+                        {"type": "Pods", "pods": {"metric": {"name": "p"}, "target": {"averageValue": "5"}}},
+                    ],
+                },
+                "status": {
+                    "currentReplicas": 2,
+                    "currentMetrics": [
+                        {"type": "External", "external": {"metric": {"name": "r"}, "current": {"averageValue": "8"}}},
+                        {"type": "Object", "object": {"metric": {"name": "q"}, "current": {"value": "6"}}},
+                    ],
+                },
+            },
+            ["x", "Deployment/d", "6/7, 8/9 (avg) + 2 more...", "<unset>", 3, 2, "5m"],
+        ),
+        (
+            "autoscaling",
+            "horizontalpodautoscalers",
+            {
+                "spec": {
+                    "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+                    "minReplicas": 1,
+                    "metrics": [
+                        {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 50}}},
+                        {"type": "Pods", "pods": {"metric": {"name": "q"}, "target": {"averageValue": "5"}}},
+                    ],
+                },
+                "status": {
+                    "currentMetrics": [
+                        {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 40}}},
+                    ],
+                },
+            },
+            ["x", "Deployment/d", "cpu: 40%/50%, <unknown>/5", "1", 0, 0, "5m"],
+        ),
     ],
 )
 def test_cells(group, plural, obj, cells):

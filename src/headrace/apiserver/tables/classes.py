@@ -12,7 +12,6 @@ from headrace.apiserver.tables.base import (
     Column,
     Printer,
     age,
-    joined,
     name,
     selector_text,
     spec,
@@ -80,13 +79,16 @@ def _runtime_class(obj: JSON, now: dt.datetime) -> list[Any]:
 RUNTIME_CLASS = Printer((NAME, Column("Handler"), AGE), _runtime_class)
 
 
+SHOWN_TARGETS = 2
+
+
 def _autoscaler(obj: JSON, now: dt.datetime) -> list[Any]:
     wanted = spec(obj)
     target = wanted.get("scaleTargetRef") or {}
     return [
         name(obj),
         f"{target.get('kind')}/{target.get('name')}",
-        joined(_metric(m, status(obj).get("currentMetrics") or []) for m in _metrics(wanted)),
+        _targets([_metric(m, status(obj).get("currentMetrics") or []) for m in _metrics(wanted)]),
         str(wanted["minReplicas"]) if wanted.get("minReplicas") is not None else "<unset>",
         wanted.get("maxReplicas", 0),
         status(obj).get("currentReplicas", 0),
@@ -102,15 +104,34 @@ def _metrics(wanted: JSON) -> list[JSON]:
     return [{"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": percent}}}]
 
 
+def _targets(shown: list[str]) -> str:
+    more = f" + {len(shown) - SHOWN_TARGETS} more..." if len(shown) > SHOWN_TARGETS else ""
+    return ", ".join(shown[:SHOWN_TARGETS]) + more or NONE
+
+
+def _about(source: JSON) -> tuple[Any, ...]:
+    """What a metric is about: the same in its specification and in what was measured."""
+    metric, described = source.get("metric") or {}, source.get("describedObject") or {}
+    return (
+        *(source.get(key) for key in ("name", "container")),
+        *(metric.get(key) for key in ("name", "selector")),
+        *(described.get(key) for key in ("kind", "name")),
+    )
+
+
 def _metric(metric: JSON, measured: list[JSON]) -> str:
     kind = str(metric.get("type") or "")
     field = kind[:1].lower() + kind[1:]
     source = metric.get(field) or {}
     target = source.get("target") or {}
-    label = source.get("name") or (source.get("metric") or {}).get("name") or kind.lower()
-    where = (source.get("name"), source.get("container"))
+    label = source.get("name")
     seen: list[JSON] = [m.get(field) or {} for m in measured if m.get("type") == kind]
-    current: JSON = next((s.get("current") or {} for s in seen if (s.get("name"), s.get("container")) == where), {})
+    current: JSON = next((s.get("current") or {} for s in seen if _about(s) == _about(source)), {})
+    if not label:  # Pods, Object and External metrics have no name here, as upstream
+        each = target.get("averageValue")
+        if each is None:
+            return f"{current.get('value') or UNKNOWN}/{target.get('value') or UNKNOWN}"
+        return f"{current.get('averageValue') or UNKNOWN}/{each}{'' if kind == 'Pods' else ' (avg)'}"
     if source.get("container"):
         label = f"{label}/{source['container']}"
     if target.get("averageUtilization") is not None:
