@@ -8,7 +8,7 @@ from typing import Any
 from headrace.api.core import Endpoints
 from headrace.components.istio.types import AuthorizationPolicy, VirtualService
 from headrace.gateway.routes import target
-from headrace.machinery import mesh
+from headrace.machinery import virtualservice
 from headrace.testing import eventually
 
 NS = "kubeflow-user-example-com"
@@ -94,6 +94,62 @@ def test_a_path_that_is_encoded_in_another_way_is_rewritten_too() -> None:
     to = [{"destination": {"host": "nb"}}]
     http = {"match": [{"uri": {"prefix": PATH}}], "route": to, "rewrite": {"uri": "/"}}
     spec = {"gateways": ["kubeflow/kubeflow-gateway"], "http": [http]}
-    found = mesh.virtual_service(NS, spec).routes[0]
+    found = virtualservice.parse(NS, spec).routes[0]
     scope = {"raw_path": PATH.replace("nb", "n%62").encode() + b"a", "path": f"{PATH}a", "query_string": b""}
     assert target(scope, found) == b"/a"
+
+
+async def test_destinations_get_their_shares_with_headers_of_their_own(meshed: Any) -> None:
+    to = [
+        {
+            "destination": {"host": "nb", "port": {"number": 80}},
+            "weight": weight,
+            "headers": {"request": {"set": {"x-which": which}}},
+        }
+        for which, weight in (("a", 3), ("b", 1))
+    ]
+    await meshed.make(VirtualService, "nb", spec=meshed.route(route=to))
+    headers = await meshed.auth()
+    await served(meshed, PATH, headers)
+    seen = [(await ask(meshed, PATH, headers))[1]["headers"]["x-which"] for _ in range(8)]
+    assert sorted(seen) == ["a"] * 6 + ["b"] * 2
+    assert "aaaa" not in "".join(seen), "in turn, not in blocks"
+
+
+async def test_the_first_match_counts_and_a_redirect_leads_to_this_site(meshed: Any) -> None:
+    spec = meshed.route(match=[{"uri": {"prefix": PATH}, "headers": {"x-new": {"exact": "1"}}}])
+    moved = {"match": [{"uri": {"regex": f"{PATH}old/[0-9]+"}}], "redirect": {"uri": f"{PATH}new", "redirectCode": 307}}
+    await meshed.make(VirtualService, "nb", spec=spec | {"http": [*spec["http"], moved]})
+    headers = await meshed.auth()
+    await served(meshed, f"{PATH}old/1", headers | {"x-new": "1"})
+    url = f"{meshed.url}{PATH}old/1?a=b"
+    async with meshed.session.get(url, headers=headers, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["location"]) == (307, f"{PATH}new?a=b")
+    async with meshed.session.get(url, allow_redirects=False) as answer:
+        assert answer.status in {302, 401}, "nobody is told anything"
+    assert (await ask(meshed, f"{PATH}old/x", headers))[0] == 404
+
+
+async def test_another_attempt_is_made_for_what_the_route_says(meshed: Any) -> None:
+    retries = {"attempts": 2, "retryOn": "418"}
+    await meshed.make(VirtualService, "nb", spec=meshed.route(retries=retries, rewrite={"uri": "/"}))
+    headers = await meshed.auth()
+    await served(meshed, PATH, headers)
+    meshed.backend.seen.clear()
+    assert (await ask(meshed, f"{PATH}teapot", headers))[0] == 418, "the last answer is told"
+    assert len(meshed.backend.seen) == 3
+    meshed.backend.seen.clear()
+    async with meshed.session.post(f"{meshed.url}{PATH}teapot", headers=headers, data=b"four") as answer:
+        assert answer.status == 418
+    assert [said["length"] for said in meshed.backend.seen] == [4, 4, 4], "each has the whole body"
+    meshed.backend.seen.clear()
+
+    async def slowly() -> Any:
+        for part in (b"a" * 70000, b"b" * 70000):
+            yield part
+
+    async with meshed.session.post(f"{meshed.url}{PATH}teapot", headers=headers, data=slowly()) as answer:
+        assert answer.status == 418
+    assert [said["length"] for said in meshed.backend.seen] == [140000], "what is gone cannot be sent again"
+    await served(meshed, PATH, headers)
+    assert len(meshed.backend.seen) == 2

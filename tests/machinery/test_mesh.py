@@ -1,4 +1,4 @@
-"""What VirtualServices and AuthorizationPolicies mean here, and what is said to be without effect."""
+"""What AuthorizationPolicies mean here, and what is said to be without effect."""
 
 from __future__ import annotations
 
@@ -8,68 +8,6 @@ import pytest
 
 from headrace.api.identity import User
 from headrace.machinery import mesh
-
-NOTEBOOK: dict[str, Any] = {
-    "hosts": ["*"],
-    "gateways": ["kubeflow/kubeflow-gateway"],
-    "http": [
-        {
-            "match": [{"uri": {"prefix": "/notebook/team/nb/"}}],
-            "rewrite": {"uri": "/notebook/team/nb/"},
-            "route": [{"destination": {"host": "nb.team.svc.cluster.local", "port": {"number": 80}}}],
-            "headers": {"request": {"set": {"X-RStudio-Root-Path": "/notebook/team/nb/"}, "add": {}, "remove": []}},
-            "timeout": "300s",
-        }
-    ],
-}
-
-
-def http(**changes: Any) -> dict[str, Any]:
-    return NOTEBOOK | {"http": [NOTEBOOK["http"][0] | changes]}
-
-
-def test_a_notebooks_route_is_honoured_in_full() -> None:
-    parsed = mesh.virtual_service("team", NOTEBOOK)
-    assert parsed.ignored == []
-    route = parsed.routes[0]
-    assert (route.namespace, route.service, route.port, route.timeout) == ("team", "nb", 80, 300.0)
-    assert route.holds("localhost", "GET", "/notebook/team/nb/lab")
-    assert not route.holds("localhost", "GET", "/notebook/team/other/lab")
-    edited = route.request.applied([(b"x-rstudio-root-path", b"theirs"), (b"accept", b"*/*")])
-    assert edited == [(b"accept", b"*/*"), (b"x-rstudio-root-path", b"/notebook/team/nb/")]
-
-
-@pytest.mark.parametrize(
-    ("spec", "ignored"),
-    [
-        (NOTEBOOK | {"gateways": ["mesh"]}, "spec.gateways"),
-        (http(match=[{"uri": {"prefix": "/"}}]), "spec.http[0].match[0].uri"),
-        (http(match=[{"uri": {"prefix": "/notebook/other/nb/"}}]), "spec.http[0].match[0].uri"),
-        (http(match=[{"uri": {"regex": "/notebook/team/.*"}}]), "spec.http[0].match[0].uri"),
-        (http(match=[{"uri": {"prefix": "/notebook/team/"}, "port": 80}]), "spec.http[0].match[0].port"),
-        (http(match=[]), "spec.http[0]"),
-        (http(route=[{"destination": {"host": "db.other"}}]), "spec.http[0].route[0].destination.host"),
-        (http(route=[{"destination": {"host": "www.example.com"}}]), "spec.http[0].route[0].destination.host"),
-        (http(redirect={"uri": "/x"}), "spec.http[0].redirect"),
-    ],
-)  # fmt: skip
-def test_a_route_that_cannot_be_honoured_is_none_and_says_so(spec: dict[str, Any], ignored: str) -> None:
-    parsed = mesh.virtual_service("team", spec)
-    assert parsed.routes == []
-    assert any(each.startswith(ignored) for each in parsed.ignored), parsed.ignored
-
-
-def test_what_changes_no_route_is_said_and_the_route_stands() -> None:
-    parsed = mesh.virtual_service("team", http(retries={"attempts": 3}) | {"tls": []})
-    assert len(parsed.routes) == 1
-    assert parsed.ignored == ["spec.tls", "spec.http[0].retries"]
-
-
-def test_a_prefix_does_not_take_namespaces_whose_names_begin_alike() -> None:
-    route = mesh.virtual_service("team", http(match=[{"uri": {"prefix": "/notebook/team"}}])).routes[0]
-    assert route.holds("h", "GET", "/notebook/team/x")
-    assert not route.holds("h", "GET", "/notebook/team-b/x")
-
 
 ANN, BOB = User("ann@example.com", groups=("staff",)), User("bob@example.com")
 POD = User("system:serviceaccount:team:default-editor")

@@ -232,7 +232,7 @@ class Gateway:
 
     async def _pass_on(self, call: _Call, host: str) -> bool:
         """Whether a VirtualService took the request; it gets what no component mounts but the dashboard."""
-        route = self._routes.find(host, call.scope["method"], call.scope["path"])
+        route = self._routes.find(host, call.scope)
         if route is None:
             return False
         await self._routes.serve(route, call.user, call.scope, call.receive, call.send)

@@ -15,7 +15,7 @@ from headrace.api.errors import NotFound
 from headrace.api.meta import KindInfo, dynamic_kind
 from headrace.gateway import pages
 from headrace.gateway.carry import Passage, carry
-from headrace.machinery import mesh
+from headrace.machinery import mesh, virtualservice
 from headrace.machinery.people import SESSION_COOKIE, XSRF_COOKIE
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from headrace.gateway.upstream import Address, Pool
     from headrace.machinery.informer import Informer
     from headrace.machinery.manager import Manager
-    from headrace.machinery.mesh import Policy, Route
+    from headrace.machinery.mesh import Policy
+    from headrace.machinery.virtualservice import Destination, Route
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Routes:
         self._pool, self._access, self._node_ip = pool, access, node_ip
         self._routes: dict[str, list[Route]] = {}
         self._policies: dict[str, Policy] = {}
+        self._turns: dict[tuple[Destination, ...], list[int]] = {}
         self._services: Informer[Service] | None = None
         self._endpoints: Informer[Endpoints] | None = None
 
@@ -57,41 +59,60 @@ class Routes:
         manager.informer(POLICY).on_change(self._on_policy)
         self._services, self._endpoints = manager.informer(Service), manager.informer(Endpoints)
 
-    def find(self, host: str, method: str, path: str) -> Route | None:
+    def find(self, host: str, scope: dict[str, Any]) -> Route | None:
         """The route of a request: in a VirtualService the first that fits, of those the one with the longest path."""
-        found = (
-            next((r for r in routes if r.holds(host, method, path)), None) for _, routes in sorted(self._routes.items())
-        )
-        return max((r for r in found if r is not None), key=lambda r: (r.exact, len(r.path)), default=None)
+        found = (next((r for r in routes if r.holds(host, scope)), None) for _, routes in sorted(self._routes.items()))
+        return max((r for r in found if r is not None), key=lambda r: r.weight, default=None)
 
     async def serve(self, route: Route, user: User, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Pass a request on, or say why not."""
-        service = self._services.get(f"{route.namespace}/{route.service}") if self._services is not None else None
-        if not await self._may(route, service, user, scope):
-            words = f"User {user.name!r} may not get services/proxy in namespace {route.namespace!r}."
+        if route.redirect is not None:
+            location = (b"location", elsewhere(scope, route))
+            await pages.answer(send, route.redirect.status, b"", b"text/plain", [location])
+            return
+        to = self._next(route.destinations)
+        service = self._services.get(f"{to.namespace}/{to.service}") if self._services is not None else None
+        if not await self._may(to, service, user, scope):
+            words = f"User {user.name!r} may not get services/proxy in namespace {to.namespace!r}."
             await pages.error(send, 403, f"{words} Ask an owner of that namespace to add you as a contributor.")
             return
         if service is None:
-            words = f"There is no Service {route.service!r} in namespace {route.namespace!r}."
+            words = f"There is no Service {to.service!r} in namespace {to.namespace!r}."
             await pages.error(send, 503, words, [(b"retry-after", b"1")])
             return
-        addresses = self._addresses(service, route.port)
+        addresses = self._addresses(service, to.port)
         if not addresses:
-            words = f"No pod of Service {route.service!r} in namespace {route.namespace!r} is ready."
+            words = f"No pod of Service {to.service!r} in namespace {to.namespace!r} is ready."
             await pages.error(send, 503, words, [(b"retry-after", b"1")])
             return
-        headers = route.request.applied(scope["headers"])
+        headers = to.request.applied(scope["headers"])
         if route.authority:
             headers = [(b"host", route.authority.encode()), *(h for h in headers if h[0] != b"host")]
-        edited = _edited(send, route)
-        whose = f"Service {route.service!r}"
         passage = Passage(
-            {**scope, "headers": headers}, receive, edited, user, target(scope, route), route.timeout, whose
+            {**scope, "headers": headers},
+            receive,
+            _edited(send, to),
+            user,
+            target(scope, route),
+            route.timeout,
+            f"Service {to.service!r}",
+            retries=route.retries,
         )
         await carry(self._pool, passage, addresses)
 
-    async def _may(self, route: Route, service: Service | None, user: User, scope: dict[str, Any]) -> bool:
-        here = [p for p in self._policies.values() if p.namespace == route.namespace]
+    def _next(self, destinations: tuple[Destination, ...]) -> Destination:
+        """Whose turn it is, so that each gets its share and nobody gets several in a row without need."""
+        if len(destinations) == 1:
+            return destinations[0]
+        scores = self._turns.setdefault(destinations, [0] * len(destinations))
+        for index, destination in enumerate(destinations):
+            scores[index] += destination.weight
+        chosen = max(range(len(scores)), key=scores.__getitem__)
+        scores[chosen] -= sum(destination.weight for destination in destinations)
+        return destinations[chosen]
+
+    async def _may(self, to: Destination, service: Service | None, user: User, scope: dict[str, Any]) -> bool:
+        here = [p for p in self._policies.values() if p.namespace == to.namespace]
         labels = service.spec.selector if service is not None else {}
         said = mesh.decide(here, labels, user, scope["method"], scope["path"])
         if said:
@@ -102,8 +123,8 @@ class Routes:
             group="",
             resource="services",
             subresource="proxy",
-            namespace=route.namespace,
-            name=route.service,
+            namespace=to.namespace,
+            name=to.service,
         )
 
     def _addresses(self, service: Service, port: int) -> list[Address]:
@@ -123,8 +144,9 @@ class Routes:
         ]
 
     def _on_route(self, old: Unstructured | None, new: Unstructured | None) -> None:
+        self._turns.clear()
         if new is not None:
-            self._routes[new.key] = mesh.virtual_service(new.metadata.namespace, new.spec).routes
+            self._routes[new.key] = virtualservice.parse(new.metadata.namespace, new.spec).routes
         elif old is not None:
             self._routes.pop(old.key, None)
 
@@ -140,21 +162,38 @@ class Routes:
 def target(scope: dict[str, Any], route: Route) -> bytes:
     """The path that the Service is asked for, as the client encoded it, with the query."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-    if route.rewrite:
-        encoded = quote(route.path).encode()
+    uri = route.match.uri
+    if route.rewrite and uri.kind == "prefix":
+        encoded = quote(uri.value).encode()
         whole = raw if raw.startswith(encoded) else quote(scope["path"]).encode()
         raw = quote(route.rewrite).encode() + whole[len(encoded) :]
+    elif route.rewrite:
+        raw = quote(route.rewrite).encode()
     if not raw.startswith(b"/"):
         raw = b"/" + raw
+    return _with_query(raw, scope)
+
+
+def elsewhere(scope: dict[str, Any], route: Route) -> bytes:
+    """Where a redirect leads, with the query."""
+    assert route.redirect is not None  # noqa: S101 - asked for redirects only
+    path = route.redirect.path.encode() or scope.get("raw_path") or quote(scope["path"]).encode()
+    if not route.redirect.authority:
+        return _with_query(path, scope)
+    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+    return _with_query(f"{scheme}://{route.redirect.authority}".encode() + path, scope)
+
+
+def _with_query(path: bytes, scope: dict[str, Any]) -> bytes:
     query: bytes = scope["query_string"]
-    return raw + b"?" + query if query else raw
+    return path + b"?" + query if query and b"?" not in path else path
 
 
-def _edited(send: Any, route: Route) -> Any:
+def _edited(send: Any, to: Destination) -> Any:
     async def sending(message: dict[str, Any]) -> None:
         if "headers" in message:  # the beginning of an answer, also to a WebSocket's handshake
             kept = [h for h in message["headers"] if h[0] != b"set-cookie" or not h[1].startswith(_OWN_COOKIES)]
-            message = {**message, "headers": route.response.applied(kept)}
+            message = {**message, "headers": to.response.applied(kept)}
         await send(message)
 
     return sending

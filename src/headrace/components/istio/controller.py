@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import conditions
 from headrace.components.istio.types import AuthorizationPolicy, VirtualService
-from headrace.machinery import mesh
+from headrace.machinery import mesh, virtualservice
 from headrace.machinery.controller import DONE, Controller, Result
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class HonoredController(Controller[Any]):
     def _ignored(self, obj: Any) -> tuple[list[str], str]:
         namespace = obj.metadata.namespace
         if self.kind is VirtualService:
-            return mesh.virtual_service(namespace, obj.spec).ignored, ""
+            return virtualservice.parse(namespace, obj.spec).ignored, ""
         if self.kind is AuthorizationPolicy:
             return mesh.authorization_policy(namespace, obj.spec).ignored, ""
         return [], f"{obj.kind} is kept and has no effect: {WHY[obj.kind]}."
