@@ -34,6 +34,7 @@ from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
 from headrace.machinery.settings import DEFAULT_NAMESPACE
 from headrace.machinery.sql import Database
+from headrace.node.logs import NodeLogs
 from headrace.testing import embedded_cluster
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ async def serve(
                 lineage=Lineage(database, clock),
                 packages=packages,
                 forget=partial(forget, cluster.client),
+                logs=NodeLogs(cluster.settings, clock, lambda _key: None, lambda _uid, _name: None),
             )
         )
         outer = Starlette(routes=[*(Mount(p, app) for p in PATHS), *(Mount(p, old) for p in V1_PATHS)])

@@ -95,6 +95,7 @@ def build(context: Context) -> Parts:
         lineage=Lineage(database, context.clock),
         packages=packages,
         forget=partial(forget, context.client),
+        logs=context.logs,
     )
     app, old = build_apps(services)
 

@@ -61,6 +61,40 @@ async def test_bytes_by_node_by_download_and_by_link(lab, made):
         assert response.headers["content-range"] == f"bytes 0-2/{len(content)}"
 
 
+async def test_the_log_of_a_step_is_read_as_upstreams_artifact_of_it(lab):
+    """Also of an earlier attempt, and when the pods are gone."""
+    run = (await lab.api.start_run())["run_id"]
+    failed = TaskRow("t-failed", run, "root/t", "t", TaskType.RUNTIME, pod_name="p-1")
+    failed.detail = {"failed_pods": ["p-0"]}
+    await lab.api.runs.create_tasks(run, [failed])
+    for pod in ("p-0", "p-1"):
+        folder = lab.api.cluster.settings.logs / "pods" / f"{lab.namespace}_{pod}_uid-{pod}" / "main"
+        folder.mkdir(parents=True)
+        (folder / "0.log").write_text(f"2026-01-02T03:04:05.000000000Z stdout F said by {pod}\n")
+    path = f"/runs/{run}/nodes/{{}}/artifacts/{{}}:read"
+    for node, name, pod in (
+        ("t", "executor-logs", "p-1"),
+        ("t", "executor-logs-1", "p-1"),
+        ("t", "executor-logs-0", "p-0"),
+        ("p-0", "executor-logs", "p-0"),
+        ("p-1", "executor-logs", "p-1"),
+    ):
+        read = await lab.api.ok("GET", path.format(node, name))
+        assert base64.b64decode(read["data"]) == f"said by {pod}\n".encode()
+    streamed = await lab.api.session.get(
+        f"{lab.api.url}/apis/v2beta1/runs/{run}/nodes/t/artifacts/executor-logs:stream",
+        headers={"authorization": "Bearer editor"},
+    )
+    assert (await streamed.text(), streamed.headers["x-content-type-options"]) == ("said by p-1\n", "nosniff")
+    for name in ("executor-logs-2", "executor-logs-x", "executor"):
+        assert (await lab.api.refused("GET", path.format("t", name)))[0] == 404
+    assert (await lab.api.refused("GET", path.format("t", "executor-logs"), user="other"))[0] == 403
+    gone = TaskRow("t-gone", run, "root/g", "g", TaskType.RUNTIME, pod_name="p-gone")
+    await lab.api.runs.create_tasks(run, [gone])
+    status, _, message = await lab.api.refused("GET", path.format("g", "executor-logs"))
+    assert (status, "The log of pod p-gone cannot be read" in message) == (404, True)
+
+
 async def test_who_may_and_what_is_not_there(lab, made):
     (artifact,) = made.artifacts("write", "data")
     run = made.row.run.id

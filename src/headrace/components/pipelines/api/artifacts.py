@@ -9,10 +9,13 @@ from urllib.parse import quote
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+from headrace.api.errors import StatusError
 from headrace.components.pipelines.api import folders, views
 from headrace.components.pipelines.api.objects import CHUNK, PASSED, base64_json
 from headrace.components.pipelines.api.requests import answer, list_query, namespace_of, page, requester
 from headrace.components.pipelines.policy import preview
+from headrace.components.pipelines.policy.podstatus import MAIN
+from headrace.components.pipelines.store.models import Artifact
 from headrace.components.pipelines.types.rest import Code, RpcError, invalid, not_found
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from headrace.components.pipelines.api.requests import Services
-    from headrace.components.pipelines.store.models import Artifact, RunRow, TaskRow
+    from headrace.components.pipelines.store.models import RunRow, TaskRow
 
 _VIEWS = {"": False, "0": False, "ARTIFACT_VIEW_UNSPECIFIED": False, "BASIC": False, "DOWNLOAD": True}
 _SAFE = {
@@ -42,6 +45,7 @@ _SHOWN = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache, private",
 }
+LOGS = "executor-logs"
 _KEPT = ("content-length", "content-range", "content-type", "etag", "last-modified", "accept-ranges")
 
 
@@ -50,7 +54,7 @@ class Artifacts:
 
     def __init__(self, services: Services) -> None:
         self._catalog, self._runs, self._access = services.catalog, services.runs, services.access
-        self._objects = services.objects
+        self._objects, self._logs = services.objects, services.logs
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
@@ -96,7 +100,11 @@ class Artifacts:
 
     async def stream(self, request: Request) -> Response:
         """GET /runs/{run}/nodes/{node}/artifacts/{artifact}:stream: the bytes, also in ranges."""
-        return await self._streamed(request, await self._of_node(request))
+        found = await self._of_node(request)
+        if not isinstance(found, Artifact):
+            headers = {"content-disposition": f"attachment; filename={LOGS}.txt"} | _SAFE
+            return StreamingResponse(found, 200, headers, media_type="text/plain; charset=utf-8")
+        return await self._streamed(request, found)
 
     async def _streamed(self, request: Request, found: Artifact) -> Response:
         headers = {name: request.headers[name] for name in PASSED if name in request.headers}
@@ -220,17 +228,20 @@ class Artifacts:
         A node is a task by its id, the name of one of its pods, its place in the run, or its name.
         """
         found = await self._of_node(request)
+        if not isinstance(found, Artifact):
+            return StreamingResponse(base64_json(found), 200, _SAFE, media_type="application/json")
         stack = contextlib.AsyncExitStack()
         response = await stack.enter_async_context(self._objects.open(found.namespace, found.uri, {}))
 
         async def body() -> AsyncIterator[bytes]:
             async with stack:
-                async for chunk in base64_json(response):
+                async for chunk in base64_json(response.content.iter_chunked(CHUNK)):
                     yield chunk
 
         return StreamingResponse(body(), 200, _SAFE, media_type="application/json")
 
-    async def _of_node(self, request: Request) -> Artifact:
+    async def _of_node(self, request: Request) -> Artifact | AsyncIterator[bytes]:
+        """The artifact; a step's log under the name that upstream's launcher gives the artifact that it makes of it."""
         run_id, node, name = (request.path_params[part] for part in ("run", "node", "artifact"))
         run = await self._runs.get_run(run_id)
         if run is None:
@@ -239,7 +250,26 @@ class Artifacts:
         loaded = await self._runs.load_run(run_id)
         if loaded is None:
             raise not_found("Run", run_id)
-        return _artifact_of(loaded, _task_of(loaded, node), name)
+        task = _task_of(loaded, node)
+        if _is_log(name) and name not in task.outputs.artifacts and task.pod_name:
+            return await self._log(run.namespace, _pod_of(task, node, name))
+        return _artifact_of(loaded, task, name)
+
+    async def _log(self, namespace: str, pod: str) -> AsyncIterator[bytes]:
+        """What a step said, also when its pod is gone. Raises RpcError when nothing of it is left."""
+        kept = self._logs.kept(namespace, pod)
+        chunks = self._logs.stream(namespace, pod, MAIN, uid=kept[0] if kept else "")
+        try:
+            first = await anext(chunks, b"")
+        except StatusError as error:
+            raise RpcError(Code.NOT_FOUND, f"The log of pod {pod} cannot be read: {error.message}") from error
+
+        async def body() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+        return body()
 
     async def find(self, request: Request, verb: str) -> Artifact:
         """The artifact that the path names; the requester may do this. Raises RpcError."""
@@ -259,6 +289,22 @@ def upload_folder(found: Artifact) -> str:
 def _name(found: Artifact) -> str:
     """What the object is called: its suffix says what it is."""
     return found.uri.rstrip("/").rpartition("/")[2] or found.name
+
+
+def _is_log(name: str) -> bool:
+    """As upstream names it: with the number of the attempt, or without for the last one."""
+    return name == LOGS or (name.startswith(f"{LOGS}-") and name[len(LOGS) + 1 :].isdecimal())
+
+
+def _pod_of(task: TaskRow, node: str, name: str) -> str:
+    """The pod whose log is meant: of the attempt that the name numbers, of the pod that the node names, or the last."""
+    pods = [*task.detail.get("failed_pods", []), task.pod_name]
+    if name != LOGS:
+        index = int(name.rpartition("-")[2])
+        if index >= len(pods):
+            raise not_found("Artifact", f"{name!r} of task {task.display_name or task.name!r}")
+        return str(pods[index])
+    return node if node in pods else task.pod_name
 
 
 def _task_of(loaded: RunRow, node: str) -> TaskRow:

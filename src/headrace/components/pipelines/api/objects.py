@@ -21,7 +21,7 @@ from headrace.components.pipelines.types.rest import Code, RpcError, invalid
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
     from xml.etree.ElementTree import Element
 
     import aiohttp
@@ -219,11 +219,11 @@ def _text(element: Element, name: str) -> str:
     return next((child.text or "" for child in element if child.tag.rpartition("}")[2] == name), "")
 
 
-async def base64_json(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def base64_json(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """`{"data": "<base64>"}` of a body as it comes."""
     yield b'{"data":"'
     rest = b""
-    async for chunk in response.content.iter_chunked(CHUNK):
+    async for chunk in chunks:
         data = rest + chunk
         whole = len(data) - len(data) % 3
         rest = data[whole:]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.store.metrics import Metrics
     from headrace.components.pipelines.store.recurring import RecurringRuns
     from headrace.components.pipelines.store.repository import RunRepository
+    from headrace.machinery.component import PodLogs
 
 T = TypeVar("T")
 MAX_BODY = 33 << 20
@@ -46,6 +47,8 @@ class Services:
     packages: Packages
     forget: Callable[[str, str, str], Awaitable[None]]
     """Deletes the Kubernetes object that a record came from, by kind, namespace and uid."""
+    logs: PodLogs
+    """What steps said."""
 
 
 def answer(value: Any) -> Response:
