@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 from headrace.api.core import (
     Container,
     EmptyDirVolumeSource,
+    Event,
     Node,
     Pod,
     PodSpec,
@@ -235,6 +239,39 @@ async def test_a_volume_beyond_its_size(node):
     await node.agent.evictor.look()
     found = await evicted(node, "one")
     assert found.status.message == 'Usage of EmptyDir volume "cache" exceeds the limit "1Mi". '
+
+
+@pytest.mark.node
+async def test_environments_that_nobody_uses_go_before_a_pod_has_to(node, tmp_path):
+    now_has(node)
+    await node.run("stays", shell("sleep 1000", image="python:3"))
+    await node.phase("stays", "Running", timeout=60)
+    environments = node.settings.cache / "environments"
+    (used,) = (path.name for path in environments.iterdir() if not path.name.startswith("."))
+    long_ago = time.time() - 3600
+    for name, at in (("old", long_ago), ("new", time.time())):
+        made = environments / name
+        made.mkdir()
+        (made / "requirements.txt").write_text("")
+        (made / "headrace.json").write_text('{"packages": [], "size": 1, "python": "/usr/bin/python3"}')
+        os.utime(made / "headrace.json", (at, at))
+    os.utime(environments / used / "headrace.json", (long_ago, long_ago))
+    kept = node.settings.cache / "uv" / "archive-v0" / "x"
+    kept.mkdir(parents=True, exist_ok=True)
+
+    now_has(node, **{DISK.name: Amount(50 * MI, 1000 << 30)})
+    await node.agent.evictor.look()
+    assert sorted(path.name for path in environments.iterdir()) == sorted([used, "new"])
+    assert not kept.exists()
+    assert (await node.pod("stays")).status.phase == "Running"
+
+    async def told():
+        events = (await node.client.list(Event, "default")).items
+        return any(e.reason == "ImageGCUnderDiskPressure" and "removed 1 environments" in e.message for e in events)
+
+    await eventually(told, timeout=30)
+    await node.agent.evictor.look()
+    await evicted(node, "stays")
 
 
 @pytest.mark.node

@@ -22,9 +22,10 @@ from headrace.node.runtime.base import Layer
 from headrace.node.runtime.engines import Engines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from headrace.api.core import Pod
     from headrace.machinery.clock import Clock
     from headrace.machinery.settings import Settings
     from headrace.node.images.environments import Built, Flight
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headrace.node.images.real import RealImages
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_FORGET_SECONDS = 30.0
 _NO_REQUIREMENTS = (
     f"the annotation {reqs.ANNOTATION} is for images that stand for a local environment: "
     "this one has its own packages only"
@@ -91,7 +93,7 @@ class Images:
     ) -> None:
         self.engines = engines or Engines()
         """Of this machine, for images as they are."""
-        self._clock = clock
+        self._settings, self._clock = settings, clock
         self._uv = Uv(settings.cache, environ)
         self._environments = Environments(settings.cache, self._uv, clock)
         self._interpreters = interpreters or Interpreters()
@@ -133,6 +135,19 @@ class Images:
         self._known[key] = (self._clock.monotonic() + LOCK_SECONDS, found)
         _used(found)
         return found
+
+    async def make_room(self, live: Sequence[Pod]) -> str:
+        """Remove the environments that none of these pods and no image uses, and what is kept to build more; what that
+        was, in words, empty when there was nothing.
+        """
+        from headrace.node.images import stock  # noqa: PLC0415  # only where the disk is nearly full
+
+        gone = await asyncio.to_thread(stock.forget_unused, self._settings, live)
+        said = [f"{len(gone)} environments that no pod and no image uses"] if gone else []
+        with contextlib.suppress(UvFailed, TimeoutError):  # somebody builds
+            async with asyncio.timeout(_FORGET_SECONDS):
+                said += ["packages that were kept to build more"] if await self._uv.forget() else []
+        return " and ".join(said)
 
     async def _real(
         self, image: str, requirements: str, on_pull: Callable[[Progress], None], real: RealImages, policy: str

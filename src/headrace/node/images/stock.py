@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from headrace.node.images.store import Record
 
 FINISHED = frozenset({"Succeeded", "Failed"})
+LEAST_AGE_SECONDS = 120.0
+"""As the kubelet's --minimum-image-ttl-duration: a pod that was given an environment just now is not seen with it."""
 POD, IMAGE = "pod ", "image "
 """What the names of users begin with."""
 
@@ -83,6 +85,16 @@ def prune_environments(settings: Settings, live: Sequence[Pod], days: float = 0.
     """
     _nobody_waits(live)
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+    return [
+        one
+        for one in everything(settings, live)
+        if not one.used_by and not one.building and one.last_use < before and inventory.remove(settings.cache, one)
+    ]
+
+
+def forget_unused(settings: Settings, live: Sequence[Pod]) -> list[Found]:
+    """Remove what nobody uses and nobody has been on the way to for a while, for a disk that is nearly full."""
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=LEAST_AGE_SECONDS)
     return [
         one
         for one in everything(settings, live)

@@ -6,13 +6,13 @@ import asyncio
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.node.images import pip_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 _LEAD = re.compile(r"^\s*(?:(?:error|caused by|cause|hint)\b|[^\w\s]+)\s*:?\s*", re.IGNORECASE)
 """What a line begins with: a lead word, or the frame that some versions of uv draw."""
@@ -97,6 +97,16 @@ class Uv:
         args = ["pip", "install", "--no-deps", "--python", str(python), *self._args, *options]
         await self._run(*args, "--requirements", str(source), *(str(w) for w in wheels), hear=hear)
 
+    async def forget(self) -> bool:
+        """Removes what is kept to build environments faster, if it is this home's; whether there was anything. What is
+        built already keeps its own. Raises UvFailed.
+        """
+        kept = Path(self._env["UV_CACHE_DIR"])
+        if not kept.is_relative_to(self.cache) or not _holds_packages(kept):
+            return False
+        await self._run("cache", "clean", "--quiet")
+        return True
+
     async def wheel(self, project: Path, target: Path, python: Path) -> None:
         """Builds a project's wheel into a folder."""
         source = ("--no-index",) if self._args else ()
@@ -124,6 +134,10 @@ class Uv:
         if process.returncode:
             raise failure(errors)
         return output.decode()
+
+
+def _holds_packages(cache: Path) -> bool:
+    return any(cache.glob("archive-*/*"))
 
 
 async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
