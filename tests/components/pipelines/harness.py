@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -32,7 +34,7 @@ from headrace.components.pipelines.store.repository import RunRepository
 from headrace.components.pipelines.types.resources import PipelineObject, PipelineVersionObject
 from headrace.machinery.clock import SystemClock
 from headrace.machinery.serve import Server
-from headrace.machinery.settings import DEFAULT_NAMESPACE
+from headrace.machinery.settings import DEFAULT_NAMESPACE, Settings
 from headrace.machinery.sql import Database
 from headrace.node.logs import NodeLogs
 from headrace.testing import embedded_cluster
@@ -101,6 +103,8 @@ class Api:
     changes: list[Any] = field(default_factory=list)
     app: Any = None
     """The application of v2beta1, as pages call it."""
+    pod_logs: Path = Path()
+    """Where the node keeps what pods said."""
 
     async def call(
         self, method: str, path: str, body: Any = None, *, user: str = "editor", prefix: str = PATHS[0], **more: Any
@@ -187,6 +191,8 @@ async def serve(
         clock = SystemClock()
         catalog, runs = Catalog(database, clock), RunRepository(database, clock)
         recurring = RecurringRuns(database, clock, runs)
+        home = tempfile.TemporaryDirectory()
+        node = Settings(home=Path(home.name))
         store = Objects(cluster.client, clock, s3)
         packages = Packages(store, allowed or is_public)
         app, old = build_apps(
@@ -200,7 +206,7 @@ async def serve(
                 lineage=Lineage(database, clock),
                 packages=packages,
                 forget=partial(forget, cluster.client),
-                logs=NodeLogs(cluster.settings, clock, lambda _key: None, lambda _uid, _name: None),
+                logs=NodeLogs(node, clock, lambda _key: None, lambda _uid, _name: None),
             )
         )
         outer = Starlette(routes=[*(Mount(p, app) for p in PATHS), *(Mount(p, old) for p in V1_PATHS)])
@@ -208,10 +214,11 @@ async def serve(
         await server.start()
         async with aiohttp.ClientSession() as session:
             api = Api(f"http://127.0.0.1:{server.address[1]}", catalog, runs, recurring, database, session, cluster)
-            api.app = app
+            api.app, api.pod_logs = app, node.logs / "pods"
             runs.subscribe(api.changes.append)
             try:
                 yield api
             finally:
                 await server.stop()
                 await database.close()
+                home.cleanup()

@@ -68,7 +68,7 @@ async def test_the_log_of_a_step_is_read_as_upstreams_artifact_of_it(lab):
     failed.detail = {"failed_pods": ["p-0"]}
     await lab.api.runs.create_tasks(run, [failed])
     for pod in ("p-0", "p-1"):
-        folder = lab.api.cluster.settings.logs / "pods" / f"{lab.namespace}_{pod}_uid-{pod}" / "main"
+        folder = lab.api.pod_logs / f"{lab.namespace}_{pod}_uid-{pod}" / "main"
         folder.mkdir(parents=True)
         (folder / "0.log").write_text(f"2026-01-02T03:04:05.000000000Z stdout F said by {pod}\n")
     path = f"/runs/{run}/nodes/{{}}/artifacts/{{}}:read"
