@@ -12,6 +12,7 @@ from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store import schema as t
 from headrace.components.pipelines.store.models import (
     FINAL,
+    Again,
     Change,
     ChangeKind,
     NewArtifact,
@@ -25,6 +26,7 @@ from headrace.components.pipelines.store.models import (
     Values,
 )
 from headrace.components.pipelines.store.repository import RunNotFound, RunRepository
+from headrace.components.pipelines.store.tasks import FinishedTasks
 from headrace.machinery.sql import Database
 
 S = RuntimeState
@@ -265,6 +267,33 @@ async def test_load_brings_the_artifacts_that_tasks_name(started):
     assert (artifact.namespace, artifact.task_id, artifact.number > 0) == ("team", "t1", True)
     assert (await started.artifacts([*made, "nobody"])).keys() == set(made)
     assert await started.load_run("nobody") is None
+
+
+async def test_who_looks_again_and_again_sees_every_change(started):
+    await started.create_tasks("r1", [task("t2"), task("t3", state=S.SKIPPED)])
+
+    async def shown() -> list[tuple[str, S, int]]:
+        row = await started.show_run("r1")
+        assert row.tasks == (await started.load_run("r1")).tasks
+        return [(found.id, found.state, found.attempt) for found in row.tasks]
+
+    assert await shown() == [("t1", S.RUNNING, 0), ("t2", S.PENDING, 0), ("t3", S.SKIPPED, 0)]
+    await started.record_outputs("t1", Report(0, S.SUCCEEDED, artifacts=[MODEL]))
+    await started.update_tasks([TaskUpdate("t2", {"state": S.FAILED, "error_message": "why"})])
+    assert await shown() == [("t1", S.SUCCEEDED, 0), ("t2", S.FAILED, 0), ("t3", S.SKIPPED, 0)]
+    first, again = (await started.show_run("r1")).tasks, (await started.show_run("r1")).tasks
+    assert [a is b for a, b in zip(first, again, strict=True)] == [True] * 3, "what is finished is read once"
+    await started.finish_run("r1", S.FAILED)
+    assert await started.retry_run(await started.get_run("r1"), {"root/t2": Again.RESET, "root/t3": Again.RESET})
+    assert await shown() == [("t1", S.SUCCEEDED, 0), ("t2", S.PENDING, 1), ("t3", S.PENDING, 0)]
+
+
+async def test_only_so_many_finished_tasks_are_kept(started, database):
+    await started.create_tasks("r1", [task(f"s{n}", state=S.SKIPPED) for n in range(5)])
+    kept = FinishedTasks(2)
+    for _ in range(2):
+        rows = await database.run(lambda c: kept.of_run(c, "r1"))
+        assert [row.id for row in rows] == ["t1", "s0", "s1", "s2", "s3", "s4"]
 
 
 async def test_the_cache_finds_the_newest_success_in_its_scope(started, clock):

@@ -247,7 +247,7 @@ class Artifacts:
         if run is None:
             raise not_found("Run", run_id)
         await self._access.require(requester(request), "readArtifact", "runs", run.namespace)
-        loaded = await self._runs.load_run(run_id)
+        loaded = await self._runs.show_run(run_id)
         if loaded is None:
             raise not_found("Run", run_id)
         task = _task_of(loaded, node)

@@ -113,7 +113,7 @@ class Native:
             if run is None:
                 raise not_found("Run", run_id)
             await self._access.require(requester(request), "get", "runs", run.namespace)
-            loaded = await self._runs.load_run(run_id)
+            loaded = await self._runs.show_run(run_id)
             tasks, known = (loaded.tasks, loaded.artifacts) if loaded else ([], {})
         return answer({"tasks": [views.native_task(task, known) for task in tasks], "total_size": len(tasks)})
 

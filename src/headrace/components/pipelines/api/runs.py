@@ -91,7 +91,7 @@ class Runs:
     async def get(self, request: Request) -> Response:
         """GET /runs/{id}, with its tasks."""
         run = await self.find(request, "get")
-        loaded = await self._runs.load_run(run.id)
+        loaded = await self._runs.show_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
         return answer(views.run_with_details(loaded))
@@ -99,7 +99,7 @@ class Runs:
     async def tasks(self, request: Request) -> Response:
         """GET /runs/{id}/tasks: every task with its parameters and artifacts (upstream's native model)."""
         run = await self.find(request, "get")
-        loaded = await self._runs.load_run(run.id)
+        loaded = await self._runs.show_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
         items = [views.native_task(task, loaded.artifacts) for task in loaded.tasks]
@@ -155,7 +155,7 @@ class Runs:
     async def retry(self, request: Request) -> Response:
         """POST /runs/{id}:retry: go on from the steps that failed or were canceled."""
         run = await self.find(request, "retry")
-        loaded = await self._runs.load_run(run.id)
+        loaded = await self._runs.show_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
         state = loaded.run.state

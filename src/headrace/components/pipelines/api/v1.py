@@ -287,7 +287,7 @@ class V1:
     async def get_run(self, request: Request) -> Response:
         """GET /runs/{id}: the run and the workflow that Argo would show of it."""
         run = await self._runs.find(request, "get")
-        loaded = await self._services.runs.load_run(run.id)
+        loaded = await self._services.runs.show_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
         metrics = await self._services.metrics.of_runs([run.id])

@@ -38,11 +38,13 @@ from headrace.components.pipelines.store.models import (
 )
 from headrace.components.pipelines.store.rows import from_row, history_entry, to_row
 from headrace.components.pipelines.store.tasks import (
+    FinishedTasks,
     begin_again,
     create_tasks,
     namespace_of,
     record_outputs,
     task_of,
+    tasks_of,
     update_task,
 )
 
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SHOWN_TASKS = 2048
+"""How many finished tasks stay in memory for those who look at runs."""
 _BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
 _LOCKED = _BY_ID.with_for_update()
 _RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
@@ -72,6 +76,7 @@ class RunRepository:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
+        self._finished = FinishedTasks(SHOWN_TASKS)
         self._subscribers: list[Callable[[Change], None]] = []
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
@@ -102,7 +107,11 @@ class RunRepository:
 
     async def load_run(self, run_id: str) -> RunRow | None:
         """A run with its spec, tasks and artifacts."""
-        return await self._database.run(lambda connection: _load_run(connection, run_id))
+        return await self._database.run(lambda connection: _load_run(connection, run_id, tasks_of))
+
+    async def show_run(self, run_id: str) -> RunRow | None:
+        """As `load_run`, for those who only look: what is finished is shared and must not be changed."""
+        return await self._database.run(lambda connection: _load_run(connection, run_id, self._finished.of_run))
 
     async def unfinished_runs(self) -> list[str]:
         """Ids of the runs that are not in a final state, oldest first."""
@@ -380,15 +389,16 @@ def _artifacts(connection: Connection, condition: sa.ColumnElement[bool]) -> dic
     return {row["id"]: from_row(Artifact, row) for row in rows}
 
 
-def _load_run(connection: Connection, run_id: str) -> RunRow | None:
+def _load_run(
+    connection: Connection, run_id: str, read_tasks: Callable[[Connection, str], list[TaskRow]]
+) -> RunRow | None:
     run = _run(connection, run_id)
     if run is None:
         return None
-    rows = connection.execute(sa.select(t.tasks).where(t.tasks.c.run_id == run_id).order_by(t.tasks.c.seq)).mappings()
     linked = sa.select(t.artifact_tasks.c.artifact_id).where(t.artifact_tasks.c.run_id == run_id)
     return RunRow(
         run=run,
         spec=get_spec(connection, run.spec_digest),
-        tasks=[from_row(TaskRow, row) for row in rows],
+        tasks=read_tasks(connection, run_id),
         artifacts=_artifacts(connection, t.artifacts.c.id.in_(linked)),
     )

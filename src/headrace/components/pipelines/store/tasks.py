@@ -6,6 +6,7 @@ The statements are built once, because building one costs more than carrying it 
 from __future__ import annotations
 
 import uuid
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -32,11 +33,17 @@ if TYPE_CHECKING:
 
 _ARTIFACT_IDS = uuid.UUID("6b0d2b0e-6f0b-4e0e-9a44-2f1d6c1f7a10")
 """Namespace of artifact ids: an id follows from task, attempt and output, so that a repeated report makes none."""
+_AT_ONCE = 500
+"""Ids in one question; databases bound their parameters."""
 _BY_ID = sa.select(t.tasks).where(t.tasks.c.id == sa.bindparam("task_id"))
 _LOCKED = _BY_ID.with_for_update()
 _OF_RUN = t.tasks.c.run_id == sa.bindparam("of_run")
 _OF_PATHS = sa.select(t.tasks).where(_OF_RUN, t.tasks.c.path.in_(sa.bindparam("paths", expanding=True)))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(_OF_RUN)
+_STATES = sa.select(t.tasks.c.id, t.tasks.c.state, t.tasks.c.attempt, t.tasks.c.finished_at).where(_OF_RUN)
+_STATES = _STATES.order_by(t.tasks.c.seq)
+_ALL = sa.select(t.tasks).where(_OF_RUN).order_by(t.tasks.c.seq)
+_SOME = sa.select(t.tasks).where(t.tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
 _NAMESPACE = sa.select(t.runs.c.namespace).where(t.runs.c.id == sa.bindparam("run_id"))
 _INSERT = t.tasks.insert()
 _UPDATE = t.tasks.update().where(t.tasks.c.id == sa.bindparam("task_id"))
@@ -46,6 +53,44 @@ def task_of(connection: Connection, task_id: str, *, lock: bool = False) -> Task
     """One task. `lock`: nobody else may change it until the transaction ends."""
     row = connection.execute(_LOCKED if lock else _BY_ID, {"task_id": task_id}).mappings().first()
     return from_row(TaskRow, row) if row else None
+
+
+def tasks_of(connection: Connection, run_id: str) -> list[TaskRow]:
+    """All tasks of a run."""
+    return [from_row(TaskRow, row) for row in connection.execute(_ALL, {"of_run": run_id}).mappings()]
+
+
+class FinishedTasks:
+    """The finished tasks that were read last, because they do not change: a run of a thousand tasks is asked for again
+    and again while it runs. Who reads them must not change them. Belongs to the database's thread.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rows: OrderedDict[str, TaskRow] = OrderedDict()
+
+    def of_run(self, connection: Connection, run_id: str) -> list[TaskRow]:
+        """All tasks of a run, as they are now."""
+        found: dict[str, TaskRow | None] = {}
+        for ident, state, attempt, finished_at in connection.execute(_STATES, {"of_run": run_id}):
+            kept = self._rows.get(ident)
+            found[ident] = None
+            if kept is not None and (kept.state.value, kept.attempt, kept.finished_at) == (state, attempt, finished_at):
+                self._rows.move_to_end(ident)
+                found[ident] = kept
+        missing = [ident for ident, row in found.items() if row is None]
+        for start in range(0, len(missing), _AT_ONCE):
+            some = {"ids": missing[start : start + _AT_ONCE]}
+            for row in connection.execute(_SOME, some).mappings():
+                found[row["id"]] = self._keep(from_row(TaskRow, row))
+        return [row for row in found.values() if row is not None]
+
+    def _keep(self, row: TaskRow) -> TaskRow:
+        if row.state.final:
+            self._rows[row.id] = row
+            if len(self._rows) > self._size:
+                self._rows.popitem(last=False)
+        return row
 
 
 def namespace_of(connection: Connection, run_id: str) -> str:

@@ -135,7 +135,7 @@ class RunActs:
             return False
 
     async def _retry(self, run: Run) -> bool:
-        loaded = await self._runs.load_run(run.id)
+        loaded = await self._runs.show_run(run.id)
         if loaded is None or loaded.run.state not in RETRYABLE:
             return False
         try:

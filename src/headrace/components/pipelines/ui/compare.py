@@ -69,7 +69,7 @@ class ComparePage:
             raise PageError(400, _("Too many runs"), words)
         sides = []
         for ident in idents:
-            row = await self._runs.load_run(ident)
+            row = await self._runs.show_run(ident)
             if row is None:
                 raise PageError(404, _("There is no such run"), _("{id} may have been deleted.", id=ident[:80]))
             await authorize(self._context.client, request, "get", "runs", group=GROUP, namespace=row.run.namespace)

@@ -185,7 +185,7 @@ class LaunchPage:
         return run
 
     async def _again(self, run: Run) -> _Source:
-        row = await self._runs.load_run(run.id)
+        row = await self._runs.show_run(run.id)
         if row is None:
             raise PageError(404, _("It is not there"), _("The run was deleted."))
         document = row.spec.document

@@ -57,7 +57,7 @@ class RunPage:
 
     async def render(self, request: PageRequest) -> Fragment:
         """The page."""
-        row = await self._runs.load_run(request.parameters["run"])
+        row = await self._runs.show_run(request.parameters["run"])
         if row is None:
             words = _("It may have been deleted, or it belongs to another platform.")
             raise PageError(404, _("There is no such run"), words)
