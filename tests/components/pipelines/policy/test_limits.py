@@ -106,6 +106,21 @@ def test_a_machine_that_becomes_known_later_counts_what_began_before():
     assert steps.begun == ["a0", "b0"]
 
 
+def test_only_so_many_begin_at_once():
+    steps = Steps()
+    steps.gate.starting = 2
+    assert [steps.ask(f"a{i}") for i in range(6)] == [True, True, False, False, False, False]
+    steps.gate.begun("a1")
+    assert steps.begun == ["a0", "a1", "a2"]
+    steps.gate.begun("a1")  # a second time changes nothing
+    steps.gate.begun("a5")  # nor does one that has not been let through
+    steps.gate.leave("a0")  # it has ended before it was seen running
+    assert steps.begun == ["a0", "a1", "a2", "a3"]
+    steps.gate.hold(Ask("b0", "b", "home", 0.1, lambda: None))  # found after a restart: it has begun
+    steps.gate.begun("a2")
+    assert steps.begun[4:] == ["a4"]
+
+
 def test_the_limit_of_one_namespace_is_in_nobody_elses_way():
     steps = Steps(namespaces={"home": 1})
     assert steps.ask("a0")
@@ -140,10 +155,13 @@ def test_a_limit_that_is_lifted_lets_them_in():
     [
         (Steps(1), "Waiting: 1 steps are on their way on this platform, and no more may be at once."),
         (Steps(namespaces={"home": 1}), "Waiting: 1 steps are on their way in namespace 'home', and no more may"),
+        (Steps(), "Waiting for its turn: 1 other steps are beginning."),
         (Steps(capacity=0.1), "Waiting for its turn: the steps that are on their way ask for all that the machine"),
     ],
 )
 def test_why_a_step_waits(steps, reason):
+    if reason.endswith("beginning."):
+        steps.gate.starting = 1
     steps.ask("a0")
     steps.ask("a1")
     [ask] = steps.gate.waiting("a")

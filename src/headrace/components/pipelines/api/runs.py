@@ -21,6 +21,7 @@ from headrace.components.pipelines.api.requests import (
 from headrace.components.pipelines.policy.rerun import rerun
 from headrace.components.pipelines.policy.view import build_view
 from headrace.components.pipelines.store.models import DEFAULT_SERVICE_ACCOUNT, Run, RuntimeState, StorageState
+from headrace.components.pipelines.store.repository import SHOWN_TASKS
 from headrace.components.pipelines.types.ir import SpecError
 from headrace.components.pipelines.types.rest import (
     Code,
@@ -47,6 +48,7 @@ class Runs:
     def __init__(self, services: Services) -> None:
         self._catalog, self._runs, self._access = services.catalog, services.runs, services.access
         self._launch = Launch(services)
+        self._details = views.TaskDetails(SHOWN_TASKS)
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
@@ -94,7 +96,7 @@ class Runs:
         loaded = await self._runs.show_run(run.id)
         if loaded is None:
             raise not_found("Run", run.id)
-        return answer(views.run_with_details(loaded))
+        return answer(self._details.run(loaded))
 
     async def tasks(self, request: Request) -> Response:
         """GET /runs/{id}/tasks: every task with its parameters and artifacts (upstream's native model)."""

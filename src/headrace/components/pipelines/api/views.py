@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from headrace.api import _wire
 from headrace.components.pipelines.store.models import Status
 from headrace.components.pipelines.store.rows import rfc3339
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from headrace.components.pipelines.store.models import (
         Artifact,
@@ -116,19 +119,35 @@ def recurring_run(row: RecurringRun, spec: Spec | None) -> dict[str, Any]:
     )
 
 
-def run_with_details(row: RunRow) -> dict[str, Any]:
-    """v2beta1 Run with its tasks."""
-    return run(row.run, row.spec, _present(task_details=tasks(row.tasks, row.artifacts)))
+class TaskDetails:
+    """v2beta1 Run with its tasks. What has finished and is shared between readers (`show_run`) is rendered once."""
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rendered: dict[str, tuple[TaskRow, msgspec.Raw]] = {}
 
-def tasks(rows: Iterable[TaskRow], artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
-    """v2beta1 PipelineTaskDetail of each task; `child_tasks` are those within its scope."""
-    rows = list(rows)
-    children: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        if row.parent_id:
-            children.setdefault(row.parent_id, []).append({"task_id": row.id})
-    return [_task(row, artifacts, children.get(row.id, [])) for row in rows]
+    def run(self, row: RunRow) -> dict[str, Any]:
+        """A Run; every task is a PipelineTaskDetail, whose `child_tasks` are those within its scope."""
+        children: dict[str, list[dict[str, str]]] = {}
+        for task in row.tasks:
+            if task.parent_id:
+                children.setdefault(task.parent_id, []).append({"task_id": task.id})
+        details = [self._of(task, row.artifacts, children.get(task.id)) for task in row.tasks]
+        return run(row.run, row.spec, _present(task_details=details))
+
+    def _of(
+        self, row: TaskRow, artifacts: Mapping[str, Artifact], children: list[dict[str, str]] | None
+    ) -> dict[str, Any] | msgspec.Raw:
+        if not row.state.final:
+            return _task(row, artifacts, children or [])
+        known = self._rendered.get(row.id)
+        if known is not None and known[0] is row:
+            return known[1]
+        if len(self._rendered) >= self._size:
+            self._rendered.clear()
+        rendered = msgspec.Raw(_wire.encode(_task(row, artifacts, children or [])))
+        self._rendered[row.id] = (row, rendered)
+        return rendered
 
 
 def native_task(row: TaskRow, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:

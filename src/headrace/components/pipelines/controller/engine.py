@@ -15,6 +15,7 @@ from headrace.components.pipelines.controller import claims
 from headrace.components.pipelines.controller.gate import Gate
 from headrace.components.pipelines.controller.pods import FINISHED, StepPods
 from headrace.components.pipelines.controller.worker import RunWorker
+from headrace.components.pipelines.policy.podstatus import has_begun
 from headrace.components.pipelines.render.step import RUN_LABEL
 from headrace.components.pipelines.store.models import ChangeKind
 
@@ -121,6 +122,8 @@ class Engine:
             return
         if new is None or new.status.phase in FINISHED:
             self._gate.steps.leave(pod.metadata.name)
+        elif has_begun(new):
+            self._gate.steps.begun(pod.metadata.name)
         worker = self._workers.get(pod.metadata.labels.get(RUN_LABEL, ""))
         if worker is not None:
             worker.pod_changed(pod, gone=new is None)

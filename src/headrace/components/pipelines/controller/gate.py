@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STARTING_PER_CPU, STARTING_AT_LEAST = 3, 4
+"""How many steps begin at once."""
+START_SECONDS = 1.0
+"""A step that has not begun after this long waits for something (an image, a volume), and is in nobody's way."""
+
 
 class Gate:
     """Runs and steps pass here."""
@@ -100,7 +105,16 @@ class Gate:
     ) -> Ask:
         """A step's wish to begin, by what it requests (CPUs, bytes)."""
         share = limits.share_of(*requests, self._cpu, self._memory)
-        return Ask(key, run_id, namespace, share, begin)
+
+        def let_in() -> None:
+            self.watch_start(key)
+            begin()
+
+        return Ask(key, run_id, namespace, share, let_in)
+
+    def watch_start(self, key: str) -> None:
+        """Others wait for this step's start, but not for ever."""
+        asyncio.get_running_loop().call_later(START_SECONDS, self.steps.begun, key)
 
     def hold_pod(self, run_id: str, pod: Pod) -> None:
         """A step that was found running, or waiting for the node."""
@@ -126,6 +140,7 @@ class Gate:
             sum(float(quantity.parse(amounts.get(name, "0"))) for amounts in given) for name in ("cpu", "memory")
         )
         self.steps.capacity = limits.AHEAD if self._cpu else float("inf")
+        self.steps.starting = max(STARTING_AT_LEAST, int(STARTING_PER_CPU * self._cpu)) if self._cpu else None
         self.steps.pump()
 
     def _changed(self, old: ConfigMap | None, new: ConfigMap | None) -> None:

@@ -318,6 +318,7 @@ class RunWorker:
             row.pod_name, self.run_id, view.run.namespace, requests, lambda: self._spawn(self._begin(view, row))
         )
         if self._gate.steps.enter(ask):
+            self._gate.watch_start(row.pod_name)
             await self._create_pod(view, row, component, container)
         elif not self._says_soon:
             self._says_soon = True
@@ -403,6 +404,7 @@ class RunWorker:
             self._spawn(self._note_running(row, changes))
         elif seen.phase is Phase.PENDING and seen.message and row.error_message != seen.message:
             self._gate.steps.put_aside(row.pod_name, aside=seen.unplaced)
+            self._gate.steps.begun(row.pod_name)
             row.error_message = seen.message
             self._note(row, {"error_message": seen.message})
 

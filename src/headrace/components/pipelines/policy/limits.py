@@ -5,6 +5,9 @@ steps of a namespace and of the whole platform. And, without being set, what the
 much as the machine can hold and a little more, so that a loop over thousands of items costs no thousands of waiting
 pods, and the machine never idles between two steps.
 
+And only a few begin at the same time: a start is work for the platform, of which a machine does so much at a time and
+no more, and everything else that people ask for would wait behind it.
+
 Order: the run with the fewest steps on their way goes first, among equals the one that has waited longest; of one run,
 first come, first served. For runs: the namespace with the fewest, then the oldest. A step that does not fit yet is
 waited for, not overtaken, so that large ones have their turn. One that is larger than the machine, or that the node
@@ -93,7 +96,10 @@ class Turnstile:
         self.of_namespace: Callable[[str], int | None] = lambda _namespace: None
         self.capacity = float("inf")
         """How much may be asked for, in machines."""
+        self.starting: int | None = None
+        """How many may be beginning at once."""
         self._inside: dict[str, Ask] = {}
+        self._starting: set[str] = set()
         self._by_run: dict[str, int] = {}
         self._by_namespace: dict[str, int] = {}
         self._share = 0.0
@@ -108,6 +114,7 @@ class Turnstile:
         if line is None:
             if not self._others_wait(ask) and self._fits(ask):
                 self._admit(ask)
+                self._starting.add(ask.key)
                 return True
             self._arrivals += 1
             line = self._lines[ask.run_id] = _Line(self._arrivals)
@@ -125,12 +132,19 @@ class Turnstile:
         ask = self._inside.pop(key, None)
         if ask is None:
             return
+        self._starting.discard(key)
         self._share = max(self._share - ask.taken, 0.0) if self._inside else 0.0
         for counts, name in ((self._by_run, ask.run_id), (self._by_namespace, ask.namespace)):
             counts[name] -= 1
             if not counts[name]:
                 del counts[name]
         self.pump()
+
+    def begun(self, key: str) -> None:
+        """What was let through runs, or waits for something else than the platform's work."""
+        if key in self._starting:
+            self._starting.discard(key)
+            self.pump()
 
     def put_aside(self, key: str, *, aside: bool) -> None:
         """What is inside has nothing of the machine, or has something again."""
@@ -164,6 +178,7 @@ class Turnstile:
             if not line.asks:
                 del self._lines[run_id]
             self._admit(ask)
+            self._starting.add(ask.key)
             ask.begin()
 
     def close(self) -> None:
@@ -184,6 +199,8 @@ class Turnstile:
             )
         if self.steps is not None and len(self._inside) >= self.steps:
             return f"Waiting: {self.steps} steps are on their way on this platform, and no more may be at once."
+        if self.starting is not None and len(self._starting) >= self.starting:
+            return f"Waiting for its turn: {self.starting} other steps are beginning."
         return "Waiting for its turn: the steps that are on their way ask for all that the machine has."
 
     def _others_wait(self, ask: Ask) -> bool:
@@ -205,6 +222,8 @@ class Turnstile:
         if limit is not None and self._by_namespace.get(ask.namespace, 0) >= limit:
             return False
         if self.steps is not None and len(self._inside) >= self.steps:
+            return False
+        if self.starting is not None and len(self._starting) >= self.starting:
             return False
         return not self._inside or self._share + self._weight(ask) <= self.capacity
 

@@ -48,6 +48,15 @@ class Observation:
     """The node cannot take it for another reason than that it has no room for it now."""
 
 
+def has_begun(pod: Pod) -> bool:
+    """Whether any of its containers runs or has run."""
+    status = pod.status
+    return status.phase not in {"", "Pending"} or any(
+        held.state.waiting is None and (held.state.running or held.state.terminated)
+        for held in status.init_container_statuses
+    )
+
+
 def observe(pod: Pod) -> Observation:
     """What the pod says."""
     status = pod.status

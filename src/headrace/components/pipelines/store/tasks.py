@@ -40,7 +40,8 @@ _LOCKED = _BY_ID.with_for_update()
 _OF_RUN = t.tasks.c.run_id == sa.bindparam("of_run")
 _OF_PATHS = sa.select(t.tasks).where(_OF_RUN, t.tasks.c.path.in_(sa.bindparam("paths", expanding=True)))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(_OF_RUN)
-_STATES = sa.select(t.tasks.c.id, t.tasks.c.state, t.tasks.c.attempt, t.tasks.c.finished_at).where(_OF_RUN)
+_FINISHED = sa.type_coerce(t.tasks.c.finished_at, sa.BigInteger)
+_STATES = sa.select(t.tasks.c.id, t.tasks.c.state, t.tasks.c.attempt, _FINISHED).where(_OF_RUN)
 _STATES = _STATES.order_by(t.tasks.c.seq)
 _ALL = sa.select(t.tasks).where(_OF_RUN).order_by(t.tasks.c.seq)
 _SOME = sa.select(t.tasks).where(t.tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -67,27 +68,30 @@ class FinishedTasks:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._rows: OrderedDict[str, TaskRow] = OrderedDict()
+        self._rows: OrderedDict[str, tuple[tuple[str, int, int], TaskRow]] = OrderedDict()
 
     def of_run(self, connection: Connection, run_id: str) -> list[TaskRow]:
         """All tasks of a run, as they are now."""
         found: dict[str, TaskRow | None] = {}
-        for ident, state, attempt, finished_at in connection.execute(_STATES, {"of_run": run_id}):
+        marks: dict[str, tuple[str, int, int]] = {}
+        for ident, *mark in connection.execute(_STATES, {"of_run": run_id}):
             kept = self._rows.get(ident)
+            marks[ident] = (mark[0], mark[1], mark[2])
             found[ident] = None
-            if kept is not None and (kept.state.value, kept.attempt, kept.finished_at) == (state, attempt, finished_at):
+            if kept is not None and kept[0] == marks[ident]:
                 self._rows.move_to_end(ident)
-                found[ident] = kept
+                found[ident] = kept[1]
         missing = [ident for ident, row in found.items() if row is None]
         for start in range(0, len(missing), _AT_ONCE):
             some = {"ids": missing[start : start + _AT_ONCE]}
             for row in connection.execute(_SOME, some).mappings():
-                found[row["id"]] = self._keep(from_row(TaskRow, row))
+                ident = row["id"]
+                found[ident] = self._keep(marks[ident], from_row(TaskRow, row))
         return [row for row in found.values() if row is not None]
 
-    def _keep(self, row: TaskRow) -> TaskRow:
+    def _keep(self, mark: tuple[str, int, int], row: TaskRow) -> TaskRow:
         if row.state.final:
-            self._rows[row.id] = row
+            self._rows[row.id] = (mark, row)
             if len(self._rows) > self._size:
                 self._rows.popitem(last=False)
         return row
@@ -253,7 +257,13 @@ def record_outputs(
         began = max(task.created_at or now, min(report.started_at, now))
         task.state, task.started_at = RuntimeState.RUNNING, task.started_at or began
         task.state_history = [*task.state_history, history_entry(began, task.state)]
-        values |= {"state": task.state.value, "started_at": task.started_at, "state_history": task.state_history}
+        task.error_message = ""  # what it waited for
+        values |= {
+            "state": task.state.value,
+            "started_at": task.started_at,
+            "state_history": task.state_history,
+            "error_message": "",
+        }
     if report.state is RuntimeState.SUCCEEDED:
         task.state = report.state
         task.started_at, task.finished_at = task.started_at or now, now
