@@ -26,7 +26,7 @@ from headrace.components.pipelines.store.models import (
     Values,
 )
 from headrace.components.pipelines.store.repository import RunNotFound, RunRepository
-from headrace.components.pipelines.store.tasks import FinishedTasks
+from headrace.components.pipelines.store.tasks import KnownTasks
 from headrace.machinery.sql import Database
 
 S = RuntimeState
@@ -282,15 +282,15 @@ async def test_who_looks_again_and_again_sees_every_change(started):
     await started.update_tasks([TaskUpdate("t2", {"state": S.FAILED, "error_message": "why"})])
     assert await shown() == [("t1", S.SUCCEEDED, 0), ("t2", S.FAILED, 0), ("t3", S.SKIPPED, 0)]
     first, again = (await started.show_run("r1")).tasks, (await started.show_run("r1")).tasks
-    assert [a is b for a, b in zip(first, again, strict=True)] == [True] * 3, "what is finished is read once"
+    assert [a is b for a, b in zip(first, again, strict=True)] == [True] * 3, "what has not changed is read once"
     await started.finish_run("r1", S.FAILED)
     assert await started.retry_run(await started.get_run("r1"), {"root/t2": Again.RESET, "root/t3": Again.RESET})
     assert await shown() == [("t1", S.SUCCEEDED, 0), ("t2", S.PENDING, 1), ("t3", S.PENDING, 0)]
 
 
-async def test_only_so_many_finished_tasks_are_kept(started, database):
+async def test_only_so_many_tasks_are_kept(started, database):
     await started.create_tasks("r1", [task(f"s{n}", state=S.SKIPPED) for n in range(5)])
-    kept = FinishedTasks(2)
+    kept = KnownTasks(2)
     for _ in range(2):
         rows = await database.run(lambda c: kept.of_run(c, "r1"))
         assert [row.id for row in rows] == ["t1", "s0", "s1", "s2", "s3", "s4"]

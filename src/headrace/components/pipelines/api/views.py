@@ -120,11 +120,11 @@ def recurring_run(row: RecurringRun, spec: Spec | None) -> dict[str, Any]:
 
 
 class TaskDetails:
-    """v2beta1 Run with its tasks. What has finished and is shared between readers (`show_run`) is rendered once."""
+    """v2beta1 Run with its tasks. A task as readers share it (`show_run`) is rendered once."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._rendered: dict[str, tuple[TaskRow, msgspec.Raw]] = {}
+        self._rendered: dict[str, tuple[TaskRow, int, msgspec.Raw]] = {}
 
     def run(self, row: RunRow) -> dict[str, Any]:
         """A Run; every task is a PipelineTaskDetail, whose `child_tasks` are those within its scope."""
@@ -132,21 +132,17 @@ class TaskDetails:
         for task in row.tasks:
             if task.parent_id:
                 children.setdefault(task.parent_id, []).append({"task_id": task.id})
-        details = [self._of(task, row.artifacts, children.get(task.id)) for task in row.tasks]
+        details = [self._of(task, row.artifacts, children.get(task.id, [])) for task in row.tasks]
         return run(row.run, row.spec, _present(task_details=details))
 
-    def _of(
-        self, row: TaskRow, artifacts: Mapping[str, Artifact], children: list[dict[str, str]] | None
-    ) -> dict[str, Any] | msgspec.Raw:
-        if not row.state.final:
-            return _task(row, artifacts, children or [])
+    def _of(self, row: TaskRow, artifacts: Mapping[str, Artifact], children: list[dict[str, str]]) -> msgspec.Raw:
         known = self._rendered.get(row.id)
-        if known is not None and known[0] is row:
-            return known[1]
+        if known is not None and known[0] is row and known[1] == len(children):
+            return known[2]
         if len(self._rendered) >= self._size:
             self._rendered.clear()
-        rendered = msgspec.Raw(_wire.encode(_task(row, artifacts, children or [])))
-        self._rendered[row.id] = (row, rendered)
+        rendered = msgspec.Raw(_wire.encode(_task(row, artifacts, children)))
+        self._rendered[row.id] = (row, len(children), rendered)
         return rendered
 
 

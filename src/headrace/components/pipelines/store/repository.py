@@ -38,7 +38,7 @@ from headrace.components.pipelines.store.models import (
 )
 from headrace.components.pipelines.store.rows import from_row, history_entry, to_row
 from headrace.components.pipelines.store.tasks import (
-    FinishedTasks,
+    KnownTasks,
     begin_again,
     create_tasks,
     namespace_of,
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN_TASKS = 2048
-"""How many finished tasks stay in memory for those who look at runs."""
+SHOWN_TASKS = 4096
+"""How many tasks stay in memory for those who look at runs."""
 _BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
 _LOCKED = _BY_ID.with_for_update()
 _RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
@@ -76,7 +76,7 @@ class RunRepository:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
-        self._finished = FinishedTasks(SHOWN_TASKS)
+        self._known = KnownTasks(SHOWN_TASKS)
         self._subscribers: list[Callable[[Change], None]] = []
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
@@ -110,8 +110,8 @@ class RunRepository:
         return await self._database.run(lambda connection: _load_run(connection, run_id, tasks_of))
 
     async def show_run(self, run_id: str) -> RunRow | None:
-        """As `load_run`, for those who only look: what is finished is shared and must not be changed."""
-        return await self._database.run(lambda connection: _load_run(connection, run_id, self._finished.of_run))
+        """As `load_run`, for those who only look: the tasks are shared and must not be changed."""
+        return await self._database.run(lambda connection: _load_run(connection, run_id, self._known.of_run))
 
     async def unfinished_runs(self) -> list[str]:
         """Ids of the runs that are not in a final state, oldest first."""
@@ -169,6 +169,7 @@ class RunRepository:
             query = sa.select(t.tasks).where(t.tasks.c.run_id == run.id)
             for row in connection.execute(query).mappings().all():
                 if row["path"] in again:
+                    self._known.forget(row["id"])
                     begin_again(connection, now, from_row(TaskRow, row), again[row["path"]])
             values = {
                 "state": RuntimeState.PENDING.value,
@@ -246,7 +247,13 @@ class RunRepository:
     async def update_tasks(self, updates: Sequence[TaskUpdate]) -> list[bool]:
         """Compare-and-set each task, all in one transaction; which of them applied. Not durable, like creation."""
         now = self._clock.precise()
-        return await self._database.run(lambda c: [update_task(c, now, u) for u in updates], durable=False)
+
+        def work(connection: Connection) -> list[bool]:
+            for update in updates:
+                self._known.forget(update.task_id)
+            return [update_task(connection, now, update) for update in updates]
+
+        return await self._database.run(work, durable=False)
 
     async def record_outputs(self, task_id: str, report: Report) -> bool:
         """Record what an attempt of a task came to, once, and wake the engine.
@@ -261,6 +268,7 @@ class RunRepository:
             task = task_of(connection, task_id, lock=True)
             if task is None:
                 raise RunNotFound(task_id)
+            self._known.forget(task_id)
             return record_outputs(connection, now, task, namespace_of(connection, task.run_id), report)
 
         return self._reported(await self._database.run(work))
@@ -279,6 +287,7 @@ class RunRepository:
             check(run, task)
             if run is None or task is None:
                 raise RunNotFound(task_id)
+            self._known.forget(task_id)
             return record_outputs(connection, now, task, run.namespace, report)
 
         return self._reported(await self._database.run(work))
