@@ -84,6 +84,17 @@ def trouble(pod: Pod) -> str:
         if ended is not None and ended.exit_code:
             more = f" {told(ended.message)}" if ended.message else ""
             return _("Container {name} ended: {how}.", name=each.name, how=_ended(ended.exit_code, ended.reason)) + more
+    waits = next(
+        (
+            each.state.waiting.message
+            for each in (*status.init_container_statuses, *status.container_statuses)
+            if each.state.waiting is not None and each.state.waiting.message
+        ),
+        "",
+    )
+    if waits:
+        words = told(waits)
+        return f"{words[:1].upper()}{words[1:]}."
     if status.phase == "Failed":
         return told(status.message or status.reason)
     if status.phase in {"", "Pending"}:

@@ -16,7 +16,7 @@ from headrace.api.core import Event, PersistentVolumeClaim, Pod, Service
 from headrace.api.errors import NotFound
 from headrace.components.dashboard.ui import kinds
 from headrace.components.dashboard.ui.objects import parse
-from headrace.machinery import look
+from headrace.machinery import look, podlook
 from headrace.machinery.pages import PageError
 
 JSON = {"accept": "application/json"}
@@ -95,6 +95,15 @@ def test_the_reason_is_the_objects_own_else_its_pods_else_the_last_warning():
     assert kinds.why(made(PersistentVolumeClaim), wait, [], [warning]) == "No volume fits."
     assert "a=b" in kinds.why(made(Service, {"selector": {"a": "b"}}), wait, [], [])
     assert kinds.why(made(Deployment), (look.OK, ""), [broken], [warning]) == ""
+
+
+def test_a_pod_that_waits_for_its_environment_says_how_far_it_is():
+    waiting = {"waiting": {"reason": "ContainerCreating", "message": "its environment is being made: installing numpy"}}
+    pod = made(Pod, {}, {"phase": "Pending", "containerStatuses": [{"name": "main", "image": "", "state": waiting}]})
+    assert podlook.trouble(pod) == "Its environment is being made: installing numpy."
+    quiet = {"waiting": {"reason": "ContainerCreating"}}
+    pod = made(Pod, {}, {"phase": "Pending", "containerStatuses": [{"name": "main", "image": "", "state": quiet}]})
+    assert podlook.trouble(pod) == ""
 
 
 def test_which_pods_belong():

@@ -76,7 +76,9 @@ def test_markdown_of_strangers(text, there, absent):
 
 
 def test_frames_of_the_sdk_are_left_out_of_tracebacks():
-    log = """reading
+    log = """}
+}
+reading
 Traceback (most recent call last):
   File "/env/lib/python3.11/site-packages/kfp/dsl/executor_main.py", line 109, in <module>
     executor_main()
@@ -89,6 +91,7 @@ ValueError: too few rows
 """
     found = why.of(failed(), None, [], log)
     assert found.lines == (
+        "}",
         "reading",
         "Traceback (most recent call last):",
         '  File "/tmp/ephemeral_component.py", line 12, in measure',

@@ -215,7 +215,7 @@ def _table(title: str, rows: list[Markup], last: str, nothing: str) -> Markup:
     if not rows:
         return Markup(head + look.empty(nothing))
     names = (_("State"), _("What is in it"), _("Size"), _("Used by"), last)
-    top = el("tr", [el("th", name, class_="hide-s" if n > 2 else None) for n, name in enumerate(names)])
+    top = el("tr", [el("th", name, class_="nowrap hide-s" if n > 2 else "nowrap") for n, name in enumerate(names)])
     return Markup(head + el("table", el("thead", top), el("tbody", rows), class_="dense"))
 
 

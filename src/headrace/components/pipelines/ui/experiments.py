@@ -13,7 +13,7 @@ from headrace.components.pipelines.ui.states import bars
 from headrace.machinery import look, podlook
 from headrace.machinery.html import Markup, el
 from headrace.machinery.pages import Done, Fragment, authorize, button
-from headrace.machinery.words import _
+from headrace.machinery.words import _, told
 
 if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Run
@@ -89,7 +89,7 @@ class ExperimentsPage:
         return Fragment(_("Experiments"), el("div", head, panel, class_="page"), fill=True, namespace=namespace)
 
     def _row(self, request: PageRequest, found: dict[str, Any], runs: list[Run], *, archived: bool) -> Markup:
-        ident, reason = found["experiment_id"], found.get("description", "")
+        ident, reason = found["experiment_id"], told(found.get("description", ""))
         last = found.get("last_run_created_at", "")
         words = _("Archive this experiment with its runs? Its schedules are switched off.")
         press = (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import TaskRow
 
 LINES = 12
+BEFORE = 2
 LONGEST = 400
 EVENTS = 3
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning|Timeout)(?::\s.*)?$")
@@ -36,6 +37,13 @@ class Why:
     """Warnings about the pod, the newest last: reason and message."""
     lines: tuple[str, ...]
     """The end of the log."""
+
+
+def _end(lines: Sequence[str]) -> Sequence[str]:
+    """The last lines; from little before the traceback, where one stands among them."""
+    end = lines[-LINES:]
+    begins = [number for number, line in enumerate(end) if line.startswith("Traceback (most recent call last)")]
+    return end[max(begins[-1] - BEFORE, 0) :] if begins else end
 
 
 def own_frames(lines: Sequence[str]) -> list[str]:
@@ -72,5 +80,5 @@ def of(task: TaskRow, pod: Pod | None, events: Sequence[Event], log: str) -> Why
         raised="" if raised and raised in message else raised,
         ended="" if ended and ended in message else ended,
         events=tuple(list(warnings)[-EVENTS:]),
-        lines=tuple(lines[-LINES:]),
+        lines=tuple(_end(lines)),
     )
