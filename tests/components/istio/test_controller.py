@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.api import _wire, conditions
 from headrace.components.istio.controller import CONDITION, HonoredController
-from headrace.components.istio.types import KINDS, EnvoyFilter, VirtualService
+from headrace.components.istio.types import KINDS, EnvoyFilter, ServiceEntry, VirtualService
 from headrace.testing import embedded_cluster, eventually
 
 
@@ -33,5 +33,9 @@ async def test_objects_are_kept_whole_and_say_what_is_honoured() -> None:
         assert await made(VirtualService, "whole", routes) == ("True", "The gateway honors every field.")
         partly = routes | {"http": [http | {"mirror": {"host": "nb"}}]}
         assert await made(VirtualService, "partly", partly) == ("False", "Not honored: spec.http[0].mirror")
+        entry = {"hosts": ["api.example.com"], "resolution": "DNS"}
+        assert await made(ServiceEntry, "out", entry) == ("True", "Pods reach these hosts through the node's proxy.")
+        status, message = await made(ServiceEntry, "in", entry | {"endpoints": [{"address": "10.0.0.1"}]})
+        assert (status, message.partition(" (")[0]) == ("False", "Not honored: spec.endpoints")
         status, message = await made(EnvoyFilter, "patch", {"configPatches": [{"applyTo": "CLUSTER"}]})
         assert (status, message) == ("False", "EnvoyFilter is kept and has no effect: there is no Envoy.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import conditions
-from headrace.components.istio.types import AuthorizationPolicy, VirtualService
+from headrace.components.istio import policy
+from headrace.components.istio.types import AuthorizationPolicy, ServiceEntry, VirtualService
 from headrace.machinery import mesh, virtualservice
 from headrace.machinery.controller import DONE, Controller, Result
 
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
 CONDITION = "Honored"
 MAX_FIELDS = 30
+HONORED = {"ServiceEntry": "Pods reach these hosts through the node's proxy."}
 WHY = {
     "Gateway": "the platform's own gateway listens as its settings say",
     "DestinationRule": "pods are reached directly, without TLS between them",
-    "ServiceEntry": "pods reach hosts outside as this machine does",
     "Sidecar": "there are no sidecars",
     "EnvoyFilter": "there is no Envoy",
     "PeerAuthentication": "pods speak to each other without TLS, on this machine only",
@@ -46,7 +47,7 @@ class HonoredController(Controller[Any]):
             CONDITION,
             not ignored and not why,
             reason="FieldsNotHonored" if ignored else "NotHonored" if why else "Honored",
-            message=message or "The gateway honors every field.",
+            message=message or HONORED.get(obj.kind, "The gateway honors every field."),
             now=self._clock.now(),
             generation=obj.metadata.generation,
         )
@@ -58,4 +59,6 @@ class HonoredController(Controller[Any]):
             return virtualservice.parse(namespace, obj.spec).ignored, ""
         if self.kind is AuthorizationPolicy:
             return mesh.authorization_policy(namespace, obj.spec).ignored, ""
+        if self.kind is ServiceEntry:
+            return policy.service_entry(obj.spec), ""
         return [], f"{obj.kind} is kept and has no effect: {WHY[obj.kind]}."

@@ -90,6 +90,6 @@ class RequestAuthentication(_Kind):
     ALSO_SERVED: ClassVar[tuple[str, ...]] = ("v1beta1",)
 
 
-ACCEPTED = (Gateway, DestinationRule, ServiceEntry, Sidecar, EnvoyFilter, PeerAuthentication, RequestAuthentication)
+ACCEPTED = (Gateway, DestinationRule, Sidecar, EnvoyFilter, PeerAuthentication, RequestAuthentication)
 """Kept, and not honoured."""
-KINDS = (VirtualService, AuthorizationPolicy, *ACCEPTED)
+KINDS = (VirtualService, AuthorizationPolicy, ServiceEntry, *ACCEPTED)

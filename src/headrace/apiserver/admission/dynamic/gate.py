@@ -149,10 +149,10 @@ async def admit_create(core: Core, attempt: Attempt, own: Callable[[Json], None]
 
     `own` says who owns the fields of an object that a webhook has changed.
     """
-    admission, served, obj = core.admission, attempt.served, attempt.obj or {}
+    served, obj = attempt.served, attempt.obj or {}
 
     def decode(patched: Json) -> Json:
-        whole = admission.decode(served, metadata.normalise(patched, served.info), "Ignore", None)
+        whole = _whole(core, served, patched)
         for key in metadata.SERVER_OWNED:
             if key in obj["metadata"]:
                 whole["metadata"][key] = obj["metadata"][key]
@@ -160,14 +160,8 @@ async def admit_create(core: Core, attempt: Attempt, own: Callable[[Json], None]
         return whole
 
     changed = await core.gate.mutate(attempt, decode)
-    candidate = admission.create(attempt.user, served, changed or obj)
-    attempt.obj = candidate
-    try:
-        await core.gate.validate(attempt)
-    except BaseException:
-        admission.written(served.info, candidate)
-        raise
-    return candidate
+    attempt.obj = candidate = core.admission.create(attempt.user, served, changed or obj)
+    return await _judged(core, attempt, candidate)
 
 
 async def admit_update(
@@ -176,12 +170,11 @@ async def admit_update(
     """The same for a change."""
     from headrace.apiserver.registry.writes import merge_subresource  # noqa: PLC0415 - writes come here
 
-    admission, served, part = core.admission, attempt.served, attempt.subresource
+    served, part = attempt.served, attempt.subresource
     old, new = attempt.old or {}, attempt.obj or {}
 
     def decode(patched: Json) -> Json:
-        whole = admission.decode(served, metadata.normalise(patched, served.info), "Ignore", None)
-        kept = merge_subresource(served, whole, old, part)
+        kept = merge_subresource(served, _whole(core, served, patched), old, part)
         metadata.prepare_update(kept, old, served.info)
         kept["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         own(kept)
@@ -189,17 +182,26 @@ async def admit_update(
 
     if scale is None:
         new = await core.gate.mutate(attempt, decode) or new
-    new = admission.update(attempt.user, served, new, old, subresource=part)
-    attempt.obj = new
+    attempt.obj = new = core.admission.update(attempt.user, served, new, old, subresource=part)
     if scale is not None:
         attempt.subresource, attempt.kind = "scale", SCALE
         attempt.obj, attempt.old = scale_of(new, scale), scale_of(old, scale)
+    return await _judged(core, attempt, new)
+
+
+def _whole(core: Core, served: Served, patched: Json) -> Json:
+    """What a webhook has made of an object, read as if a client had sent it."""
+    return core.admission.decode(served, metadata.normalise(patched, served.info), "Ignore", None)
+
+
+async def _judged(core: Core, attempt: Attempt, admitted: Json) -> Json:
+    """What the server's own admission has let through, unless somebody refuses; then it hears that it is over."""
     try:
         await core.gate.validate(attempt)
     except BaseException:
-        admission.written(served.info, new)
+        core.admission.written(attempt.served.info, admitted)
         raise
-    return new
+    return admitted
 
 
 async def admit_delete(
