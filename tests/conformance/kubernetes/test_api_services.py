@@ -52,25 +52,21 @@ def wardle(background, dialer, tmp_path_factory):
 
 
 def test_an_extension_server_from_its_manifest_to_its_end(kubectl, wardle):
-    kubectl("wait", "apiservice/v1.apps", "--for=create", "--timeout=20s")
-    kubectl("wait", "apiservice/v1.apps", "--for=condition=Available", "--timeout=20s")
+    kubectl("wait", "apiservice/v1.apps", "--for=create", "--timeout=25s")
     manifests = "\n".join(json.dumps(m) for m in (*wardle.service(), wardle.manifest))
     kubectl("apply", "-f", "-", stdin=manifests)
-    kubectl("wait", NAME, "--for=condition=Available", "--timeout=20s")
+    kubectl("wait", NAME, "--for=condition=Available", "--timeout=25s")
     line = next(x for x in kubectl("get", "apiservices").splitlines() if x.startswith("v1alpha1.wardle"))
     assert line.split()[1:3] == ["default/wardle", "True"]
     assert "flunders" in kubectl("api-resources", "--api-group=wardle.example.com", "--no-headers")
     assert "Flunder is what wardle serves" in kubectl("explain", "flunder")
     assert "created" in kubectl("create", "-f", "-", stdin=json.dumps(FLUNDER))
-    assert kubectl("get", "fl", "-o", "name").strip() == "flunder.wardle.example.com/one"
-    assert "system:masters" in kubectl("get", "flunder", "one", "-o", "jsonpath={.metadata.annotations.by}")
+    shown = kubectl("get", "fl", "-o", "jsonpath={.items[*].metadata.name} {.items[*].metadata.annotations.by}")
+    assert shown.startswith("one kubernetes-admin:system:masters")
     assert "NotFound" in kubectl.fails("get", "flunders", "two")
     assert "forbidden" in kubectl.fails("get", "flunders", "--as=somebody").lower()
-    assert kubectl.run("auth", "can-i", "list", "flunders", "--as=somebody").stdout.strip() == "no"
     assert "deleted" in kubectl("delete", "flunder", "one")
     kubectl("delete", "service", "wardle")
-    kubectl("wait", NAME, "--for=condition=Available=False", "--timeout=20s")
+    kubectl("wait", NAME, "--for=condition=Available=False", "--timeout=25s")
     assert "False (ServiceNotFound)" in kubectl("get", NAME)
     assert "service unavailable" in kubectl.fails("get", "--raw", "/apis/wardle.example.com/v1alpha1")
-    kubectl("delete", NAME)
-    assert "wardle" not in kubectl("api-versions")
