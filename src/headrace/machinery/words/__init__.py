@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "zh-TW": "繁體中文", "ko": "한국어"}
 """By the tag that browsers send, each in its own words."""
-LONGEST = 2000
+LONGEST = 800
 """A longer text is nobody's sentence."""
 DEPTH = 3
 """How deep sentences stand within sentences."""
