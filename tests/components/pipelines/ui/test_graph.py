@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from headrace.components.pipelines.types.ir import parse_pipeline_spec
 from headrace.components.pipelines.ui.graph import FOLD_ABOVE, Box, Links, begins_shut, boxes_of, draw, layers
+from headrace.components.pipelines.ui.states import widths
 
 HOSTILE = '"><script>alert(1)</script>'
 SPEC = {
@@ -111,3 +114,11 @@ def test_an_arrow_past_other_boxes_goes_around_them():
     assert len(lanes) == 1
     assert not left <= lanes[0] <= right
     assert 0 <= lanes[0] <= float(re.search(r'width="(\d+)"', text)[1])
+
+
+def test_no_state_is_too_thin_to_be_seen():
+    shares = widths({"ok": 999, "bad": 1, "wait": 0})
+    assert set(shares) == {"ok", "bad"}
+    assert shares["bad"] > 0.05
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert widths({}) == {}

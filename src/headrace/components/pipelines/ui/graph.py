@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from headrace.components.pipelines.ui.states import widths
 from headrace.machinery.html import Markup, el
 from headrace.machinery.words import _
 
@@ -287,10 +288,9 @@ def _box(box: Box, place: tuple[float, float, float, float], links: Links, *, fo
 
 
 def _shares(shares: Mapping[str, int], x: float, y: float, width: float) -> list[Markup]:
-    total = sum(shares.values()) or 1
     parts = []
-    for kind, count in shares.items():
-        wide = width * count / total
+    for kind, share in widths(shares).items():
+        wide = width * share
         parts.append(el("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=f"{wide:.1f}", height="3", class_=f"mark {kind}"))
         x += wide
     return parts

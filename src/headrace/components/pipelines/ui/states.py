@@ -11,10 +11,11 @@ from headrace.machinery.words import _
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.components.pipelines.store.models import Run, TaskRow
 
+THINNEST = 0.06
 _KINDS = {
     RuntimeState.PENDING: look.WAIT,
     RuntimeState.RUNNING: look.RUN,
@@ -57,6 +58,14 @@ def look_of_task(task: TaskRow) -> tuple[str, str]:
     if task.cached_from and task.state is RuntimeState.SUCCEEDED:
         return look.HIT, _("From cache")
     return look_of(task.state)
+
+
+def widths(counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts as parts of one, none too thin to be seen: one failure among a thousand is what one looks for."""
+    total = sum(counts.values()) or 1
+    found = {kind: max(count / total, THINNEST) for kind, count in counts.items() if count}
+    whole = sum(found.values())
+    return {kind: share / whole for kind, share in found.items()}
 
 
 def duration(run: Run, now: dt.datetime) -> float:

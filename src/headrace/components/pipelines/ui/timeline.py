@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.api import _wire
 from headrace.components.pipelines.store.models import RuntimeState, TaskType
 from headrace.components.pipelines.ui import window
-from headrace.components.pipelines.ui.states import look_of_task
+from headrace.components.pipelines.ui.states import look_of_task, widths
 from headrace.machinery import look
 from headrace.machinery.html import Markup, el
 from headrace.machinery.words import _
@@ -283,12 +283,12 @@ def _mix(node: Node) -> Markup:
         kind, word = look_of_task(leaf)
         kinds[kind] = kinds.get(kind, 0) + 1
         words[word] = words.get(word, 0) + 1
-    total = sum(kinds.values())
-    if not total:
+    if not kinds:
         return Markup()
+    shares = widths(kinds)
     parts, at = [], 0.0
     for kind in (look.OK, look.HIT, look.RUN, look.WARN, look.BAD, look.WAIT):
-        share = kinds.get(kind, 0) / total
+        share = shares.get(kind, 0.0)
         if share:
             parts.append(el("rect", x=_pct(at), width=_pct(share), height="8", class_=kind))
             at += share
