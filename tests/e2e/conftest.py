@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -9,9 +11,18 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+# How browsers are driven, under names that the test modules can import.
+for _part in ("axe", "browser", "firefox", "pages"):
+    _name = f"e2e_{_part}"
+    if _name not in sys.modules:
+        _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_part}.py"))
+        sys.modules[_name] = importlib.util.module_from_spec(_spec)
+        _spec.loader.exec_module(sys.modules[_name])
 
 BIN = Path(sys.executable).parent
 NAMESPACE = "kubeflow-user-example-com"
@@ -73,6 +84,15 @@ class RunningPlatform:
             text=True,
         )
 
+    def api(self, path: str, body: object = None, *, kind: str = "application/json") -> dict:
+        """What the gateway answers to the namespace's own account."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        token = self.headrace("token").stdout.strip()
+        headers = {"authorization": f"Bearer {token}", "content-type": kind}
+        request = urllib.request.Request(self.env["INGRESS"] + path, data, headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
     @property
     def pid(self) -> int:
         return int((self.home / "run" / "lock").read_text())
@@ -100,3 +120,28 @@ def platform(tmp_path_factory: pytest.TempPathFactory):
     running.up()
     yield running
     running.headrace("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def digits(platform) -> str:
+    """The id of the digits example's run."""
+    done = platform.example("01-digits")
+    text, _ = done.communicate(timeout=240)
+    assert done.returncode == 0, text + platform.log_tail()
+    runs = platform.api(f"/apis/v2beta1/runs?namespace={NAMESPACE}&sort_by=created_at%20desc")["runs"]
+    return next(
+        run["run_id"] for run in runs if run["state"] == "SUCCEEDED" and run["display_name"].startswith("digits")
+    )
+
+
+@pytest.fixture
+def addresses(platform, digits):
+    """Every page of the dashboard and where it shows something; for once, the user may see all of them."""
+    pages = sys.modules["e2e_pages"]
+    pages.prepare(platform.api)
+    binding = ("clusterrolebinding", "sees-every-page")
+    platform.kubectl("create", *binding, "--clusterrole=cluster-admin", "--user=user@example.com")
+    try:
+        yield pages.addresses(platform.api, digits)
+    finally:
+        platform.kubectl("delete", *binding)

@@ -5,7 +5,9 @@ A page that is new is found here by itself; one whose path has parameters needs 
 
 from __future__ import annotations
 
+import json
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,34 @@ if TYPE_CHECKING:
 NAMESPACE = "kubeflow-user-example-com"
 
 
+PIPELINE = {
+    "pipelineInfo": {"name": "looked-at"},
+    "schemaVersion": "2.1.0",
+    "sdkVersion": "kfp-2.16.1",
+    "root": {
+        "inputDefinitions": {
+            "parameters": {
+                "rate": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.5},
+                "kinds": {"parameterType": "LIST", "isOptional": True},
+                "loud": {"parameterType": "BOOLEAN"},
+            }
+        },
+        "dag": {
+            "tasks": {
+                "say": {"taskInfo": {"name": "say"}, "componentRef": {"name": "comp-say"}},
+                "hear": {
+                    "taskInfo": {"name": "hear"},
+                    "componentRef": {"name": "comp-say"},
+                    "dependentTasks": ["say"],
+                },
+            }
+        },
+    },
+    "components": {"comp-say": {"executorLabel": "exec-say"}},
+    "deploymentSpec": {"executors": {"exec-say": {"container": {"image": "python:3.11", "command": ["true"]}}}},
+}
+
+
 def registry() -> list[Page]:
     """What the components bring. They are built for nobody: no page of these is ever rendered."""
     found: list[Page] = []
@@ -34,18 +64,27 @@ def registry() -> list[Page]:
     return found
 
 
-def addresses(ask: Callable[[str], dict[str, Any]], run: str) -> dict[str, str]:
+def prepare(ask: Callable[..., dict[str, Any]]) -> None:
+    """A pipeline and a run of it, which has ended."""
+    edge = "a-part-of-the-form"
+    part = f'--{edge}\r\ncontent-disposition: form-data; name="uploadfile"; filename="pipeline.yaml"\r\n\r\n'
+    body = f"{part}{json.dumps(PIPELINE)}\r\n--{edge}--\r\n".encode()
+    path = f"/apis/v2beta1/pipelines/upload?namespace={NAMESPACE}&name=looked-at"
+    pipeline = ask(path, body, kind=f"multipart/form-data; boundary={edge}")["pipeline_id"]
+    asked = {"pipeline_version_reference": {"pipeline_id": pipeline}, "runtime_config": {"parameters": {"loud": True}}}
+    run = ask("/apis/v2beta1/runs", {"display_name": "looked at", **asked})["run_id"]
+    while ask(f"/apis/v2beta1/runs/{run}")["state"] not in {"SUCCEEDED", "FAILED"}:
+        time.sleep(0.1)
+
+
+def addresses(ask: Callable[..., dict[str, Any]], run: str) -> dict[str, str]:
     """Every page's path and where it can be seen. `ask` reads from the gateway; `run` is the id of a run that made an
-    artifact, its pipeline has been uploaded.
+    artifact, and there is a pipeline.
     """
     of = f"namespace={NAMESPACE}"
     runs = ask(f"/apis/v2beta1/runs?{of}&sort_by=created_at%20desc&page_size=3")["runs"]
     others = [each["run_id"] for each in runs if each["run_id"] != run][:2]
-    pipeline = next(
-        each["pipeline_id"]
-        for scope in (of, "page_size=10")
-        for each in ask(f"/apis/v2beta1/pipelines?{scope}").get("pipelines", [])
-    )
+    pipeline = ask(f"/apis/v2beta1/pipelines?{of}")["pipelines"][0]["pipeline_id"]
     artifact = ask(f"/apis/v2beta1/artifacts?{of}&page_size=1")["artifacts"][0]["artifact_id"]
     given = {
         "/runs/{run}": f"/runs/{run}",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import sys
-import urllib.request
-from pathlib import Path
+import re
 
+import e2e_axe as axe
+import e2e_browser as chromium
 import pytest
 
 NAMESPACE = "kubeflow-user-example-com"
-LOOKS = [(1280, False), (1280, True), (800, False), (800, True)]
+LOOKS = [(1280, False), (1280, True), (420, False), (420, True)]
 FAILING = {
     "pipelineInfo": {"name": "fails"},
     "schemaVersion": "2.1.0",
@@ -34,10 +33,6 @@ FAILING = {
     },
 }
 
-_spec = importlib.util.spec_from_file_location("headrace_e2e_browser", Path(__file__).with_name("browser.py"))
-chromium = sys.modules["headrace_e2e_browser"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(chromium)
-
 pytestmark = [
     pytest.mark.node,
     pytest.mark.skipif(
@@ -46,34 +41,16 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def digits(platform) -> str:
-    """The id of the example's run."""
-    done = platform.example("01-digits")
-    text, _ = done.communicate(timeout=240)
-    assert done.returncode == 0, text + platform.log_tail()
-    runs = api(platform, f"/apis/v2beta1/runs?namespace={NAMESPACE}&sort_by=created_at%20desc")["runs"]
-    return next(
-        run["run_id"] for run in runs if run["state"] == "SUCCEEDED" and run["display_name"].startswith("digits")
-    )
-
-
-def api(platform, path: str, body: object = None) -> dict:
-    token = platform.headrace("token").stdout.strip()
-    request = urllib.request.Request(
-        platform.env["INGRESS"] + path,
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
-
-
-async def log_in(tab, platform) -> str:
+async def at_the_door(tab, platform) -> str:
     url = platform.env["INGRESS"]
     await tab.open(f"{url}/")
     await tab.until("document.querySelector('#password') !== null")
     assert await tab.js("location.pathname") == "/dex/auth/local/login"
+    return url
+
+
+async def log_in(tab, platform) -> str:
+    url = await at_the_door(tab, platform)
     await tab.js(
         "document.querySelector('#login').value = 'user@example.com';"
         "document.querySelector('#password').value = '12341234'; document.querySelector('button').click()"
@@ -92,36 +69,74 @@ async def test_a_link_of_the_command_line_logs_in(platform, tmp_path):
         assert await tab.js("location.pathname + location.search") == "/"
 
 
-async def test_every_page_on_real_data_in_every_look(platform, digits, tmp_path):
-    pages = {
-        "home": ("/", "Served models"),
-        "runs": ("/runs", "digits-recognizer"),
-        "run": (f"/runs/{digits}", "Confusion matrix"),
-        "run-table": (f"/runs/{digits}?view=table", "check-and-split"),
-        "run-values": (f"/runs/{digits}?tab=values", "minio://"),
-        "models": ("/models", "Ask it"),
-        "workloads": ("/workloads", "digits-predictor"),
+async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_path):
+    """What is on it, that nothing scrolls sideways, the console, a picture of each look, and what axe finds."""
+    run, digits = addresses["/runs/{run}"], "digits-recognizer"
+    words = {
+        "/": ("Served models",),
+        "/runs": (digits,),
+        "/runs/{run}": ("Confusion matrix",),
+        "/models": ("Ask it",),
+        "/workloads": ("digits-predictor",),
+        "/compare": ("Parameters",),
+        "/artifacts/{id}": ("minio://",),
     }
+    parts = {
+        f"{run}?view=table": ("check-and-split",),
+        f"{run}?view=graph": ("check-and-split",),
+        f"{run}?tab=values": ("minio://",),
+        f"{run}?tab=log": (),
+        "/workloads?kind=deployments&tab=yaml": ("Only check",),
+        "/workloads?kind=events": (),
+        "/runs?state=failed&q=nothing-like-it": ("No run matches",),
+        "/nowhere": ("There is no such page",),
+    }
+    everything = {**addresses, **{each: each for each in parts}}
+    found: list[str] = []
     async with chromium.browser(tmp_path) as tab:
+
+        async def look_at(name: str) -> None:
+            await tab.js(axe.SCRIPT)
+            for width, dark in LOOKS:
+                await tab.look(width=width, dark=dark)
+                look = f"{name} at {width}{', dark' if dark else ''}"
+                sideways = await tab.js("document.documentElement.scrollWidth - window.innerWidth")
+                found.extend([f"{look}: scrolls {sideways} pixels sideways"] if sideways > 0 else [])
+                picture = tmp_path / f"{picture_name(name)}-{width}-{'dark' if dark else 'light'}.png"
+                await tab.screenshot(picture)
+                assert picture.stat().st_size > 5_000
+                # What is drawn in other colours only differs in its contrast, and that not by its width.
+                rules = axe.EVERYTHING if not dark else axe.COLOURS if width > 1000 else "[]"
+                found.extend(f"{look}: {each}" for each in await tab.js(rules))
+            await tab.look(width=1280)
+
+        await at_the_door(tab, platform)
+        await look_at("login")
         url = await log_in(tab, platform)
         assert tab.bytes <= 350_000
-        for width, dark in LOOKS:
-            await tab.look(width=width, dark=dark)
-            for name, (path, words) in pages.items():
-                await tab.open(url + path)
-                await tab.until(f"document.body.innerText.includes({json.dumps(words)})")
-                wide = "document.documentElement.scrollWidth <= window.innerWidth"
-                assert await tab.js(wide), f"{name} scrolls sideways at {width}"
-                picture = tmp_path / f"{name}-{width}-{'dark' if dark else 'light'}.png"
-                await tab.screenshot(picture)
-                assert picture.stat().st_size > 10_000
-                assert tab.problems == [], name
+        for name, address in everything.items():
+            await tab.open(url + address)
+            await tab.until("document.querySelector('main h1') !== null")
+            for text in (words | parts).get(name, ()):
+                await tab.until(f"document.body.innerText.includes({json.dumps(text)})")
+            if name == "/nowhere":
+                tab.problems.clear()  # its status is 404
+            await look_at(name)
+            assert tab.problems == [], name
+        await tab.js("document.querySelector('[data-palette]').click()")
+        await tab.until("document.querySelector('.palette li') !== null")
+        await look_at("palette")
         outside = [request for request in tab.requests if not request.startswith((url, "data:", "about:", "chrome"))]
         assert outside == []
+    assert not found, "\n".join(found)
+
+
+def picture_name(page: str) -> str:
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\W+", "-", page).strip("-") or "home"
 
 
 async def test_links_that_sdks_print_lead_to_their_pages(platform, digits, tmp_path):
-    experiment = api(platform, f"/apis/v2beta1/runs/{digits}")["experiment_id"]
+    experiment = platform.api(f"/apis/v2beta1/runs/{digits}")["experiment_id"]
     cases = {
         f"/#/runs/details/{digits}": f"/runs/{digits}",
         f"/pipeline/#/runs/details/{digits}": f"/runs/{digits}",
@@ -143,7 +158,7 @@ async def test_a_run_is_followed_live_and_its_log_stays(platform, tmp_path):
     async with chromium.browser(tmp_path) as tab:
         url = await log_in(tab, platform)
         await tab.open(f"{url}/runs")
-        run = api(platform, "/apis/v2beta1/runs", {"display_name": "seen live", "pipeline_spec": FAILING})["run_id"]
+        run = platform.api("/apis/v2beta1/runs", {"display_name": "seen live", "pipeline_spec": FAILING})["run_id"]
         await tab.until("document.body.innerText.includes('seen live')")  # nobody reloaded
         await tab.js("[...document.querySelectorAll('a')].find((a) => a.textContent === 'seen live').click()")
         await tab.until(f"location.pathname === '/runs/{run}'")

@@ -7,11 +7,10 @@ are unique, what has the focus is seen to have it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
+import e2e_browser as chromium
 import pytest
 
 NAMESPACE = "kubeflow-user-example-com"
@@ -24,10 +23,6 @@ POD = {
         "terminationGracePeriodSeconds": 0,
     },
 }
-
-_spec = importlib.util.spec_from_file_location("headrace_e2e_browser", Path(__file__).with_name("browser.py"))
-chromium = sys.modules["headrace_e2e_browser"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(chromium)
 
 pytestmark = [
     pytest.mark.node,

@@ -55,7 +55,7 @@ class Shell:
             id="main",
             tabindex="-1",
             class_="main fill" if fragment.fill else "main",
-            data_version=version(fragment),
+            data_version=version(fragment) if page is not None else None,
         )
         frame = el(
             "div",

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from headrace.machinery.pages import PageRequest
 
 
+_WIDE = frozenset({2, 4})
+"""Columns that a narrow window leaves out."""
+
+
 class ProfilesPage:
     """The list."""
 
@@ -50,13 +54,14 @@ class ProfilesPage:
         head = el(
             "div",
             el("h1", _("Profiles")),
-            el("span", _("{n} profiles", n=len(names)), class_="dim num"),
+            el("span", _("1 profile") if len(names) == 1 else _("{n} profiles", n=len(names)), class_="dim num"),
             podlook.search(request, _("Find a profile"), keep=("ns",)),
             el("a", _("New profile"), href="/welcome", class_="btn primary"),
             class_="head row",
         )
         heads = (_("Profile"), _("State"), _("Owner"), _("You are"), _("Members"))
-        table = el("table", el("thead", el("tr", [el("th", words) for words in heads])), el("tbody", rows))
+        top = [el("th", words, class_="hide-s" if n in _WIDE else None) for n, words in enumerate(heads)]
+        table = el("table", el("thead", el("tr", top)), el("tbody", rows))
         if rows:
             inner: Markup = table
         elif names:
@@ -104,8 +109,8 @@ def _row(profile: Profile, found: list[Binding], user: str) -> Markup:
         "tr",
         el("td", el("a", name, href=f"/profiles/{name}", data_row=True)),
         el("td", look.pill(kind, word), el("span", why, class_="reason") if why else None),
-        el("td", owner_of(profile), class_="dim wrap-any"),
+        el("td", owner_of(profile), class_="dim wrap-any hide-s"),
         el("td", ", ".join(role_words(role) for role in mine) or "-"),
-        el("td", len({b.user.name for b in found if b.user}), class_="num dim"),
+        el("td", len({b.user.name for b in found if b.user}), class_="num dim hide-s"),
         id=f"profile-{profile.metadata.uid}",
     )

@@ -80,7 +80,7 @@ class WelcomePage:
                         value=policy.suggest(request.user.name, taken),
                         required=True,
                         maxlength=policy.MAX_NAME,
-                        pattern="[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+                        pattern=r"[a-z0-9]([a-z0-9\-]*[a-z0-9])?",  # browsers read it with the flag v
                         hint=_("Lower-case letters, digits and hyphens. It cannot be changed later."),
                     ),
                     submit=_("Make my profile"),

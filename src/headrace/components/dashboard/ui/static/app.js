@@ -39,6 +39,11 @@ function terminals() {
   terminal.then((module) => module.sync()).catch(() => tell(word("terminal")));
 }
 
+/** In a narrow window the navigation is one line that scrolls: where the reader is stays in sight. */
+function here() {
+  document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
 let away = false;
 function listen() {
   connect({
@@ -82,6 +87,7 @@ async function visit(url, history) {
   morph(shell, wanted);
   if (elsewhere) document.getElementById("main")?.scrollTo(0, 0);
   changed();
+  here();
   if (history !== "none") listen();
 }
 
@@ -235,6 +241,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 changed();
+here();
 setInterval(() => tick(again), 250);
 listen();
 // The page answers now: what measures pages waits for this.

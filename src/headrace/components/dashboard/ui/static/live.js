@@ -11,8 +11,8 @@ export function connect(on) {
   source?.close();
   source = null;
   if (document.hidden) return;
-  const main = document.getElementById("main");
-  const have = main?.dataset.version || "";
+  const have = document.getElementById("main")?.dataset.version;
+  if (have === undefined) return;  // nothing is at this address, so nothing will change
   const opened = new EventSource(`/live?have=${have}&url=${encodeURIComponent(location.pathname + location.search)}`);
   source = opened;
   opened.addEventListener("open", () => { if (opened === source) on.back(); });
