@@ -126,6 +126,7 @@ async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_pa
         await tab.js("document.querySelector('[data-palette]').click()")
         await tab.until("document.querySelector('.palette li') !== null")
         await look_at("palette")
+        assert not [request for request in tab.requests if "xterm" in request], "only pages with a terminal load it"
         outside = [request for request in tab.requests if not request.startswith((url, "data:", "about:", "chrome"))]
         assert outside == []
     assert not found, "\n".join(found)

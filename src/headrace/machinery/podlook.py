@@ -163,7 +163,7 @@ def event_table(found: list[Event], about: Callable[[Event], Child] | None = Non
     ]
     about_head = el("th", _("Object")) if about is not None else None
     head = el("tr", el("th", _("Time")), el("th", _("Reason")), about_head, el("th", _("Message")))
-    return el("table", el("thead", head), el("tbody", rows), class_="events stack")
+    return el("table", el("thead", head), el("tbody", rows), class_="events folded")
 
 
 def when(event: Event) -> float:

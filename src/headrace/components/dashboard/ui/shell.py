@@ -79,7 +79,7 @@ class Shell:
             data_copy=_("The browser does not allow copying here."),
             data_copied=_("Copied"),
             data_theme=_("The browser does not keep the choice."),
-            data_terminal=_("The terminal could not be loaded. Reload the page."),
+            data_no_terminal=_("The terminal could not be loaded. Reload the page."),
         )
         return f"<!doctype html>{el('html', head, el('body', skip, frame, notice), lang=language())}"
 

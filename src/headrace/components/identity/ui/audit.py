@@ -111,7 +111,7 @@ def table(entries: list[Entry], *, who: bool, request: PageRequest | None = None
     heads = [el("th", _("Time")), *([el("th", _("Who"))] if who else []), el("th", _("What"))]
     if request is not None:
         heads += [el("th", _("From"), class_="hide-s"), el("th", _("Outcome"))]
-    return el("table", el("thead", el("tr", heads)), el("tbody", rows), class_="dense stack")
+    return el("table", el("thead", el("tr", heads)), el("tbody", rows), class_="dense folded")
 
 
 def _row(entry: Entry, *, who: bool, request: PageRequest | None) -> Markup:

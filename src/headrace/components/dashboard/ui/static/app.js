@@ -36,7 +36,7 @@ let terminal = null;
 function terminals() {
   if (!terminal && !document.querySelector("[data-terminal]")) return;
   terminal ??= import("./terminal.js");
-  terminal.then((module) => module.sync()).catch(() => tell(word("terminal")));
+  terminal.then((module) => module.sync()).catch(() => tell(word("no-terminal")));
 }
 
 /** In a narrow window the navigation is one line that scrolls: where the reader is stays in sight. */
