@@ -35,6 +35,7 @@ FAILING = {
 
 pytestmark = [
     pytest.mark.node,
+    pytest.mark.timeout(900),  # with the example that it looks at
     pytest.mark.skipif(
         chromium.executable() is None, reason="there is no Chromium on this machine (set CHROMIUM to one)"
     ),

@@ -8,6 +8,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.node,
+    pytest.mark.timeout(900),  # with the example that it looks at
     pytest.mark.skipif(firefox.executable() is None, reason="there is no Firefox on this machine (set FIREFOX to one)"),
 ]
 
