@@ -134,14 +134,19 @@ def digits(platform) -> str:
     )
 
 
+@pytest.fixture(scope="session")
+def uploaded(platform, digits) -> str:
+    """The id of the example's run; a pipeline has been uploaded and run as well."""
+    sys.modules["e2e_pages"].prepare(platform.api)
+    return digits
+
+
 @pytest.fixture
-def addresses(platform, digits):
+def addresses(platform, uploaded):
     """Every page of the dashboard and where it shows something; for once, the user may see all of them."""
-    pages = sys.modules["e2e_pages"]
-    pages.prepare(platform.api)
     binding = ("clusterrolebinding", "sees-every-page")
     platform.kubectl("create", *binding, "--clusterrole=cluster-admin", "--user=user@example.com")
     try:
-        yield pages.addresses(platform.api, digits)
+        yield sys.modules["e2e_pages"].addresses(platform.api, uploaded)
     finally:
         platform.kubectl("delete", *binding)

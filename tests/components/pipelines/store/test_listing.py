@@ -170,6 +170,19 @@ async def test_the_usual_lists_use_an_index(database):
         assert "TEMP B-TREE" not in plan
 
 
+async def test_runs_are_counted_by_state_from_an_index_alone(database):
+    c = t.runs.c
+    counted = sa.select(c.state, sa.func.count()).where(c.namespace == "team", c.storage_state == "AVAILABLE")
+
+    def plan(connection: sa.Connection) -> str:
+        text = str(counted.group_by(c.state).compile(connection, compile_kwargs={"literal_binds": True}))
+        return " ".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+
+    found = await database.run(plan)
+    assert "USING COVERING INDEX" in found
+    assert "TEMP B-TREE" not in found
+
+
 def test_every_listable_field_is_a_column_of_its_table():
     for listable in (listing.EXPERIMENTS, listing.PIPELINES, listing.VERSIONS, listing.RUNS, listing.ARTIFACTS):
         for field in listable.fields.values():

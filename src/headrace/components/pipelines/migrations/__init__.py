@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from headrace.machinery.sql import Migrations
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in `versions/`; a test compares."""
 upgrade = Migrations("pipelines", __file__, HEAD).upgrade

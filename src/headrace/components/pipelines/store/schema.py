@@ -192,6 +192,7 @@ runs = sa.Table(
     sa.Index(None, "state"),
     sa.Index(None, "namespace", "display_name", "id"),
     sa.Index(None, "namespace", "state", "created_at", "id"),
+    sa.Index(None, "namespace", "storage_state", "state"),
     sa.Index(None, "namespace", "finished_at", "id"),
     sa.Index(None, "namespace", "scheduled_at", "id"),
 )
