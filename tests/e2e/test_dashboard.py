@@ -14,7 +14,7 @@ NAMESPACE = "kubeflow-user-example-com"
 LOOKS = [(1280, False), (1280, True), (420, False), (420, True)]
 SIDEWAYS = """[document.documentElement, ...document.querySelectorAll("main, .split > .panel, .fullpanel")]
   .filter((each) => each.scrollWidth > each.clientWidth)
-  .map((each) => `<${each.localName} class="${each.className}"> is ${each.scrollWidth - each.clientWidth} px too wide`)"""
+  .map((each) => `${each.localName}.${each.className}: ${each.scrollWidth - each.clientWidth} px too wide`)"""
 """Nothing but what is made for it (a graph, a log, tabs) scrolls sideways."""
 FAILING = {
     "pipelineInfo": {"name": "fails"},
