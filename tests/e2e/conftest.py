@@ -125,8 +125,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def digits(platform) -> str:
     """The id of the digits example's run."""
-    done = platform.example("01-digits")
-    text, _ = done.communicate(timeout=240)
+    with platform.example("01-digits") as done:
+        try:
+            text, _ = done.communicate(timeout=600)
+        finally:
+            done.kill()
     assert done.returncode == 0, text + platform.log_tail()
     runs = platform.api(f"/apis/v2beta1/runs?namespace={NAMESPACE}&sort_by=created_at%20desc")["runs"]
     return next(
