@@ -60,6 +60,26 @@ async def test_the_first_options_that_work_are_kept(tmp_path, monkeypatch):
     assert all("--rootfs" in line and line.endswith("/bin/true") for line in lines)
 
 
+@pytest.mark.parametrize(("logins", "pulls"), [(b"", 1), (b'{"auths": {"good": {}}}', 1), (b'{"auths": {}}', 2)])
+async def test_logins_of_secrets_come_before_podmans_own(tmp_path, monkeypatch, logins, pulls):
+    """Podman here pulls with logins that name `good`, and with its own."""
+    asked = tmp_path / "asked"
+    folder = folder_of(tmp_path, "podman")
+    (tmp_path / "podman").write_text(
+        f'#!/bin/sh\ncase "$1" in image) echo \'[{{"Id": "1"}}]\';;\n'
+        f'pull) echo "$*" >> {asked}\n'
+        'case "$3" in --authfile) grep -q good "$4" || { echo Error: denied. >&2; exit 125; };; esac;; esac\n'
+    )
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert (await Engines().pull("example.com/a:1", logins)).id == "1"
+    lines = asked.read_text().splitlines()
+    assert len(lines) == pulls
+    assert ["--authfile" in line for line in lines] == [bool(logins), False][:pulls]
+    files = [word for line in lines for word in line.split() if "headrace-logins-" in word]
+    assert not any(Path(file).exists() for file in files)
+
+
 def test_what_an_image_says_of_itself():
     config = {"Env": ["A=b=c", "PATH=/bin"], "Entrypoint": None, "Cmd": ["x"], "WorkingDir": "/w", "User": "nobody"}
     found = engines.described({"Id": "sha256:12", "Size": 5, "Config": config})

@@ -7,6 +7,7 @@ sentence, and is tried again when something changes or a while has passed.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.api.core import EphemeralContainer
@@ -19,6 +20,7 @@ from headrace.node.agent.termination import TerminationMessage
 from headrace.node.agent.waiting import first
 from headrace.node.devices import NoDevice
 from headrace.node.expansion import expand
+from headrace.node.images.credentials import logins
 from headrace.node.images.requirements import ANNOTATION
 from headrace.node.images.service import ImageError
 from headrace.node.runtime.base import ContainerSpec, Mount
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.machinery.clock import Clock
     from headrace.node.agent.owner import Owner
     from headrace.node.images.progress import Progress
+    from headrace.node.images.real import RealImages
     from headrace.node.images.service import Environment
 
 CONFIG_RETRY_SECONDS = 10.0
@@ -104,7 +107,7 @@ class Launcher:
                         image,
                         pod.metadata.annotations.get(ANNOTATION, ""),
                         on_pull=lambda progress: self._pulling(building, progress),
-                        real=host.real_images,
+                        real=self._real_images(),
                         policy=self._container.image_pull_policy,
                     )
                 except ImageError as error:
@@ -121,6 +124,19 @@ class Launcher:
                 return found
         finally:
             building.stop()
+
+    def _real_images(self) -> RealImages | None:
+        found = self._host.real_images
+        return found if found is None else replace(found, logins=self._logins)
+
+    def _logins(self) -> bytes:
+        """What the pod's secrets say to registries."""
+        host, pod = self._host, self._owner.pod
+        file, useless = logins(pod, lambda name: host.caches.secret(pod.metadata.namespace, name))
+        if useless:
+            words = f"Unable to retrieve some image pull secrets ({', '.join(useless)}); attempting to pull the image"
+            host.reporter.warning(pod, "FailedToRetrieveImagePullSecret", f"{words} may not succeed.")
+        return file
 
     def _pulling(self, building: _Building, progress: Progress) -> None:
         if not building.goes_on:

@@ -31,6 +31,8 @@ class RealImages:
     engines: Engines
     first: bool = False
     """Whether what it has comes before the catalogue."""
+    logins: Callable[[], bytes] = bytes
+    """For registries: a file as podman reads it, empty for none."""
 
     async def present(self, image: str) -> Environment | None:
         """The image, if the engine has it; None also where there is no engine."""
@@ -50,7 +52,7 @@ class RealImages:
                     message = f'Container image "{image}" is not present with pull policy of Never'
                     raise ImageError("ErrImageNeverPull", message, permanent=True)
                 on_pull(Progress(f"pulling the image {image}"))
-                found = await self.engines.pull(image)
+                found = await self.engines.pull(image, self.logins())
         except EngineUnavailable as error:
             raise ImageError("ErrImagePull", f"{catalogue.unknown(image)}. {error}", permanent=True) from error
         except ImageMissing as error:

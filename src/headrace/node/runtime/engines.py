@@ -147,10 +147,20 @@ class Engines:
             return None
         return described(_wire.decode_any(out)[0])
 
-    async def pull(self, name: str) -> RealImage:
-        """The image, from its registry. Raises ImageMissing, EngineUnavailable."""
+    async def pull(self, name: str, logins: bytes = b"") -> RealImage:
+        """The image, from its registry, with these logins (a file as podman reads it) or else with podman's own. Raises
+        ImageMissing, EngineUnavailable.
+        """
         engine = await self.ready()
-        code, _, problem = await run(engine, "pull", "--quiet", name)
+        code, problem = 1, ""
+        if logins:
+            with tempfile.NamedTemporaryFile(prefix="headrace-logins-") as file:  # 0600
+                file.write(logins)
+                file.flush()
+                code, _, problem = await run(engine, "pull", "--quiet", "--authfile", file.name, name)
+        if code != 0:
+            code, _, own_problem = await run(engine, "pull", "--quiet", name)
+            problem = problem or own_problem
         if code != 0:
             raise ImageMissing(problem)
         found = await self.image(name)
