@@ -288,7 +288,7 @@ async def _exec_ok(node, name):
 async def test_what_a_container_used_is_known_when_it_has_ended(node):
     """By what it has started and waited for, too."""
     await node.pod()
-    burn = "import time\nheld = bytearray(64 << 20)\nwhile time.process_time() < 0.2: pass"
+    burn = "import time\nheld = b'x' * (64 << 20)\nwhile time.process_time() < 0.2: pass"
     ended = await node.run(PYTHON, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])")
     assert ended.code == 0, ended.err
     if node.engine:
