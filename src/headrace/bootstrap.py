@@ -216,7 +216,7 @@ COMPONENT_RULES = [
 ]
 """What the platform's components may do: workloads and their own kinds, neither RBAC nor the node."""
 NODE_RULES = [
-    _rule([""], ["pods", "pods/status", "nodes", "nodes/status", "events"], EVERY_VERB),
+    _rule([""], ["pods", "pods/binding", "pods/status", "nodes", "nodes/status", "events"], EVERY_VERB),
     _rule([""], ["services", "endpoints", "configmaps", "secrets", "serviceaccounts", "namespaces"], READ),
     _rule([""], ["persistentvolumeclaims", "persistentvolumes"], [*READ, "create", "delete"]),
     _rule([""], ["serviceaccounts/token"], ["create"]),

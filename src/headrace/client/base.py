@@ -63,7 +63,9 @@ class ObjectList(Generic[T]):
 
 
 class Client(Protocol):
-    """Typed access to resources. Objects returned are the caller's own copies."""
+    """Typed access to resources. Objects returned are the caller's own copies, but for those of watch events, which
+    other watchers may get too: read-only.
+    """
 
     async def get(
         self, kind: type[T], name: str, namespace: str | None = None, *, subresource: Literal["", "scale"] = ""
@@ -104,10 +106,14 @@ class Client(Protocol):
         patch: dict[str, Any],
         namespace: str | None = None,
         *,
-        subresource: Literal["", "status", "scale", "finalize"] = "",
+        subresource: Literal["", "status", "scale", "finalize", "binding"] = "",
         resource_version: str = "",
     ) -> T:
-        """JSON merge patch (RFC 7386). With `resource_version`, raises Conflict when the object has moved on."""
+        """JSON merge patch (RFC 7386). With `resource_version`, raises Conflict when the object has moved on.
+
+        "binding" writes a pod's spec.nodeName and its status at once, for the node agent, which is scheduler and
+        kubelet in one; only the embedded cluster knows it.
+        """
         ...
 
     async def apply(self, obj: T) -> T:

@@ -5,6 +5,7 @@ Nothing is skipped: the registry authorizes, validates and admits what comes fro
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from headrace.api import _wire
@@ -94,7 +95,7 @@ class EmbeddedClient:
         patch: dict[str, Any],
         namespace: str | None = None,
         *,
-        subresource: Literal["", "status", "scale", "finalize"] = "",
+        subresource: Literal["", "status", "scale", "finalize", "binding"] = "",
         resource_version: str = "",
     ) -> T:
         """See Client."""
@@ -199,4 +200,10 @@ class _Watch(Generic[T]):
 
     async def __anext__(self) -> WatchEvent[T]:
         event = await anext(self._events)
-        return WatchEvent(event.type, _wire.decode(self._kind, event.object))
+        return WatchEvent(event.type, _seen(self._kind, event.object))
+
+
+@lru_cache(maxsize=256)
+def _seen(kind: type[T], raw: bytes) -> T:
+    """What watchers of a kind see one after the other is decoded once."""
+    return _wire.decode(kind, raw)

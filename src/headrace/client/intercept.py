@@ -97,7 +97,7 @@ class Intercepted:
         patch: dict[str, Any],
         namespace: str | None = None,
         *,
-        subresource: Literal["", "status", "scale", "finalize"] = "",
+        subresource: Literal["", "status", "scale", "finalize", "binding"] = "",
         resource_version: str = "",
     ) -> T:
         """See Client."""

@@ -14,12 +14,16 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.node.runtime.sandboxd import linux
+from headrace.node.runtime.sandboxd.trash import discard
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.machinery.settings import Settings
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # it is shared memory that is wanted
+TRASH = ".trash"
 SMALL = 16 << 20
 """Free bytes below which shared memory is not used for small files."""
 
@@ -37,6 +41,11 @@ class PodFolders:
         name = hashlib.sha256(str(settings.home.absolute()).encode()).hexdigest()[:12]
         self._memory = memory / f"headrace-{os.getuid()}-{name}"
         self._in_memory = self.free_memory() >= SMALL and _own(self._memory)
+
+    def begin(self) -> None:
+        """Before the first pod comes."""
+        self._disk.mkdir(parents=True, exist_ok=True)
+        linux.spread(str(self._disk))
 
     def disk(self, uid: str) -> Path:
         """For what may be large."""
@@ -57,7 +66,18 @@ class PodFolders:
     def all(self) -> set[str]:
         """The pods that have a folder."""
         found = {p.name for p in _entries(self._disk)}
-        return found | {p.name for p in _entries(self._memory)} if self._in_memory else found
+        found |= {p.name for p in _entries(self._memory)} if self._in_memory else set()
+        return found - {TRASH}
+
+    @property
+    def trash(self) -> tuple[Path, ...]:
+        """Where what was discarded waits for somebody to remove it."""
+        return (self._disk / TRASH, self._memory / TRASH) if self._in_memory else (self._disk / TRASH,)
+
+    def discard(self, uid: str) -> None:
+        """Everything of a pod is out of the way at once, and in the trash."""
+        for trash in self.trash:
+            discard(str(trash.parent / uid), str(trash))
 
     def remove(self, uid: str) -> None:
         """Delete everything of a pod."""
@@ -66,7 +86,9 @@ class PodFolders:
             shutil.rmtree(self._memory / uid, ignore_errors=True)
 
     def close(self) -> None:
-        """Leave nothing in shared memory when no pod does."""
+        """Leave no trash, and nothing in shared memory when no pod does."""
+        for trash in self.trash:
+            shutil.rmtree(trash, ignore_errors=True)
         if self._in_memory:
             with contextlib.suppress(OSError):
                 self._memory.rmdir()

@@ -264,3 +264,17 @@ async def test_a_grant_holds_although_its_writer_went_away(tmp_path):
         assert task.cancelled()
         await eventually(lambda: cluster.store.revision == before + 1)
         assert await cluster.registry.authorize(robot, "get", resource="nodes")
+
+
+async def test_a_pod_comes_to_its_node_with_its_status(registry):
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    made = read(await registry.create(ADMIN, Pod.INFO, pod, NS))
+    sent = {"spec": {"nodeName": "n", "hostname": "other"}, "status": {"phase": "Running"}}
+    found = read(await registry.patch(ADMIN, Pod.INFO, "p", sent, NS, subresource="binding"))
+    assert (found["spec"]["nodeName"], found["status"]["phase"]) == ("n", "Running")
+    assert "hostname" not in found["spec"], "a binding changes nothing else"
+    stale = {**sent, "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}}
+    with pytest.raises(Conflict):
+        await registry.patch(ADMIN, Pod.INFO, "p", stale, NS, subresource="binding")
+    with pytest.raises(Forbidden, match="pods/binding"):
+        await registry.patch(service_account(NS, "stranger"), Pod.INFO, "p", sent, NS, subresource="binding")

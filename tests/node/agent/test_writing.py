@@ -13,6 +13,7 @@ from headrace.api.core import Container, ExecAction, Pod, PodCondition, PodSpec,
 from headrace.api.meta import ObjectMeta
 from headrace.client.embedded import EmbeddedClient
 from headrace.node.agent import prober
+from headrace.node.agent.owner import AT_ONCE, SOON
 from headrace.node.agent.probing import Target
 from headrace.node.agent.writer import StatusWriter
 from headrace.node.runtime.base import ExecResult
@@ -52,13 +53,13 @@ async def test_a_conflict_is_computed_again(cluster: EmbeddedCluster) -> None:
     writer = StatusWriter(cluster.client, cluster.clock, stale, running)
     task = asyncio.create_task(writer.run())
     writer.bind("node")
-    writer.changed(soon=True)
+    writer.changed(within=AT_ONCE)
     await writer.settled()
     found = await cluster.client.get(Pod, "p", "default")
     assert found.spec.node_name == "node"
     assert {c.type for c in found.status.conditions} == {"example.com/x", "Ready"}
     version = found.metadata.resource_version
-    writer.changed(soon=True)
+    writer.changed(within=AT_ONCE)
     await writer.settled()
     assert (await cluster.client.get(Pod, "p", "default")).metadata.resource_version == version, "nothing to write"
     task.cancel()
@@ -83,13 +84,39 @@ async def test_changes_nobody_waits_for_go_together(cluster: EmbeddedCluster) ->
     task.cancel()
 
 
+async def test_binding_and_status_are_one_write(cluster: EmbeddedCluster) -> None:
+    pod = await new_pod(cluster)
+    changes = cluster.client.watch(Pod, "default", resource_version=pod.metadata.resource_version)
+    writer = StatusWriter(cluster.client, cluster.clock, pod, running)
+    task = asyncio.create_task(writer.run())
+    writer.bind("node")
+    writer.changed(within=SOON)
+    await writer.settled()
+    written = (await asyncio.wait_for(anext(changes), 10)).object
+    assert (written.spec.node_name, written.status.phase) == ("node", "Running")
+    assert written.metadata.resource_version == writer.pod.metadata.resource_version, "there was no other"
+    task.cancel()
+
+
+async def test_who_waits_longer_goes_with_who_hurries(cluster: EmbeddedCluster) -> None:
+    pod = await new_pod(cluster)
+    writer = StatusWriter(cluster.client, cluster.clock, pod, running)
+    task = asyncio.create_task(writer.run())
+    writer.changed(within=1000)
+    await asyncio.sleep(0)
+    writer.changed(within=AT_ONCE)
+    await asyncio.wait_for(writer.settled(), 10)
+    assert (await cluster.client.get(Pod, "p", "default")).status.phase == "Running"
+    task.cancel()
+
+
 async def test_another_pod_of_the_same_name_is_left_alone(cluster: EmbeddedCluster) -> None:
     pod = await new_pod(cluster)
     await cluster.client.delete(Pod, "p", "default", grace_period_seconds=0)
     other = await new_pod(cluster)
     writer = StatusWriter(cluster.client, cluster.clock, pod, running)
     task = asyncio.create_task(writer.run())
-    writer.changed(soon=True)
+    writer.changed(within=AT_ONCE)
     await asyncio.wait_for(writer.gone.wait(), 2)
     await writer.settled()
     found = await cluster.client.get(Pod, "p", "default")
@@ -102,7 +129,7 @@ async def test_a_pod_that_is_gone(cluster: EmbeddedCluster) -> None:
     await cluster.client.delete(Pod, "p", "default", grace_period_seconds=0)
     writer = StatusWriter(EmbeddedClient(cluster.registry, cluster.client.user), cluster.clock, pod, running)
     task = asyncio.create_task(writer.run())
-    writer.changed(soon=True)
+    writer.changed(within=AT_ONCE)
     await writer.settled()
     assert writer.gone.is_set()
     await task

@@ -211,7 +211,7 @@ class Admission:
         if served.custom:
             schema = self._schemas.custom(info)
             found = found + (schema.causes(obj, old) if schema is not None else [])
-        elif subresource != "status":
+        elif subresource not in {"status", "binding"}:
             node = self._schemas.node(info)
             if node is not None and not self._schemas.flawless(info, obj):
                 found = found + [Cause(p, "Required value", "FieldValueRequired") for p in missing(obj, node)]

@@ -105,7 +105,7 @@ class TokenIssuer:
             "serviceaccount": {"name": service_account, "uid": account.metadata.uid},
         }
         if pod_name:
-            pod = _wire.decode(Pod, await self._registry.get(SYSTEM, Pod.INFO, pod_name, namespace))
+            pod = _wire.decode(_BoundPod, await self._registry.get(SYSTEM, Pod.INFO, pod_name, namespace))
             if pod_uid and pod.metadata.uid != pod_uid:
                 raise Conflict(
                     f"the UID in the bound object reference ({pod_uid}) does not match the UID in record. The object "
@@ -126,7 +126,9 @@ class TokenIssuer:
             "kubernetes.io": about,
             "sub": f"system:serviceaccount:{namespace}:{service_account}",
         }
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
+        token = jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
+        self._remember(token, claims)  # it need not be verified when it comes back
+        return token
 
     def delegate(self, user: User) -> str:
         """A token that tells the gateway, and nobody else, on whose behalf the API server's proxy speaks.
@@ -208,11 +210,14 @@ class TokenIssuer:
             return None
         if not _well_formed(claims):
             return None
+        self._remember(token, claims)
+        return claims
+
+    def _remember(self, token: str, claims: Claims) -> None:
         self._verified[token] = claims
         if len(self._verified) > REMEMBERED:
             forgotten, _ = self._verified.popitem(last=False)
             self._users.pop(forgotten, None)
-        return claims
 
     def _user(self, claims: Claims, now: dt.datetime) -> _Seen | None:
         about = claims["kubernetes.io"]
@@ -272,6 +277,17 @@ class _Bound(Struct):
     """Any object, of which only metadata is wanted."""
 
     metadata: ObjectMeta
+
+
+class _Place(Struct):
+    node_name: str = ""
+
+
+class _BoundPod(Struct):
+    """A pod, of which only its identity and its place are wanted."""
+
+    metadata: ObjectMeta
+    spec: _Place
 
 
 def _web_key(known: str, public: rsa.RSAPublicKey) -> dict[str, Any]:

@@ -38,11 +38,25 @@ class _Head(msgspec.Struct):
     metadata: dict[str, Any]
 
 
+class _Labels(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
+class _Labelled(msgspec.Struct):
+    metadata: _Labels
+
+
 @lru_cache(maxsize=256)
-def _decode_cached(raw: bytes) -> dict[str, Any]:
-    """Watchers with selectors look at the same few objects one after the other."""
-    decoded: dict[str, Any] = _wire.decode_any(raw)
-    return decoded
+def _decode_cached(raw: bytes, *, whole: bool) -> dict[str, Any]:
+    """Watchers with selectors look at the same few objects one after the other, mostly at their labels only."""
+    if whole:
+        decoded: dict[str, Any] = _wire.decode_any(raw)
+        return decoded
+    return {"metadata": {"labels": _wire.decode(_Labelled, raw).metadata.labels}}
+
+
+def _chosen(selector: Selector, raw: bytes) -> bool:
+    return selector.matches(_decode_cached(raw, whole=bool(selector.fields)))
 
 
 class Token(msgspec.Struct):
@@ -203,8 +217,8 @@ class Reads:
         record, previous = change.record, change.previous
         if selector.name is not None and not record.key.endswith(selector.key_end):
             return None  # of most changes the key alone says it
-        now = not change.deleted and (not selector or selector.matches(_decode_cached(record.value)))
-        before = previous is not None and (not selector or selector.matches(_decode_cached(previous.value)))
+        now = not change.deleted and (not selector or _chosen(selector, record.value))
+        before = previous is not None and (not selector or _chosen(selector, previous.value))
         if not now and not before:
             return None
         if not now and previous is not None and not change.deleted:

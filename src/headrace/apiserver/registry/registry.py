@@ -69,7 +69,7 @@ _GROUPS = (
     *(discovery, apiextensions, admissionregistration, apiregistration),
 )
 BUILTIN: tuple[KindInfo, ...] = tuple(kind.INFO for module in _GROUPS for kind in module.KINDS)
-_WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers"})
+_WRITABLE_PARTS = frozenset({"", "status", "scale", "finalize", "ephemeralcontainers", "binding"})
 _SCALE_HEAD = b'{"apiVersion":"autoscaling/'
 _RBAC_PREFIX = f"/registry/{RBAC_GROUP}/"
 _DEFINITIONS_PREFIX = "/registry/apiextensions.k8s.io/customresourcedefinitions/"

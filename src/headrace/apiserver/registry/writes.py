@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from headrace.store.base import Record
 
 GENERATE_ATTEMPTS = 8
+_OWNED_AS = {"binding": "status"}
+"""What is written together with the status belongs to who writes the status."""
 _WITH_STATUS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -168,6 +170,10 @@ class Writes:
             return await self._scale(
                 user, served, name, namespace, change, dry_run=dry_run, field_manager=field_manager
             )
+        if subresource == "binding" and self._core.gate.active:
+            return await self._bound(
+                user, served, name, namespace, change, dry_run=dry_run, warnings=warnings, field_manager=field_manager
+            )
         info = served.info
 
         def patched(old: Json) -> Json:
@@ -175,7 +181,12 @@ class Writes:
             if new["metadata"].get("resourceVersion") == old["metadata"]["resourceVersion"]:
                 del new["metadata"]["resourceVersion"]
             metadata.check_request_names(new, name, namespace, info)
-            if subresource == "status" and warnings is None and not served.custom and served.conversion is None:
+            if (
+                subresource in {"status", "binding"}
+                and warnings is None
+                and not served.custom
+                and served.conversion is None
+            ):
                 # What the patch has left as it was needs no look again: of all this only the status is written.
                 new = {k: v for k, v in new.items() if k in _WITH_STATUS or v is not old.get(k)}
             return self._core.raised(served, new, field_validation, warnings)
@@ -193,6 +204,39 @@ class Writes:
             warnings=warnings,
         )
         return raw if hub is served else self._core.present(served, raw)
+
+    async def _bound(
+        self,
+        user: User,
+        served: Served,
+        name: str,
+        namespace: str,
+        change: Callable[[Json], Json],
+        *,
+        dry_run: bool,
+        warnings: Warnings | None,
+        field_manager: str,
+    ) -> bytes:
+        """A binding with a status as two writes: whoever is asked about pods, or about their status, is asked."""
+
+        def anyway(old: Json) -> Json:
+            new = change(old)
+            return {**new, "metadata": {**new["metadata"], "resourceVersion": old["metadata"]["resourceVersion"]}}
+
+        for part, changed in (("", change), ("status", anyway)):
+            raw = await self.patch(
+                user,
+                served,
+                name,
+                namespace,
+                changed,
+                subresource=part,
+                dry_run=dry_run,
+                field_validation="Ignore",
+                warnings=warnings,
+                field_manager=field_manager,
+            )
+        return raw
 
     async def _scale(
         self,
@@ -259,7 +303,9 @@ class Writes:
                 if applied:
                     keep_managers(new, sent)
                 else:
-                    core.fields.updated(served, new, old, manager, "scale" if scale else subresource)
+                    core.fields.updated(
+                        served, new, old, manager, "scale" if scale else _OWNED_AS.get(subresource, subresource)
+                    )
 
             own(new)
             if core.gate.active:
@@ -316,6 +362,10 @@ def merge_subresource(served: Served, sent: Json, old: Json, subresource: str) -
     if subresource == "ephemeralcontainers":
         added = (sent.get("spec") or {}).get("ephemeralContainers") or []
         new["spec"] = {**(old.get("spec") or {}), "ephemeralContainers": added}
+    elif subresource == "binding":
+        # The node that a pod has come to, and what it says of it, by the one who is scheduler and kubelet.
+        new["spec"] = {**old["spec"], "nodeName": (sent.get("spec") or {}).get("nodeName", "")}
+        new["status"] = sent.get("status") or {}
     elif subresource == "finalize":
         new["spec"] = {**(old.get("spec") or {}), "finalizers": (sent.get("spec") or {}).get("finalizers", [])}
     else:

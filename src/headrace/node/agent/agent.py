@@ -144,6 +144,7 @@ class NodeAgent:
     async def start(self) -> None:
         """Announce the node, and begin to run pods once the caches are filled."""
         self._runtime.on_exit(self.usages.ended)  # first: whoever hears of the end may ask what was used
+        self._folders.begin()
         self._runtime.on_exit(self._exited)
         for observed in await self._runtime.containers():
             self._found.setdefault(observed.pod_uid, {})[observed.id] = observed
@@ -201,7 +202,8 @@ class NodeAgent:
                 await self._runtime.remove_pod(uid)
         known = {p.metadata.uid for p in self._cache(Pod).all()}
         for uid in self._folders.all() - known:
-            await asyncio.to_thread(self._folders.remove, uid)
+            self._folders.discard(uid)
+        self._runtime.sweep(*self._folders.trash)
         await asyncio.to_thread(self.logs.prune, known)
 
     # Changes.

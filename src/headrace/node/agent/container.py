@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from headrace.api.core import ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting
 from headrace.node.agent import prober, probing, status
 from headrace.node.agent.launching import Launcher
+from headrace.node.agent.owner import AT_ONCE, SOON
 from headrace.node.agent.restarts import Backoff, restarts
 from headrace.node.agent.waiting import first
 from headrace.node.runtime.base import ContainerPhase, StartFailed
@@ -163,13 +164,13 @@ class ContainerRunner:
         self.started.set()
         if not self.status.started and self.running:
             self.status.started = True
-            self._owner.changed()
+            self._owner.changed(within=SOON)
 
     def set_ready(self, *, ready: bool) -> None:
         """See prober.Listener."""
         if self.status.ready != ready and self.running:
             self.status.ready = ready
-            self._owner.changed(soon=True)
+            self._owner.changed(within=AT_ONCE)
 
     async def _start(self) -> None:
         environment = await self._launcher.environment()
@@ -201,7 +202,7 @@ class ContainerRunner:
             held.started = True
             held.ready = self.container.readiness_probe is None
             self.started.set()
-        self._owner.changed()
+        self._owner.changed(within=SOON)
 
     def _start_failed(self, message: str) -> None:
         now = self._host.clock.now()
@@ -297,7 +298,7 @@ class ContainerRunner:
         held.ready = init and self._policy != "Always" and ended is not None and ended.exit_code == 0
         self._ended_at = self._host.clock.monotonic()
         self._ended.set()
-        self._owner.changed(soon=True)
+        self._owner.changed(within=AT_ONCE)
 
     def _next_attempt(self) -> int:
         held = self.status

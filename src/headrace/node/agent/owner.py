@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from headrace.node.agent.host import Host
     from headrace.node.volumes.pod import PodVolumes
 
+AT_ONCE, SOON, LATER = 0.0, 0.002, 0.5
+"""How long a change of the status may wait for others, in seconds: ends and readiness; starts, so that of a container
+that ends as it begins nothing but its end is written; and what comes before a start.
+"""
+
 
 class Owner(Protocol):
     """The pod that a container belongs to."""
@@ -37,6 +42,6 @@ class Owner(Protocol):
         """The runtime's id of the newest start of a container that runs; empty when it does not."""
         ...
 
-    def changed(self, *, soon: bool = False) -> None:
-        """The status must be written; `soon` when others wait for what it says."""
+    def changed(self, *, within: float = LATER) -> None:
+        """The status must be written, in so many seconds at the latest."""
         ...

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from headrace.api import _wire
 from headrace.api.core import (
     ContainerState,
@@ -134,14 +136,16 @@ def copied(value: T) -> T:
 
 
 def pod_status(pod: Pod, facts: Facts, now: Time) -> PodStatus:
-    """The whole status; conditions of others are kept as they are."""
-    result = copied(pod.status)
+    """The whole status; conditions of others are kept as they are. It shares what it has in common with the pod's
+    and with the facts: to be looked at now, or copied.
+    """
+    result = msgspec.structs.replace(pod.status)
     result.phase = phase(pod, facts)
     result.qos_class = result.qos_class or qos(pod.spec)
     if facts.scheduled:  # before that nobody creates a container, and kubectl shows Pending
-        result.container_statuses = [copied(s) for s in facts.main]
-        result.init_container_statuses = [copied(s) for s in facts.init]
-        result.ephemeral_container_statuses = [copied(s) for s in facts.guests]
+        result.container_statuses = list(facts.main)
+        result.init_container_statuses = list(facts.init)
+        result.ephemeral_container_statuses = list(facts.guests)
         result.host_ip = facts.host_ip
         result.start_time = facts.start_time
     if facts.ip:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from headrace.node.runtime.base import Mount
+from headrace.node.runtime.sandboxd import wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,7 @@ class TerminationMessage:
     def mount(self) -> Mount:
         """The file at terminationMessagePath, made writable for every user of the container."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.touch()
-        self._file.chmod(0o666)
+        wire.write_plain(str(self._file), b"", 0o666)
         return Mount(self._container.termination_message_path, self._file)
 
     def read(self, log: Path, *, failed: bool) -> str:

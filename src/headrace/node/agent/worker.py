@@ -17,10 +17,13 @@ import datetime as dt
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from headrace.api.core import EphemeralContainer
 from headrace.api.errors import Conflict, NotFound, StatusError
 from headrace.node.agent import admission, status
 from headrace.node.agent.container import DEFAULT_GRACE_SECONDS, ContainerRunner
+from headrace.node.agent.owner import AT_ONCE, LATER
 from headrace.node.agent.preparation import RETRY_SECONDS, Preparation
 from headrace.node.agent.status import Facts, Verdict
 from headrace.node.agent.waiting import Pulse
@@ -93,7 +96,7 @@ class PodWorker:
     def as_known(self) -> Pod:
         """The pod with the status that it has by now, written or not."""
         found = copy.copy(self.pod)
-        found.status = self._compute(self.pod)
+        found.status = status.copied(self._compute(self.pod))
         return found
 
     @property
@@ -106,9 +109,9 @@ class PodWorker:
         """See Owner."""
         return self._touched.next
 
-    def changed(self, *, soon: bool = False) -> None:
+    def changed(self, *, within: float = LATER) -> None:
         """See Owner."""
-        self._writer.changed(soon=soon)
+        self._writer.changed(within=within)
 
     # What the agent tells.
 
@@ -118,7 +121,8 @@ class PodWorker:
         if not self._writer.observe(pod):
             return
         mine, theirs = old.metadata, pod.metadata
-        if (old.spec, mine.annotations, mine.labels) != (pod.spec, theirs.annotations, theirs.labels):
+        wanted = old.spec if old.spec.node_name else msgspec.structs.replace(old.spec, node_name=pod.spec.node_name)
+        if (wanted, mine.annotations, mine.labels) != (pod.spec, theirs.annotations, theirs.labels):
             self.references = references(pod)
             for runner, container in zip(self._main, pod.spec.containers, strict=False):
                 runner.redefine(container)
@@ -174,13 +178,15 @@ class PodWorker:
     async def _live_until_told(self) -> None:
         life = asyncio.create_task(self._live_on(), name=f"pod {self._key}")
         told = asyncio.create_task(self._must_end.wait())
-        timer = asyncio.create_task(self._watch_deadline())
+        tasks = {life, told}
+        if self.pod.spec.active_deadline_seconds is not None:
+            tasks.add(asyncio.create_task(self._watch_deadline()))
         try:
             await asyncio.wait({life, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (life, told, timer):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(life, told, timer, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _adopt(self) -> None:
         rebooted = not self._found and any(held.state.running for held in self.facts.main)
@@ -213,14 +219,14 @@ class PodWorker:
             self.facts.verdict = Verdict("Failed", REFUSED, str(error))
             return
         await self._prepare()
-        upkeep = asyncio.create_task(self._preparation.keep_files_fresh())
-        sidecars: list[asyncio.Task[None]] = []
-        ahead = asyncio.create_task(self._build_ahead())
-        guests = asyncio.create_task(self._keep_guests())
+        others = [self._preparation.keep_files_fresh(), self._keep_guests()]
+        if self._init:
+            others.append(self._build_ahead())
+        beside = [asyncio.create_task(work) for work in others]
         try:
             for runner in self._init:
                 if status.is_sidecar(runner.container):
-                    sidecars.append(asyncio.create_task(runner.run()))
+                    beside.append(asyncio.create_task(runner.run()))
                     await runner.started.wait()
                     continue
                 await runner.run()
@@ -235,9 +241,9 @@ class PodWorker:
                 for runner in self._main:
                     group.create_task(runner.run())
         finally:
-            for task in (upkeep, ahead, guests, *sidecars):
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(upkeep, ahead, guests, *sidecars, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
 
     def _welcome(self, pod: Pod) -> None:
         """Know the ephemeral containers that have been added."""
@@ -295,8 +301,6 @@ class PodWorker:
 
     async def _build_ahead(self) -> None:
         """Begin to build the containers' environments while init containers run."""
-        if not self._init:
-            return
         requirements = self.pod.metadata.annotations.get(ANNOTATION, "")
         for image in {c.image for c in self.pod.spec.containers}:
             with contextlib.suppress(ImageError):
@@ -328,7 +332,7 @@ class PodWorker:
         """Have the pod deleted for the sake of others, which its status says."""
         meta = self.pod.metadata
         self.facts.disruption = (reason, message)
-        self.changed(soon=True)
+        self.changed(within=AT_ONCE)
         await self._writer.settled()
         try:
             await self.host.client.delete(type(self.pod), meta.name, meta.namespace, uid=self.uid)
@@ -360,11 +364,12 @@ class PodWorker:
         self.over.set()
         host.room.give_back(self.uid)
         facts.sandboxed = False
-        self.changed(soon=True)
+        self.changed(within=AT_ONCE)
         # The last status is on disk before the runtime forgets what it rests on.
         await self._writer.settled()
         await self._remove_from_runtime()
-        await asyncio.to_thread(host.folders.remove, self.uid)
+        host.folders.discard(self.uid)
+        host.runtime.sweep(*host.folders.trash)
         await host.ports.close(self.uid)
         host.devices.release(self.uid)
         if facts.ip and not self.pod.spec.host_network:

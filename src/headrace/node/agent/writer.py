@@ -1,7 +1,8 @@
 """Writes one pod's binding and status, behind the back of what runs it.
 
-One write at a time; changes that come meanwhile go together into the next. A status patch carries the
-resourceVersion that it was computed from, since it replaces lists; on a conflict it is computed again.
+One write at a time; what changes meanwhile, or may wait a little, goes together into the next: a pod that starts at
+once is written twice in its life, as running on this node and as ended. A status patch carries the resourceVersion that
+it was computed from, since it replaces lists; on a conflict it is computed again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from headrace.api import _wire
 from headrace.api.core import Pod
 from headrace.api.errors import Conflict, NotFound, StatusError
 from headrace.machinery.diff import merge_patch
+from headrace.node.agent.owner import AT_ONCE, LATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
-PATIENCE_SECONDS = 0.02
-"""How long changes that nobody waits for are gathered into one write."""
 
 
 class StatusWriter:
@@ -36,7 +36,9 @@ class StatusWriter:
         self._client, self._clock, self._compute = client, clock, compute
         self.pod = pod
         self._bind_to = ""
-        self._dirty, self._urgent = asyncio.Event(), asyncio.Event()
+        self._due: float | None = None
+        """When the next write begins, by the event loop's clock; None when there is nothing to write."""
+        self._due_sooner = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
         self.gone = asyncio.Event()
@@ -50,18 +52,22 @@ class StatusWriter:
         return True
 
     def bind(self, node: str) -> None:
-        """Write spec.nodeName before the next status."""
+        """Write spec.nodeName with the next status."""
         self._bind_to = node
         self.changed()
 
-    def changed(self, *, soon: bool = False) -> None:
-        """The status may have changed. With `soon`, others wait for it; otherwise what starts now goes first."""
+    def changed(self, *, within: float = LATER) -> None:
+        """The status may have changed; it is written in so many seconds at the latest."""
         if self.gone.is_set():
             return
         self._settled.clear()
-        self._dirty.set()
-        if soon:
-            self._urgent.set()
+        self._want(within)
+
+    def _want(self, within: float) -> None:
+        due = asyncio.get_running_loop().time() + within
+        if self._due is None or due < self._due:
+            self._due = due
+            self._due_sooner.set()
 
     async def settled(self) -> None:
         """Wait until everything known is written, or the pod is gone."""
@@ -70,60 +76,56 @@ class StatusWriter:
     async def run(self) -> None:
         """Write until cancelled or the pod is gone."""
         while not self.gone.is_set():
-            await self._dirty.wait()
-            if not self._urgent.is_set():
-                patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._urgent.set)
-                try:
-                    await self._urgent.wait()
-                finally:
-                    patience.cancel()
-            self._dirty.clear()
-            self._urgent.clear()
+            await self._until_due()
             if self.gone.is_set():
                 return
             try:
                 await self._write()
             except Conflict:
                 await self._reread()
-                self._dirty.set()
+                self._want(AT_ONCE)
             except NotFound:
                 self._leave()
             except (StatusError, OSError) as error:
                 log.warning("status of pod %s was not written (%s), again soon", self.pod.key, error)
                 await self._clock.sleep(RETRY_SECONDS)
-                self._dirty.set()
-            if not self._dirty.is_set():
+                self._want(AT_ONCE)
+            if self._due is None:
                 self._settled.set()
+
+    async def _until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._due is None or self._due > loop.time():
+            self._due_sooner.clear()
+            timer = loop.call_at(self._due, self._due_sooner.set) if self._due is not None else None
+            try:
+                await self._due_sooner.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        self._due = None
 
     def leave(self) -> None:
         """The watch says that the pod is gone."""
         self._leave()
-        self._dirty.set()
-        self._urgent.set()
+        self._want(AT_ONCE)
 
     async def _write(self) -> None:
-        meta = self.pod.metadata
-        if self._bind_to and not self.pod.spec.node_name:
-            written = await self._client.patch(
-                Pod,
-                meta.name,
-                {"spec": {"nodeName": self._bind_to}},
-                meta.namespace,
-                resource_version=meta.resource_version,
-            )
-            self.observe(written)
-        status = self._compute(self.pod)
-        before, after = _wire.to_builtins(self.pod.status), _wire.to_builtins(status)
-        patch = merge_patch(before, after)
-        if not patch:
+        pod = self.pod
+        before, after = _wire.to_builtins(pod.status), _wire.to_builtins(self._compute(pod))
+        patch = {"status": merge_patch(before, after)}
+        binds = bool(self._bind_to) and not pod.spec.node_name
+        if binds:
+            patch["spec"] = {"nodeName": self._bind_to}
+        elif not patch["status"]:
             return
         written = await self._client.patch(
             Pod,
-            meta.name,
-            {"status": patch},
-            meta.namespace,
-            subresource="status",
-            resource_version=self.pod.metadata.resource_version,
+            pod.metadata.name,
+            patch,
+            pod.metadata.namespace,
+            subresource="binding" if binds else "status",
+            resource_version=pod.metadata.resource_version,
         )
         self.observe(written)
 

@@ -182,8 +182,8 @@ class BareRuntime(SandboxRuntime):
     def _report(self, state: ContainerState) -> None:
         super()._report(state)
         folder = self._records.container_folder(state.pod_uid, state.id)
-        self._tidy(self._end_processes, f"{folder}\0")  # all of its name: main-1 is not main-10
-        self._tidy(_remove, _temporary(folder))
+        self._tidy(asyncio.to_thread, self._end_processes, f"{folder}\0")  # all of its name: main-1 is not main-10
+        self._tidy(asyncio.to_thread, _remove, _temporary(folder))
 
     # -- containers ---------------------------------------------------------------------------------------------
 

@@ -272,6 +272,10 @@ class Runtime(Protocol):
         """Kill what still runs in the pod and forget it. Logs stay."""
         ...
 
+    def sweep(self, *folders: Path) -> None:
+        """Have what is in these folders removed: soon, and by a process that nobody waits for."""
+        ...
+
     async def start_container(self, spec: ContainerSpec) -> ContainerState:
         """Start. Raises StartFailed. Starting an id that was started before returns its state."""
         ...

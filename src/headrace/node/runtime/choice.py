@@ -15,6 +15,7 @@ from headrace.node.runtime.base import RuntimeUnavailable
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from pathlib import Path
 
     from headrace.machinery.settings import Settings
     from headrace.node.runtime.base import (
@@ -106,6 +107,10 @@ class ChosenRuntime:
     async def remove_pod(self, uid: str) -> None:
         """See Runtime."""
         await self._chosen.remove_pod(uid)
+
+    def sweep(self, *folders: Path) -> None:
+        """See Runtime."""
+        self._chosen.sweep(*folders)
 
     async def start_container(self, spec: ContainerSpec) -> ContainerState:
         """See Runtime."""

@@ -70,6 +70,8 @@ class EngineRuntime(SandboxRuntime):
     def __init__(self, settings: Settings, found: Engines | None = None, **options: Any) -> None:
         super().__init__(settings, **options)
         self._engines = found or engines.Engines()
+        self._by_engine: dict[tuple[str, str], dict[str, Any]] = {}
+        """The containers that podman runs, with what their supervisors wrote of their start."""
 
     async def start(self) -> None:
         """See Runtime. The engine is not tried: that takes a second, and most homes never want one."""
@@ -115,9 +117,18 @@ class EngineRuntime(SandboxRuntime):
         }
         return request
 
-    def _report(self, state: ContainerState) -> None:
-        started = self._records.started_one(state.pod_uid, state.id) or {}
+    def _learn(self, key: tuple[str, str], started: dict[str, Any]) -> ContainerState:
         if started.get("engine"):
+            self._by_engine[key] = started
+        return super()._learn(key, started)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        super()._forget(key)
+        self._by_engine.pop(key, None)
+
+    def _report(self, state: ContainerState) -> None:
+        started = self._by_engine.get((state.pod_uid, state.id))
+        if started is not None:
             # Only a supervisor that was killed leaves something that runs.
             send_signal(started["pid"], started["pid_start"], signal.SIGKILL)
             task = asyncio.create_task(self._discard(container_name(state.pod_uid, state.id)))
@@ -130,7 +141,8 @@ class EngineRuntime(SandboxRuntime):
         await engines.run(engine, "rm", "--force", "--ignore", "--time=0", name)
 
     async def _remove(self, uid: str) -> None:
-        by_engine = [name for name, started in self._records.started(uid) if started.get("engine")]
+        self._rescan(uid)
+        by_engine = [name for pod, name in self._by_engine if pod == uid]
         await super()._remove(uid)
         if by_engine:
             await asyncio.gather(*(self._discard(container_name(uid, name)) for name in by_engine))

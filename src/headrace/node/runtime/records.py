@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 from headrace.node.runtime.base import ContainerPhase, ContainerState, PodSandbox
-from headrace.node.runtime.sandboxd import linux, wire
-from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE, remove_tree
+from headrace.node.runtime.sandboxd import linux, trash, wire
+from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE
+from headrace.node.runtime.sandboxd.trash import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 POD, BOOT = "pod.json", "boot_id"
+_POD_FIELDS = tuple(field.name for field in dataclasses.fields(PodSandbox))
+_LEFTOVERS = ("scratch", "layers", "root")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
@@ -36,7 +40,7 @@ class Records:
     """The folder of all pods."""
 
     def __init__(self, run: Path) -> None:
-        self.pods = run / "pods"
+        self.pods, self.trash = run / "pods", run / "trash"
 
     def begin(self, boot: str) -> None:
         """Know since which start of the machine the records are: pods that ran before it have vanished with it, whoever
@@ -64,19 +68,22 @@ class Records:
         """Where a container's files are."""
         return self.pod_folder(pod_uid) / "containers" / checked(container_id)
 
-    def leftovers(self, pod_uid: str, container_id: str) -> list[Path]:
-        """Temporary files and thrown-away layers, of no use after the container's end."""
-        folder = self.container_folder(pod_uid, container_id)
-        return [path for name in ("scratch", "layers", "root") if (path := folder / name).exists()]
+    def discard_pod(self, uid: str) -> None:
+        """All that was kept of a pod goes into the trash."""
+        trash.discard(str(self.pod_folder(uid)), str(self.trash))
+
+    def discard_leftovers(self, pod_uid: str, container_id: str) -> bool:
+        """Temporary files and thrown-away layers, of no use after the container's end; whether there were any."""
+        folder = str(self.container_folder(pod_uid, container_id))
+        return sum(trash.discard(f"{folder}/{name}", str(self.trash)) for name in _LEFTOVERS) > 0
 
     def write_pod(self, pod: PodSandbox, files: dict[str, str]) -> None:
         """Keep the pod and the files that its containers share."""
         folder = self.pod_folder(pod.uid)
         (folder / "containers").mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-            (folder / name).chmod(0o644)
-        wire.write_file(str(folder / POD), dataclasses.asdict(pod))
+            wire.write_plain(f"{folder}/{name}", text.encode(), 0o644)
+        wire.write_file(f"{folder}/{POD}", {name: getattr(pod, name) for name in _POD_FIELDS})
 
     def read_pod(self, uid: str) -> PodSandbox | None:
         """What `write_pod` kept."""
@@ -96,14 +103,17 @@ class Records:
         except FileNotFoundError:
             return []
 
+    def names(self, pod_uid: str) -> list[str]:
+        """The ids of the containers of a pod whose start has been tried."""
+        try:
+            return sorted(os.listdir(self.pod_folder(pod_uid) / "containers"))  # noqa: PTH208  # asked for every pod
+        except FileNotFoundError:
+            return []
+
     def started(self, pod_uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The containers of a pod that were started, with what their supervisors wrote then."""
-        try:
-            names = sorted(folder.name for folder in (self.pod_folder(pod_uid) / "containers").iterdir())
-        except FileNotFoundError:
-            return
-        for name in names:
-            state = wire.read_file(str(self.container_folder(pod_uid, name) / STATE))
+        for name in self.names(pod_uid):
+            state = self.started_one(pod_uid, name)
             if state is not None:
                 yield name, state
 

@@ -34,11 +34,11 @@ from headrace.node.runtime.records import Records
 from headrace.node.runtime.request import pause_request, start_request
 from headrace.node.runtime.sandboxd import linux
 from headrace.node.runtime.sandboxd.limits import WATCHDOG
-from headrace.node.runtime.sandboxd.supervisor import remove_tree
+from headrace.node.runtime.sandboxd.trash import empty
 from headrace.node.runtime.session import ContainerInput, ProcessSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from headrace.machinery.settings import Settings
     from headrace.node.runtime.base import ContainerSpec, Usage
@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MAX_EXEC_OUTPUT = 1 << 20
 _KILL_SECONDS = 20.0
+_LEFTOVERS_SECONDS = 1.0
+_SWEEP_SECONDS = 0.5
+"""So long what is to be removed is gathered: each sweep is a process."""
 _PAUSE = "pod.pause-"
 """Begins the id of the process that a pod's shared processes belong to; no container's name has a dot."""
 PROBE = "headrace-probe"
@@ -70,6 +73,9 @@ class SandboxRuntime:
         self._pods: dict[str, PodSandbox] = {}
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tidying: set[asyncio.Task[None]] = set()
+        self._unswept: set[str] = set()
+        """Folders whose content is to be removed."""
+        self._sweeping: asyncio.TimerHandle | None = None
         self._hidden: list[str] = []
         self._exposed: list[str] = []
 
@@ -107,11 +113,13 @@ class SandboxRuntime:
         for folder in (self._settings.run, self._records.pods):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
+        linux.spread(str(self._records.pods))
         for folder in (self._settings.logs, self._settings.cache):
             folder.mkdir(parents=True, exist_ok=True)
         self._records.begin(_read(BOOT_ID).strip())
 
     def _remember_pods(self) -> None:
+        self.sweep(self._records.trash)  # of a control plane that was killed
         for uid in self._records.all_pods():
             pod = self._records.read_pod(uid)
             if pod is not None:
@@ -122,6 +130,10 @@ class SandboxRuntime:
         """See Runtime."""
         if pods:
             await asyncio.gather(*(self.remove_pod(uid) for uid in self._records.all_pods()))
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await asyncio.gather(*self._tidying, return_exceptions=True)
+        if pods:
             await self._helpers.end()
         for watch in self._watched.values():
             asyncio.get_running_loop().remove_reader(watch.fd)
@@ -129,7 +141,9 @@ class SandboxRuntime:
         self._watched.clear()
         self._states.clear()
         self._pods.clear()
-        await asyncio.gather(*self._tidying, return_exceptions=True)
+        for folder in {*self._unswept, str(self._records.trash)} if pods else self._unswept:
+            await asyncio.to_thread(empty, folder)
+        self._unswept.clear()
         await self._helpers.close()
 
     async def _probe(self) -> None:
@@ -197,7 +211,8 @@ class SandboxRuntime:
         pod = self._pods.pop(uid, None)
         if pod is not None:
             await self._drop_network(pod)
-        await asyncio.to_thread(remove_tree, str(self._records.pod_folder(uid)))
+        self._records.discard_pod(uid)
+        self.sweep(self._records.trash)
         # Last, because whoever asks for containers meanwhile learns of them again from what is still on disk.
         for key in [key for key in self._states if key[0] == uid]:
             self._forget(key)
@@ -270,8 +285,8 @@ class SandboxRuntime:
     def _rescan(self, pod_uid: str | None = None) -> None:
         """Learn of containers on disk that are not known yet."""
         for uid in self._records.all_pods() if pod_uid is None else [pod_uid]:
-            for name, started in self._records.started(uid):
-                if (uid, name) not in self._states:
+            for name in self._records.names(uid):
+                if (uid, name) not in self._states and (started := self._records.started_one(uid, name)) is not None:
                     self._learn((uid, name), started)
 
     def _learn(self, key: tuple[str, str], started: dict[str, Any]) -> ContainerState:
@@ -300,18 +315,32 @@ class SandboxRuntime:
     def _report(self, state: ContainerState) -> None:
         """What is to be done when a container is known to have ended."""
         key = (state.pod_uid, state.id)
-        left = [str(path) for path in self._records.leftovers(*key)]
-        if left:
-            self._tidy(_remove_trees, left)
+        # Mostly the pod goes with its container, and all that either has left together.
+        asyncio.get_running_loop().call_later(_LEFTOVERS_SECONDS, self._discard_leftovers, key)
         if internal(key) or key in self._reported:
             return
         self._reported.add(key)
         for handler in self._handlers:
             asyncio.get_running_loop().call_soon(handler, state)
 
-    def _tidy(self, work: Callable[..., None], *arguments: Any) -> None:
-        """In a thread, behind everybody's back; waited for when the runtime stops."""
-        task = asyncio.create_task(asyncio.to_thread(work, *arguments))
+    def _discard_leftovers(self, key: tuple[str, str]) -> None:
+        if key in self._states and self._records.discard_leftovers(*key):
+            self.sweep(self._records.trash)
+
+    def sweep(self, *folders: Path) -> None:
+        """See Runtime."""
+        if not self._unswept:
+            self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._tidy, self._sweep)
+        self._unswept.update(map(str, folders))
+
+    async def _sweep(self) -> None:
+        folders, self._unswept = sorted(self._unswept), set()
+        with contextlib.suppress(StartFailed):  # what is left now goes with what comes next
+            await self._helpers.ask("sweep", folders=folders)
+
+    def _tidy(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Behind everybody's back; waited for when the runtime stops."""
+        task = asyncio.create_task(work(*arguments))
         self._tidying.add(task)
         task.add_done_callback(self._tidying.discard)
 
@@ -399,11 +428,6 @@ class SandboxRuntime:
 def internal(key: tuple[str, str]) -> bool:
     """Whether nobody outside of the runtime has asked for this."""
     return key[0] == PROBE or key[1].startswith(_PAUSE)
-
-
-def _remove_trees(paths: list[str]) -> None:
-    for path in paths:
-        remove_tree(path)
 
 
 class _Watch:

@@ -67,9 +67,24 @@ def interpreters(spec: ContainerSpec) -> list[str]:
     programs = [program for program in spec.argv[:1] if program.startswith("/")]
     if spec.warm is not None:
         programs.append(spec.warm.interpreter)
+    return list(_installations(tuple(folders), tuple((program, _identity(program)) for program in programs)))
+
+
+def _identity(program: str) -> tuple[int, int, int]:
+    """Which file a program is now."""
+    try:
+        found = os.stat(program)  # noqa: PTH116  # asked for every start
+    except OSError:
+        return 0, 0, 0
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _installations(folders: tuple[str, ...], programs: tuple[tuple[str, tuple[int, int, int]], ...]) -> tuple[str, ...]:
+    """Links are followed anew when a program is another file."""
     found = [prefix for folder in folders for prefix in _prefixes_of_folder(folder)]
-    found += [prefix for program in programs for prefix in _prefixes_of_program(program)]
-    return _both(found)
+    found += [prefix for program, _ in programs for prefix in _prefixes_of_program(program)]
+    return tuple(_both(found))
 
 
 def _prefixes_of_program(program: str) -> tuple[str, ...]:

@@ -6,12 +6,15 @@ visible file is a link through it. A reader sees the old set or the new one, nev
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+from headrace.node.runtime.sandboxd import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,31 +36,35 @@ def write(folder: Path, files: Mapping[str, File], group: int | None = None) -> 
 
     With `group` (a pod's fsGroup) the files belong to it, and it may read what their owner may.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    old = _current(folder)
-    if old is not None and _holds(old, files):
-        return False
-    new = Path(tempfile.mkdtemp(prefix="..", dir=folder))
-    new.chmod(0o755)
+    base = str(folder)
+    try:
+        os.makedirs(base)
+        old = None
+    except FileExistsError:
+        old = _current(folder)
+        if old is not None and _holds(old, files):
+            return False
+    new = f"{base}/..{time.time_ns():x}"
+    os.mkdir(new)
+    os.chmod(new, 0o755)  # noqa: S103  # whoever the pod runs as looks into it
     for path, file in files.items():
-        target = new / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.content)
-        target.chmod(file.mode if group is None else file.mode | (file.mode & 0o400) >> 3)
+        target = f"{new}/{path}"
+        if "/" in path:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        wire.write_plain(target, file.content, file.mode if group is None else file.mode | (file.mode & 0o400) >> 3)
         if group is not None:
             os.chown(target, -1, group)
-    temporary = folder / _NEW
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(new.name)
-    temporary.replace(folder / DATA)
-    tops = {PurePosixPath(path).parts[0] for path in files}
-    for name in tops:
-        link = folder / name
-        if not link.is_symlink():
-            link.symlink_to(f"{DATA}/{name}")
-    for entry in folder.iterdir():
-        if not entry.name.startswith("..") and entry.name not in tops:
-            entry.unlink()
+    temporary = f"{base}/{_NEW}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink(os.path.basename(new), temporary)
+    os.replace(temporary, f"{base}/{DATA}")
+    tops = {path.partition("/")[0] for path in files}
+    there = {name for name in os.listdir(base) if not name.startswith("..")}
+    for name in tops - there:
+        os.symlink(f"{DATA}/{name}", f"{base}/{name}")
+    for name in there - tops:
+        os.unlink(f"{base}/{name}")
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
     return True

@@ -52,6 +52,7 @@ class PodVolumes:
         self._disk, self._memory = folders.disk(uid) / "volumes", folders.small(uid) / "volumes"
         self._ready: dict[str, Ready] = {}
         self._made_of_files: list[Volume] = []
+        self._written: dict[str, content.Files] = {}
 
     async def set_up(self, source: content.Source) -> None:
         """Make every volume of the pod ready. Raises MountFailed for the first that is not."""
@@ -73,8 +74,9 @@ class PodVolumes:
                 found = await content.files(volume, source)
             except VolumeError:
                 continue
-            if found is not None:
+            if found is not None and found != self._written.get(volume.name):
                 files.write(self._memory / volume.name, found, _group(source.pod))
+                self._written[volume.name] = found
 
     def mounts(self, container: Container, sub_paths: Mapping[str, str]) -> tuple[Mount, ...]:
         """The mounts of a container; `sub_paths` holds expanded subPathExpr by mount path. Raises VolumeError."""
@@ -100,6 +102,7 @@ class PodVolumes:
             folder = self._memory / volume.name
             files.write(folder, found, _group(source.pod))
             self._made_of_files.append(volume)
+            self._written[volume.name] = found
             return Ready(folder, read_only=True)
         if volume.empty_dir is not None:
             return await _given(self._empty_dir(volume.name, volume.empty_dir, source.pod), source.pod)

@@ -203,6 +203,18 @@ class ClientContract:
         assert [e.type for e in seen] == [EventType.ADDED, EventType.MODIFIED, EventType.DELETED]
         assert seen[1].object.data == {"x": "1"}
 
+    async def test_watchers_see_the_same(self, client: Client, namespace: str) -> None:
+        """Whoever watches a kind, with a selector or without."""
+        listed = await client.list(ConfigMap, namespace)
+        version = listed.resource_version
+        watches = [client.watch(ConfigMap, namespace, resource_version=version, labels=s) for s in ("", "app=x")]
+        made = config(namespace, "a")
+        made.metadata.labels = {"app": "x"}
+        await client.create(made)
+        one, other = [await asyncio.wait_for(anext(watch), 10) for watch in watches]
+        assert one == other
+        assert one.object.metadata.labels == {"app": "x"}
+
     async def test_watch_of_a_custom_kind(self, client: Client, namespace: str) -> None:
         """Status changes are seen too."""
         listed = await client.list(Widget, namespace)

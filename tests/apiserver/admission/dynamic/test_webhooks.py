@@ -9,7 +9,7 @@ from headrace.api import _wire
 from headrace.api.admissionregistration import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
 from headrace.api.apiextensions import CustomResourceDefinition
 from headrace.api.apps import Deployment
-from headrace.api.core import ConfigMap, Namespace
+from headrace.api.core import ConfigMap, Namespace, Pod
 from headrace.api.errors import InternalError, Invalid, StatusError
 from headrace.api.identity import ADMIN, service_account
 from headrace.testing import embedded_cluster
@@ -362,6 +362,22 @@ async def test_a_refused_write_gives_back_what_it_had_taken(registry, hook):
             await make(registry)
     hook.answer = lambda _: {"allowed": True}
     await make(registry)
+
+
+async def test_a_pod_that_comes_to_its_node_with_its_status_is_asked_about_twice(registry, hook):
+    body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    made = _wire.decode_any(await registry.create(ADMIN, Pod.INFO, body, NS))
+    rule = {**MAPS, "resources": ["pods", "pods/status"]}
+    await configure(registry, VALIDATING, webhook(hook, rules=[rule]))
+    sent = {
+        "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},
+        "spec": {"nodeName": "n"},
+        "status": {"phase": "Running"},
+    }
+    found = _wire.decode_any(await registry.patch(ADMIN, Pod.INFO, "p", sent, NS, subresource="binding"))
+    assert (found["spec"]["nodeName"], found["status"]["phase"]) == ("n", "Running")
+    asked = [(r["request"].get("subResource"), r["request"]["object"]["status"]["phase"]) for r in hook.reviews]
+    assert asked == [(None, "Pending"), ("status", "Running")]
 
 
 async def test_nothing_is_asked_or_loaded_without_configurations(registry, hook):

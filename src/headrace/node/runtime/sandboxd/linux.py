@@ -34,6 +34,7 @@ _AT_EMPTY_PATH = 0x1000
 _MNT_DETACH = 2
 
 _NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x20000
 
 _SYS_MOUNT_SETATTR = 442
 _SYS_CLOSE_RANGE = 436
@@ -199,6 +200,20 @@ def drop_privileges(who: Message, *, isolated: bool) -> None:
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl")
     if who.get("filtered"):
         seccomp.apply()
+
+
+def spread(folder: str) -> None:
+    """Have the file system keep the subfolders of this one apart. Where many come and go side by side, ext4 looks at
+    each inode that was freed lately before it takes another one: a tenth of a millisecond for each file.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(struct.calcsize("l"))))[0]
+        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", flags | _FS_TOPDIR_FL))
+    except OSError:
+        pass  # another file system
+    finally:
+        os.close(fd)
 
 
 def close_all_but(keep: Iterable[int]) -> None:

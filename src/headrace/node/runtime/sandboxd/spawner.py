@@ -9,6 +9,7 @@ Requests carry an `id`, which the reply repeats:
     network                        makes sure that the network holder runs
     start   spec                   forks a supervisor; replies with its state when the program runs
     exec    …                      takes the connection over (see enter.py)
+    sweep   folders                has a child remove what is in them
     session …                      the same (see session.py)
     shutdown                       ends spawner, fork servers and, with `network`, the network holder
 """
@@ -24,7 +25,7 @@ import signal
 import sys
 import time
 
-from . import enter, limits, linux, network, session, wire
+from . import enter, limits, linux, network, session, trash, wire
 from .pool import ForkServers
 from .supervisor import EXIT, STATE, restore_signals, supervise
 
@@ -38,6 +39,7 @@ SOCKET, RECORD, LOCK = "spawner.sock", "spawner.json", "spawner.lock"
 ALREADY_RUNNING = 3
 _TICK_MS = 10_000
 _WARM_TICK_MS = 500
+_SWEEPER_NICE = 10
 _WARM_SECONDS = 3.0
 """How long a warm interpreter may take to fork and report before a cold start takes over."""
 
@@ -93,6 +95,9 @@ class Spawner:
         self._servers = ForkServers(config.get("idle_seconds", 120.0))
         self._poll = select.poll()
         self._next_cpu = 0
+        self._sweeper = 0
+        """The child that removes what pods have left; 0 when there is none."""
+        self._unswept: set[str] = set()
         record = {"pid": os.getpid(), "start": linux.start_time(os.getpid())}
         self._record = record
         wire.write_file(f"{folder}/{RECORD}", record)
@@ -140,6 +145,9 @@ class Spawner:
             if pid == 0:
                 return
             self._servers.ended(pid)
+            if pid == self._sweeper:
+                self._sweeper = 0
+                self._sweep([])
 
     def _accept(self) -> None:
         try:
@@ -207,6 +215,9 @@ class Spawner:
             elif op == "network":
                 self._holder(message.get("held"))
                 self._reply(connection, request, {})
+            elif op == "sweep":
+                self._sweep(message["folders"])
+                self._reply(connection, request, {})
             elif op in {"exec", "session"}:
                 self._exec(connection, message)
                 return False
@@ -247,9 +258,12 @@ class Spawner:
             return []
         for last in (False, True):
             try:
-                holder = self._holder()
-                holder.call(op="pod", uid=spec["pod"], ip=spec["ip"])
-                return holder.call(op="ns", uid=spec["pod"])[1]
+                holder = self._holder() if last or self._network is None else self._network
+                try:
+                    return holder.call(op="ns", uid=spec["pod"])[1]
+                except FileNotFoundError:
+                    holder.call(op="pod", uid=spec["pod"], ip=spec["ip"])
+                    return holder.call(op="ns", uid=spec["pod"])[1]
             except ConnectionError:
                 if last:
                     raise
@@ -326,6 +340,25 @@ class Spawner:
         for connection, request in start.waiting:
             self._reply(connection, request, reply)
 
+    def _sweep(self, folders: list[str]) -> None:
+        """Removing what many pods have left takes longer than anybody here may wait."""
+        self._unswept.update(folders)
+        if self._sweeper or not self._unswept:
+            return
+        self._sweeper = os.fork()
+        if self._sweeper == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                restore_signals()
+                linux.close_all_but([])
+                linux.set_process_name("headrace-sweep")
+                os.nice(_SWEEPER_NICE)
+                for folder in self._unswept:
+                    trash.empty(folder)
+            finally:
+                os._exit(0)
+        self._unswept.clear()
+
     def _exec(self, connection: _Connection, message: Message) -> None:
         folder = message["dir"]
         state = wire.read_file(f"{folder}/{STATE}")
@@ -347,6 +380,9 @@ class Spawner:
 
     def _shutdown(self, *, network_too: bool) -> None:
         self._servers.stop()
+        if self._sweeper:  # what it leaves goes with the next sweep
+            os.kill(self._sweeper, signal.SIGKILL)
+            os.waitpid(self._sweeper, 0)
         if network_too:
             try:
                 client = network.HolderClient(self._folder)

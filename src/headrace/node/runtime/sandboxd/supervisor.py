@@ -316,7 +316,10 @@ def _keep(
     if problem:
         if cgroup is not None:
             cgroup.remove()
-        _clean(folder)
+        try:
+            os.rmdir(folder + "/scratch")  # the next attempt makes it
+        except OSError:
+            pass
         _tell(status, {"error": problem.decode(errors="replace")})
         os._exit(1)
     started = linux.start_time(first)
@@ -327,12 +330,13 @@ def _keep(
         "supervisor_start": linux.start_time(os.getpid()),
         "started_at": time.time_ns(),
         "node_ns": node_ns,
+        "engine": bool(by_engine),
     }
     # Before the state is written: a state whose supervisor may still go with a warm interpreter that is ended just now
     # would be read as a container that was killed.
     linux.die_with_parent(0)
     # For commands that are to be run in the container later, the environment is kept too.
-    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec.get(key) for key in _KEPT}, "engine": bool(by_engine)})
+    wire.write_file(f"{folder}/{STATE}", {**state, **{key: spec.get(key) for key in _KEPT}})
     _tell(status, state)
     os.close(status)
     watchdog = spec["memory"] if cgroup is None and not by_engine else None
@@ -374,18 +378,7 @@ def _keep(
             break  # the pod has been removed
         except OSError:
             time.sleep(1)  # a full disk: how the container ended must not be lost for that
-    _clean(folder)
     os._exit(0)
-
-
-def _clean(folder: str) -> None:
-    """Remove the folder for temporary files if it is empty, as it mostly is; the rest is the control plane's work,
-    because the end is waited for.
-    """
-    try:
-        os.rmdir(folder + "/scratch")
-    except OSError:
-        return
 
 
 def _follow(
@@ -508,29 +501,3 @@ def _read(fd: int) -> bytes | None:
         return None
     except OSError:
         return b""  # nobody has the terminal open any more
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder and all in it, as far as possible."""
-    try:
-        entries = list(os.scandir(path))
-    except PermissionError:
-        try:
-            os.chmod(path, 0o700)  # overlays leave work folders without any permission
-            entries = list(os.scandir(path))
-        except OSError:
-            return
-    except OSError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(entry.path)
-        else:
-            try:
-                os.unlink(entry.path)
-            except OSError:
-                continue
-    try:
-        os.rmdir(path)
-    except OSError:
-        return

@@ -135,6 +135,16 @@ def write_file(path: str, message: Message) -> None:
     os.rename(temporary, path)
 
 
+def write_plain(path: str, content: bytes, mode: int) -> None:
+    """Write a file that nobody reads yet, with these permissions whatever the process's mask is."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.write(fd, content)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
 def read_file(path: str) -> Message | None:
     """What `write_file` wrote, or None."""
     try:
