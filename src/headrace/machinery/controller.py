@@ -69,6 +69,7 @@ class Controller(Generic[T]):
     reads: tuple[type[Object], ...] = ()
     """Kinds that are only looked up in the cache."""
     workers: int = 4
+    """How many keys are worked on at a time; with none there are no keys, and everything is done by `run`."""
 
     caches: dict[type[Object], Informer[Any]]
 

@@ -138,6 +138,8 @@ class _Runner:
 
     def subscribe(self) -> None:
         controller = self.controller
+        if not controller.workers:
+            return
         controller.cache(controller.kind).on_change(self._enqueue(lambda o: (o.key,)))
         for kind in controller.owns:
             controller.cache(kind).on_change(self._enqueue(by_controller_owner(controller.kind)))

@@ -153,7 +153,7 @@ async def test_signals_and_user_reach_a_warm_program(warm):
     source = """
     import os, signal, sys, time
     def stop(*_):
-        print("stopping", os.getuid(), flush=True)
+        os.write(1, f"stopping {os.getuid()}\\n".encode())  # the other print may not be over yet
         sys.exit(4)
     signal.signal(signal.SIGTERM, stop)
     print("ready", flush=True)

@@ -67,14 +67,9 @@ class Netlink:
         name_and_mac = _attribute(_IFLA_IFNAME, _text(name)) + _attribute(_IFLA_ADDRESS, mac)
         self._request(_NEWLINK, _CREATE | _EXCLUSIVE, _link() + name_and_mac + info)
 
-    def add_veth(self, name: str, master: int, peer: str, peer_mac: bytes, peer_ns: int) -> None:
+    def add_veth(self, name: str, master: int, peer: str, peer_ns: int) -> None:
         """A cable from the bridge into another network namespace."""
-        other = (
-            _link()
-            + _attribute(_IFLA_IFNAME, _text(peer))
-            + _attribute(_IFLA_ADDRESS, peer_mac)
-            + _attribute(_IFLA_NET_NS_FD, _number(peer_ns))
-        )
+        other = _link() + _attribute(_IFLA_IFNAME, _text(peer)) + _attribute(_IFLA_NET_NS_FD, _number(peer_ns))
         info = _attribute(_INFO_KIND, _text("veth")) + _attribute(_INFO_DATA, _attribute(_VETH_PEER, other))
         self._request(
             _NEWLINK,
@@ -85,9 +80,9 @@ class Netlink:
             + _attribute(_IFLA_LINKINFO, info),
         )
 
-    def up(self, index: int) -> None:
-        """Switch an interface on."""
-        self._request(_NEWLINK, 0, _link(index, _IFF_UP))
+    def up(self, index: int, mac: bytes = b"") -> None:
+        """Switch an interface on, with a hardware address."""
+        self._request(_NEWLINK, 0, _link(index, _IFF_UP) + (_attribute(_IFLA_ADDRESS, mac) if mac else b""))
 
     def add_address(self, index: int, ip: str, prefix: int) -> None:
         """Give an interface an address, and the route to its network."""

@@ -60,7 +60,10 @@ def _serve(listener: socket.socket, holder: _Holder, record_path: str, record: M
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:
-        events = poll.poll(_ORPHAN_CHECK_MS)
+        events = poll.poll(0 if holder.wants_spare else _ORPHAN_CHECK_MS)
+        if not events and holder.wants_spare:
+            holder.prepare()
+            continue
         if not events and not clients and wire.read_file(record_path) != record:
             os._exit(0)  # the home is gone
         for fd, _ in events:
@@ -106,6 +109,9 @@ class _Holder:
         self._prefix = int(config["pod_cidr"].split("/")[1])
         self._pods = pods
         self._count = 0
+        self._spare: tuple[int, Netlink, int] | None = None
+        """A network for the next pod, made when there was nothing else to do."""
+        self.wants_spare = False
         if node_ns < 0:
             self._make()
         else:
@@ -177,9 +183,16 @@ class _Holder:
             return {}, (), ()
         return {"errno": 22, "error": f"no such request: {op}"}, (), ()
 
-    def _add(self, uid: str, ip: str) -> None:
-        if uid in self._pods:
-            return
+    def prepare(self) -> None:
+        """Have a network ready for the next pod."""
+        self.wants_spare = False
+        try:
+            self._spare = self._new()
+        except OSError:
+            return  # the next pod is told why
+
+    def _new(self) -> tuple[int, Netlink, int]:
+        """The network of a pod, without an address: its namespace, a socket in it, the index of its interface."""
         linux.unshare(linux.CLONE_NEWNET)
         try:
             pod_ns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -189,17 +202,29 @@ class _Holder:
         name = f"pod{self._count}"
         self._count += 1
         try:
-            self._link.add_veth(name, self._bridge, "eth0", mac_of(ip), pod_ns)
+            self._link.add_veth(name, self._bridge, "eth0", pod_ns)
             linux.setns(pod_ns, linux.CLONE_NEWNET)
             try:
                 _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
                 index = socket.if_nametoindex("eth0")
-                inner.up(LOOPBACK)
-                inner.add_address(index, ip, self._prefix)
-                inner.up(index)
-                inner.add_default_route(self._config["node_ip"], index)
             finally:
                 linux.setns(self._node_ns, linux.CLONE_NEWNET)
+            inner.up(LOOPBACK)
+        except OSError:
+            os.close(pod_ns)
+            inner.close()
+            raise
+        return pod_ns, inner, index
+
+    def _add(self, uid: str, ip: str) -> None:
+        if uid in self._pods:
+            return
+        pod_ns, inner, index = self._spare or self._new()
+        self._spare, self.wants_spare = None, True
+        try:
+            inner.add_address(index, ip, self._prefix)
+            inner.up(index, mac_of(ip))
+            inner.add_default_route(self._config["node_ip"], index)
         except OSError:
             os.close(pod_ns)
             raise

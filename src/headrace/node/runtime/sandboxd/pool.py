@@ -207,7 +207,8 @@ class ForkServers:
     def expire(self, now: float) -> None:
         """End the servers that nobody has needed for a while."""
         for key, server in list(self._servers.items()):
-            if now - server.used > self._idle:
+            # What still imports cannot have been needed yet: it has as long as importing may take.
+            if now - server.used > (self._idle if server.ready else max(self._idle, _WARM_UP_SECONDS)):
                 self._end(key)
 
     def stop(self) -> None:
