@@ -65,16 +65,20 @@ def registry() -> list[Page]:
 
 
 def prepare(ask: Callable[..., dict[str, Any]]) -> None:
-    """A pipeline and a run of it, which has ended."""
+    """A pipeline, a run of it that has ended well, and one that has not."""
     edge = "a-part-of-the-form"
     part = f'--{edge}\r\ncontent-disposition: form-data; name="uploadfile"; filename="pipeline.yaml"\r\n\r\n'
     body = f"{part}{json.dumps(PIPELINE)}\r\n--{edge}--\r\n".encode()
     path = f"/apis/v2beta1/pipelines/upload?namespace={NAMESPACE}&name=looked-at"
     pipeline = ask(path, body, kind=f"multipart/form-data; boundary={edge}")["pipeline_id"]
     asked = {"pipeline_version_reference": {"pipeline_id": pipeline}, "runtime_config": {"parameters": {"loud": True}}}
-    run = ask("/apis/v2beta1/runs", {"display_name": "looked at", **asked})["run_id"]
-    while ask(f"/apis/v2beta1/runs/{run}")["state"] not in {"SUCCEEDED", "FAILED"}:
-        time.sleep(0.1)
+    failing = json.loads(json.dumps(PIPELINE).replace('["true"]', '["false"]'))
+    other = {"pipeline_spec": failing, "runtime_config": {"parameters": {"loud": False}}}
+    for name, body, end in (("looked at", asked, "SUCCEEDED"), ("failed", other, "FAILED")):
+        run = ask("/apis/v2beta1/runs", {"display_name": name, **body})["run_id"]
+        while (state := ask(f"/apis/v2beta1/runs/{run}")["state"]) not in {"SUCCEEDED", "FAILED"}:
+            time.sleep(0.1)
+        assert state == end
 
 
 def addresses(ask: Callable[..., dict[str, Any]], run: str) -> dict[str, str]:

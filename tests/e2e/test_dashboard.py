@@ -77,6 +77,8 @@ async def test_a_link_of_the_command_line_logs_in(platform, tmp_path):
 async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_path):
     """What is on it, that nothing scrolls sideways, the console, a picture of each look, and what axe finds."""
     run, digits = addresses["/runs/{run}"], "digits-recognizer"
+    runs = platform.api(f"/apis/v2beta1/runs?namespace={NAMESPACE}")["runs"]
+    failed = next(each["run_id"] for each in runs if each["state"] == "FAILED")
     words = {
         "/": ("Served models",),
         "/runs": (digits,),
@@ -91,6 +93,7 @@ async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_pa
         f"{run}?view=graph": ("check-and-split",),
         f"{run}?tab=values": ("minio://",),
         f"{run}?tab=log": (),
+        f"/runs/{failed}": ("Why it failed",),
         "/workloads?kind=deployments&tab=yaml": ("Only check",),
         "/workloads?kind=events": (),
         "/runs?state=failed&q=nothing-like-it": ("No run matches",),

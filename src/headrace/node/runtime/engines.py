@@ -8,6 +8,7 @@ and may not, and a runtime that does not know the machine's cgroups.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import shutil
@@ -205,11 +206,13 @@ async def run(engine: Engine, *words: str, timeout: float | None = None) -> tupl
         async with asyncio.timeout(timeout):
             out, err = await process.communicate()
     except TimeoutError:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+            process.kill()
         await process.wait()
         return 124, b"", f"podman {words[0]} did not end within {timeout:.0f} s"
     except BaseException:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+            process.kill()
         await process.wait()
         raise
     return process.returncode or 0, out, sentence(err.decode(errors="replace"))
