@@ -12,10 +12,22 @@ SCRIPT = Path(_spec.origin).with_name("axe.min.js").read_text()
 
 _FIND = """(async () => {
   await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
-  const { violations } = await axe.run(document, { resultTypes: ["violations"], preload: false, OPTIONS });
+  const options = { resultTypes: ["violations"], preload: false, OPTIONS };
+  const { violations } = await axe.run(EXCEPT, options);
   const told = (rule, node) => `${rule.id} (${rule.impact}): ${node.html.slice(0, 160)}: ${node.failureSummary}`;
   return violations.filter((rule) => rule.impact === "serious" || rule.impact === "critical")
     .flatMap((rule) => rule.nodes.slice(0, 4).map((node) => told(rule, node)));
 })()"""
-EVERYTHING = _FIND.replace("OPTIONS", "")
-COLOURS = _FIND.replace("OPTIONS", 'runOnly: { type: "rule", values: ["color-contrast", "link-in-text-block"] }')
+_OPTIONS = {
+    "everything": "",
+    "structure": 'rules: { "color-contrast": { enabled: false } }',
+    "colours": 'runOnly: { type: "rule", values: ["color-contrast", "link-in-text-block"] }',
+}
+
+
+def run(what: str, *, frame: bool) -> str:
+    """A script that says what is wrong: of `everything`, `structure` or `colours`, which take most of the time.
+    Without `frame`, the bar and the navigation, which are the same on every page, are left out.
+    """
+    context = "document" if frame else '{ exclude: [[".top"], [".nav"]] }'
+    return _FIND.replace("OPTIONS", _OPTIONS[what]).replace("EXCEPT", context)
