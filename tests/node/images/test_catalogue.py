@@ -84,6 +84,7 @@ def test_preload_follows_the_packages() -> None:
         "numpy",
         "kfp.dsl.executor_main",
         "runpy",
+        "shutil",
         "traceback",
         "resource",
         "encodings.idna",

@@ -51,6 +51,7 @@ def run_inside(
     import runpy
 
     sys.modules.pop(task.module, None)  # a warm interpreter may have imported it; it must run anew as __main__
+    sys.dont_write_bytecode = True  # nobody will ever import it again
     sys.argv = [task.module, "--component_module_path", str(path), *arguments]
     here = str(Path.cwd())
     if sys.path[:1] != [here]:

@@ -40,6 +40,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "kfp": (
         "kfp.dsl.executor_main",
         "runpy",
+        "shutil",  # argparse asks for it, and it brings the compression libraries
         "traceback",
         "resource",
         "encodings.idna",  # of every name that is looked up
