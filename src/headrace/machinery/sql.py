@@ -1,8 +1,9 @@
 """SQL state of a component, behind asyncio: one worker thread runs short transactions in the order of the requests.
 
 Operations that wait together share one transaction (each in a savepoint), hence one fsync: a busy run costs few
-of them. A result is handed out after the commit only, so what was acknowledged is on disk; of what was asked for as not
-durable, a crash of this process loses nothing and one of the machine perhaps the last moments, in order.
+of them. A result is handed out after the commit only: no crash of this process loses it. Whether it waits for the disk
+as well, so that a power cut does not lose it either, is said with each request (`Durable`); what a power cut loses are
+the last moments, in order.
 
 `Migrations` is the history of a database's schema: a package with Alembic's `env.py` and `versions/`. Being current
 costs one query; Alembic is imported only when there is something to do.
@@ -11,7 +12,9 @@ costs one query; Alembic is imported only when there is something to do.
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
+import os
 import queue
 import threading
 from dataclasses import dataclass
@@ -27,7 +30,20 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 T = TypeVar("T")
-_Job = tuple["Callable[[Connection], Any]", "asyncio.Future[Any]", bool]
+
+
+class Durable(enum.IntEnum):
+    """When a transaction is on disk."""
+
+    EVENTUALLY = 0
+    """With the next one that asks for more: for what can be done again with the same result."""
+    SOON = 1
+    """Milliseconds after its result is known: for what somebody waits for."""
+    NOW = 2
+    """Before its result is known."""
+
+
+_Job = tuple["Callable[[Connection], Any]", "asyncio.Future[Any]", Durable]
 MAX_BATCH = 64
 
 log = logging.getLogger(__name__)
@@ -76,7 +92,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._name = Path(sa.make_url(url).database or "").stem
+        self._file = Path(sa.make_url(url).database or "")
+        self._name = self._file.stem
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -98,10 +115,8 @@ class Database:
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
 
-    async def run(self, fn: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """The result of `fn` once its transaction is durable, or only committed; what `fn` raises undoes only its own
-        changes.
-        """
+    async def run(self, fn: Callable[[Connection], T], durable: Durable = Durable.NOW) -> T:
+        """The result of `fn` once its transaction is committed; what `fn` raises undoes only its own changes."""
         if self._thread is None:
             raise RuntimeError(f"the {self._name} database is not open")
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -133,9 +148,10 @@ class Database:
 
     def _transact(self, engine: sa.Engine, batch: list[_Job]) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        wanted = max(durable for _, _, durable in batch)
         try:
             with engine.connect() as connection:
-                _flush_at_commit(connection, durable=any(durable for _, _, durable in batch))
+                _flush_at_commit(connection, durable=wanted is Durable.NOW)
                 with connection.begin():
                     for fn, future, _ in batch:
                         outcomes.append((future, *_outcome(connection, fn, alone=len(batch) == 1)))
@@ -145,6 +161,21 @@ class Database:
             log.exception("a transaction of the %s database failed", self._name)
             outcomes = [(future, None, error) for _, future, _ in batch]
         self._loop.call_soon_threadsafe(_deliver, outcomes)
+        if wanted is Durable.SOON and engine.dialect.name == "sqlite":
+            self._flush()
+
+    def _flush(self) -> None:
+        """Bring to disk what has been committed."""
+        try:
+            log_file = os.open(f"{self._file}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # it is in the database already
+        try:
+            os.fdatasync(log_file)
+        except OSError:
+            log.exception("the last transactions of the %s database may not be on disk", self._name)
+        finally:
+            os.close(log_file)
 
 
 class _Undone(Exception):

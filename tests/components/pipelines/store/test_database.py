@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from headrace.components.pipelines import migrations
 from headrace.components.pipelines.store import schema as t
-from headrace.machinery.sql import Database, NewerDatabase
+from headrace.machinery.sql import Database, Durable, NewerDatabase
 
 ROW = {"namespace": "n", "storage_state": "AVAILABLE"}
 
@@ -55,9 +57,26 @@ async def test_only_what_must_be_durable_waits_for_the_disk(database):
 
     full, normal = 2, 1
     assert await database.run(level) == full
-    assert await database.run(level, durable=False) == normal
-    assert await asyncio.gather(database.run(level, durable=False), database.run(level)) in ([full] * 2, [normal, full])
+    assert await database.run(level, Durable.EVENTUALLY) == await database.run(level, Durable.SOON) == normal
+    both = await asyncio.gather(database.run(level, Durable.EVENTUALLY), database.run(level))
+    assert both in ([full] * 2, [normal, full])
     assert await database.run(level) == full
+
+
+async def test_what_is_durable_soon_is_brought_to_disk_after_its_answer(database, monkeypatch):
+    flushed = threading.Event()
+
+    def flush(fd: int) -> None:
+        assert str(Path(f"/proc/self/fd/{fd}").readlink()).endswith("-wal")
+        flushed.set()
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    await database.run(insert("a"), Durable.EVENTUALLY)
+    await database.run(names)
+    assert not flushed.is_set()
+    await database.run(insert("b"), Durable.SOON)
+    assert await asyncio.to_thread(flushed.wait, 30)
+    assert await database.run(names) == ["a", "b"]
 
 
 async def test_what_is_asked_for_later_sees_what_was_asked_for_before(database):

@@ -47,6 +47,7 @@ from headrace.components.pipelines.store.tasks import (
     tasks_of,
     update_task,
 )
+from headrace.machinery.sql import Durable
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -238,7 +239,7 @@ class RunRepository:
         """
         now = self._clock.precise()
 
-        return await self._database.run(lambda c: create_tasks(c, now, run_id, tasks), durable=False)
+        return await self._database.run(lambda c: create_tasks(c, now, run_id, tasks), Durable.EVENTUALLY)
 
     async def get_task(self, task_id: str) -> TaskRow | None:
         """One task."""
@@ -253,7 +254,7 @@ class RunRepository:
                 self._known.forget(update.task_id)
             return [update_task(connection, now, update) for update in updates]
 
-        return await self._database.run(work, durable=False)
+        return await self._database.run(work, Durable.EVENTUALLY)
 
     async def record_outputs(self, task_id: str, report: Report) -> bool:
         """Record what an attempt of a task came to, once, and wake the engine.
@@ -277,7 +278,7 @@ class RunRepository:
         self, run_id: str, task_id: str, report: Report, check: Callable[[Run | None, TaskRow | None], None]
     ) -> bool:
         """As `record_outputs`, after `check` has seen the run and the task, all in one transaction. What `check`
-        raises is raised.
+        raises is raised. On disk milliseconds after it returns: the next step begins without waiting for that.
         """
         now = self._clock.precise()
 
@@ -290,7 +291,7 @@ class RunRepository:
             self._known.forget(task_id)
             return record_outputs(connection, now, task, run.namespace, report)
 
-        return self._reported(await self._database.run(work))
+        return self._reported(await self._database.run(work, Durable.SOON))
 
     def _reported(self, task: TaskRow | None) -> bool:
         if task is None:
