@@ -226,12 +226,14 @@ async def test_a_volume_that_cannot_be(node: Node, source: dict[str, Any], says:
         said = await node.events("one")
         return any(e.startswith('FailedMount: MountVolume.SetUp failed for volume "v" : ') and says in e for e in said)
 
+    async def shown() -> bool:
+        pod = await node.pod("one")
+        assert pod.status.phase == "Pending"
+        waiting = [status.state.waiting for status in pod.status.container_statuses]
+        return any(state is not None and says in state.message for state in waiting)
+
     await eventually(told)
-    pod = await node.pod("one")
-    assert pod.status.phase == "Pending"
-    waiting = pod.status.container_statuses[0].state.waiting
-    assert waiting is not None
-    assert says in waiting.message
+    await eventually(shown)
 
 
 async def test_sub_paths_do_not_escape(node: Node) -> None:

@@ -9,6 +9,7 @@ from headrace.api.core import PersistentVolumeClaim, PersistentVolumeClaimSpec
 from headrace.api.errors import AlreadyExists, StatusError
 from headrace.api.meta import ObjectMeta
 from headrace.node.agent import scheduling
+from headrace.node.agent.owner import AT_ONCE
 from headrace.node.agent.waiting import first
 from headrace.node.volumes.pod import claims, ephemeral_claim
 
@@ -59,7 +60,7 @@ async def admit(owner: Owner, facts: Facts) -> None:
         if message != said:
             said = message
             facts.unscheduled_reason, facts.unscheduled_message = reason, message
-            owner.changed()
+            owner.changed(within=AT_ONCE)
             host.reporter.warning(pod, "FailedScheduling", message)
         for uid in host.room.preempt(pod, host.node()) if found else ():
             host.send_away(uid, "PreemptionByScheduler", PREEMPTED)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from headrace.api.core import ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting
 from headrace.node.agent import prober, probing, status
 from headrace.node.agent.launching import Launcher
-from headrace.node.agent.owner import AT_ONCE, SOON
+from headrace.node.agent.owner import AT_ONCE, LATER, SOON
 from headrace.node.agent.restarts import Backoff, restarts
 from headrace.node.agent.waiting import first
 from headrace.node.runtime.base import ContainerPhase, StartFailed
@@ -151,7 +151,7 @@ class ContainerRunner:
             held.last_state = ContainerState(terminated=held.state.terminated)
         held.state = ContainerState(waiting=ContainerStateWaiting(reason=reason, message=message))
         held.ready = held.started = False
-        self._owner.changed()
+        self._owner.changed(within=AT_ONCE if message else LATER)
 
     # What the probes say: see prober.Listener.
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from headrace.node.volumes.pod import PodVolumes
 
 AT_ONCE, SOON, LATER = 0.0, 0.002, 0.5
-"""How long a change of the status may wait for others, in seconds: ends and readiness; starts, so that of a container
-that ends as it begins nothing but its end is written; and what comes before a start.
+"""How long a change of the status may wait for others, in seconds: ends, readiness and what is wrong; starts, so that
+of a container that ends as it begins nothing but its end is written; and what comes before a start.
 """
 
 

@@ -297,7 +297,7 @@ class PodWorker:
             waiting = runner.status.state.waiting
             if waiting is not None:
                 waiting.message = message
-        self.changed()
+        self.changed(within=AT_ONCE)
 
     async def _build_ahead(self) -> None:
         """Begin to build the containers' environments while init containers run."""
