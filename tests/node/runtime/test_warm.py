@@ -24,6 +24,8 @@ pytestmark = pytest.mark.node
 
 PRELOAD = ("decimal", "email.message", "logging", "random", "tempfile")
 
+PATH_OF_PROGRAMS = "/opt/programs"
+
 PROGRAMS = {
     "environment": "import os, sys; print(sorted(os.environ.items()), sys.argv, sys.orig_argv, sys.path, os.getcwd(), os.getpid())",
     "main": "import sys; m = sys.modules['__main__']; print(sorted(k for k in vars(m) if k != 'm'), m.__file__, m.__spec__, __name__)",
@@ -64,11 +66,11 @@ class Warm:
             (self.folder / name).write_text(source)
         return self.node.spec(
             self.interpreter,
-            f"/opt/programs/{name}",
+            f"{PATH_OF_PROGRAMS}/{name}",
             "--flag",
             "a b",
             env={"HOME": "/root", "X": "y", **(env or {})},
-            mounts=(Mount("/opt/programs", self.folder, read_only=True),),
+            mounts=fields.pop("mounts", (Mount(PATH_OF_PROGRAMS, self.folder, read_only=True),)),
             warm=WarmStart(self.interpreter, preload) if warm else None,
             **fields,
         )
@@ -231,7 +233,7 @@ def _is_server(pid: str) -> bool:
 
 
 async def test_idle_servers_end(settings, tmp_path):
-    runtime = SandboxRuntime(settings, fork_server_idle_seconds=0.5)
+    runtime = SandboxRuntime(settings, fork_server_idle_seconds=3.0)
     await runtime.start()
     node = Node(runtime, settings)
     node.watch()
@@ -240,7 +242,7 @@ async def test_idle_servers_end(settings, tmp_path):
         warm = Warm(node, tmp_path / "programs")
         await warm.wait()
         # The spawner looks at least every ten seconds, and whenever something happens.
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(3.1)
         await node.sh("true")
         assert not await warm.is_warm()
     finally:

@@ -71,6 +71,8 @@ class SandboxRuntime:
         self._reported: set[tuple[str, str]] = set()
         self._watched: dict[tuple[str, str], _Watch] = {}
         self._pods: dict[str, PodSandbox] = {}
+        self._marked: set[str] = set()
+        """Pods that may have left their network other than they found it."""
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tidying: set[asyncio.Task[None]] = set()
         self._unswept: set[str] = set()
@@ -124,6 +126,7 @@ class SandboxRuntime:
             pod = self._records.read_pod(uid)
             if pod is not None:
                 self._pods[uid] = pod
+                self._marked.add(uid)  # what was mounted in them is not known any more
         self._rescan()
 
     async def stop(self, *, pods: bool) -> None:
@@ -181,12 +184,12 @@ class SandboxRuntime:
             await self._make_network(pod)
 
     async def _make_network(self, pod: PodSandbox) -> None:
-        if not pod.host_network:
-            await self._helpers.hold("pod", uid=pod.uid, ip=pod.ip)
+        """What there must be before the first container starts; the network itself is made with that."""
 
     async def _drop_network(self, pod: PodSandbox) -> None:
         if not pod.host_network:
-            await self._helpers.hold("drop", uid=pod.uid)
+            await self._helpers.hold("drop", uid=pod.uid, reusable=pod.uid not in self._marked)
+            self._marked.discard(pod.uid)
 
     async def pods(self) -> list[str]:
         """See Runtime."""
@@ -242,6 +245,8 @@ class SandboxRuntime:
             known = self._states.get(key)
             if known is not None:
                 return known
+            if spec.image or any(_is_of_kernel(str(mount.source or "")) for mount in spec.mounts):
+                self._marked.add(pod.uid)
             joins = await self._joined(spec, pod)
             try:
                 reply = await self._helpers.ask("start", spec=self._request(spec, pod, joins))
@@ -423,6 +428,11 @@ class SandboxRuntime:
         """See Runtime."""
         _, fds = await self._helpers.hold("listen", ip=ip, port=port, kind=int(kind))
         return _socket_of(fds)
+
+
+def _is_of_kernel(source: str) -> bool:
+    """Whether settings of the kernel can be written below a folder of the machine."""
+    return source == "/" or source.startswith(("/proc", "/sys"))
 
 
 def internal(key: tuple[str, str]) -> bool:

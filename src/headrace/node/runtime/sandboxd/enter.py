@@ -10,7 +10,8 @@ import time
 from socket import socketpair
 
 from . import engine, limits, linux, wire
-from .supervisor import CannotExecute, execute, hand_over, take_over
+from .program import CannotExecute, execute
+from .supervisor import hand_over, take_over
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:

@@ -30,4 +30,4 @@ def _load() -> ModuleType:
 
 
 _warm = _load()
-_warm.run(_warm.serve(sys.argv[1]), _AT_START)
+_warm.run(*_warm.serve(sys.argv[1], _AT_START))

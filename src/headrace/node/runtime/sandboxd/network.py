@@ -9,7 +9,10 @@ the spawner, the control plane and each supervisor do. The next holder finds it 
 the supervisors inside; so no connection breaks when a holder is killed. A pod in which nothing ran then gets its
 network again with its next start.
 
-Requests (see `_Holder`): hello, node, pod, drop, ns, pods, socket, listen, shutdown.
+A pod's network is made ahead, but for its address, and used again for another pod when nothing in it can be another
+than it was: pods have no power over it. Where they are an ordinary user's they have, over its settings in /proc.
+
+Requests (see `_Holder`): hello, node, drop, ns, pods, socket, listen, shutdown.
 """
 
 from __future__ import annotations
@@ -28,11 +31,15 @@ if TYPE_CHECKING:
 
     from .wire import Message
 
-PROTOCOL = 2
+PROTOCOL = 3
 SOCKET, RECORD = "network.sock", "network.json"
 _BRIDGE = "headrace0"
 _BACKLOG = 512
 _ORPHAN_CHECK_MS = 30_000
+_QUIET_MS = 10
+"""How long nobody must have asked for anything before things are done ahead."""
+_AHEAD, _MAX_FREE = 2, 8
+"""Networks that are ready for the next pods: how many are made, and how many are kept."""
 
 
 def run(folder: str, config: Message, ready: int, node_ns: int, pods: dict[str, tuple[str, int]]) -> None:
@@ -60,11 +67,11 @@ def _serve(listener: socket.socket, holder: _Holder, record_path: str, record: M
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:
-        events = poll.poll(0 if holder.wants_spare else _ORPHAN_CHECK_MS)
-        if not events and holder.wants_spare:
-            holder.prepare()
-            continue
-        if not events and not clients and wire.read_file(record_path) != record:
+        busy = holder.busy()
+        events = poll.poll(_QUIET_MS if busy else _ORPHAN_CHECK_MS)
+        if not events and busy:
+            holder.make_ahead()
+        elif not events and not clients and wire.read_file(record_path) != record:
             os._exit(0)  # the home is gone
         for fd, _ in events:
             if fd == listener.fileno():
@@ -109,9 +116,10 @@ class _Holder:
         self._prefix = int(config["pod_cidr"].split("/")[1])
         self._pods = pods
         self._count = 0
-        self._spare: tuple[int, Netlink, int] | None = None
-        """A network for the next pod, made when there was nothing else to do."""
-        self.wants_spare = False
+        self._cables: dict[str, _Cable] = {}
+        """Of the pods whose networks this holder has made."""
+        self._free: list[_Cable] = []
+        self._ahead = _AHEAD
         if node_ns < 0:
             self._make()
         else:
@@ -159,17 +167,12 @@ class _Holder:
             return {"protocol": PROTOCOL, "config": self._config, "pid": os.getpid()}, (), ()
         if op == "node":
             return {}, (self._node_ns,), ()
-        if op == "pod":
-            self._add(message["uid"], message["ip"])
-            return {}, (), ()
         if op == "drop":
-            self._drop(message["uid"])
+            self._drop(message["uid"], reusable=message["reusable"])
             return {}, (), ()
         if op == "ns":
-            pod = self._pods.get(message["uid"])
-            if pod is None:
-                return {"errno": 2, "error": "the pod has no network"}, (), ()
-            held = (pod[1], self._node_ns)
+            self._add(message["uid"], message["ip"])
+            held = (self._pods[message["uid"]][1], self._node_ns)
             return {}, held if self._user_ns < 0 else (*held, self._user_ns), ()
         if op == "pods":
             return {"pods": {uid: pod[0] for uid, pod in self._pods.items()}}, (), ()
@@ -183,61 +186,116 @@ class _Holder:
             return {}, (), ()
         return {"errno": 22, "error": f"no such request: {op}"}, (), ()
 
-    def prepare(self) -> None:
-        """Have a network ready for the next pod."""
-        self.wants_spare = False
-        try:
-            self._spare = self._new()
-        except OSError:
-            return  # the next pod is told why
-
-    def _new(self) -> tuple[int, Netlink, int]:
-        """The network of a pod, without an address: its namespace, a socket in it, the index of its interface."""
-        linux.unshare(linux.CLONE_NEWNET)
-        try:
-            pod_ns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            inner = Netlink()
-        finally:
-            linux.setns(self._node_ns, linux.CLONE_NEWNET)
-        name = f"pod{self._count}"
-        self._count += 1
-        try:
-            self._link.add_veth(name, self._bridge, "eth0", pod_ns)
-            linux.setns(pod_ns, linux.CLONE_NEWNET)
-            try:
-                _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-                index = socket.if_nametoindex("eth0")
-            finally:
-                linux.setns(self._node_ns, linux.CLONE_NEWNET)
-            inner.up(LOOPBACK)
-        except OSError:
-            os.close(pod_ns)
-            inner.close()
-            raise
-        return pod_ns, inner, index
-
     def _add(self, uid: str, ip: str) -> None:
         if uid in self._pods:
             return
-        pod_ns, inner, index = self._spare or self._new()
-        self._spare, self.wants_spare = None, True
+        cable = self._free.pop() if self._free else self._make_cable()
         try:
-            inner.add_address(index, ip, self._prefix)
-            inner.up(index, mac_of(ip))
-            inner.add_default_route(self._config["node_ip"], index)
+            cable.link.be(cable.index, ip, self._prefix, self._config["node_ip"])
         except OSError:
-            os.close(pod_ns)
+            cable.close()
             raise
-        finally:
-            inner.close()
-        self._pods[uid] = (ip, pod_ns)
+        self._pods[uid] = (ip, cable.pod_ns)
+        self._cables[uid] = cable
 
-    def _drop(self, uid: str) -> None:
+    def _make_cable(self) -> _Cable:
+        """A pod's network, but for its address."""
+        number = self._count
+        self._count += 1
+        linux.unshare(linux.CLONE_NEWNET)
+        try:
+            cable = _Cable(number)
+        finally:
+            linux.setns(self._node_ns, linux.CLONE_NEWNET)
+        try:
+            self._link.add_veth(cable.name, self._bridge, "eth0", cable.mac, cable.pod_ns)
+            cable.port = socket.if_nametoindex(cable.name)
+            linux.setns(cable.pod_ns, linux.CLONE_NEWNET)
+            try:
+                _sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+                cable.index = socket.if_nametoindex("eth0")
+                cable.link.up(LOOPBACK)
+                cable.link.up(cable.index)
+            finally:
+                linux.setns(self._node_ns, linux.CLONE_NEWNET)
+        except OSError:
+            cable.close()
+            raise
+        return cable
+
+    def _drop(self, uid: str, *, reusable: bool) -> None:
         pod = self._pods.pop(uid, None)
-        if pod is not None:
+        cable = self._cables.pop(uid, None)
+        if pod is None:
+            return
+        if cable is None:
+            os.close(pod[1])
+        elif self._leave(cable, pod[0]) and reusable and self._user_ns < 0 and len(self._free) < _MAX_FREE:
+            self._free.append(cable)
+        else:
             # The last process has gone, so this ends the namespace, and with it the cable. The kernel takes some
             # 20 ms for that, in the background; removing the cable here would keep the next pod waiting.
-            os.close(pod[1])
+            cable.close()
+
+    def _leave(self, cable: _Cable, ip: str) -> bool:
+        """Make a pod's network nobody's: at once, because its address may be another pod's in the next moment. Whether
+        it is as it was before.
+        """
+        try:
+            cable.link.be_nobody(cable.index, ip, self._prefix, cable.mac)
+            self._link.forget_port(cable.port)
+            return self._is_clean(cable)
+        except OSError as error:
+            os.write(2, f"network: one of a pod cannot be used again: {error.strerror}\n".encode())
+            return False
+
+    def busy(self) -> bool:
+        """Whether there is something to do when nobody asks."""
+        return self._count > 0 and len(self._free) < self._ahead
+
+    def make_ahead(self) -> None:
+        """Make the network of a pod to come."""
+        try:
+            self._free.append(self._make_cable())
+        except OSError as error:
+            os.write(2, f"network: none can be made ahead: {error.strerror}\n".encode())
+            self._ahead = 0
+
+    def _is_clean(self, cable: _Cable) -> bool:
+        """Whether nobody has a socket left in a pod's network, and no port that a server may want is still taken, as it
+        is for a minute after a connection that a server has ended.
+        """
+        linux.setns(cable.pod_ns, linux.CLONE_NEWNET)
+        try:
+            counted = linux.read_control("/proc/self/net/sockstat").split()
+            names, values = (
+                line.split() for line in linux.read_control("/proc/self/net/snmp").splitlines() if line[:4] == b"Tcp:"
+            )
+        finally:
+            linux.setns(self._node_ns, linux.CLONE_NEWNET)
+        accepted = int(values[names.index(b"PassiveOpens")])
+        before, cable.accepted = cable.accepted, accepted
+        sockets, waiting = (int(counted[counted.index(name) + 1]) for name in (b"used", b"tw"))
+        return sockets == 1 and (not waiting or accepted == before)
+
+
+class _Cable:
+    """The network of one pod. Made inside of it."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"pod{number}"
+        self.mac = b"\x0a\x59" + number.to_bytes(4, "big")
+        """Its hardware address as long as it is nobody's."""
+        self.port = self.index = 0
+        self.accepted = 0
+        """How many connections it had accepted when it was last looked at."""
+        self.link = Netlink()
+        self.pod_ns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.link.close()
+        os.close(self.pod_ns)
 
 
 def _listen(ip: str, port: int, kind: int) -> int:

@@ -8,6 +8,7 @@ Python, the server itself has noted and compares (see warm.py).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -17,7 +18,8 @@ import socket
 import time
 
 from . import linux, wire
-from .supervisor import DEFAULT_PATH, CannotExecute, find_program, restore_signals
+from .program import DEFAULT_PATH, CannotExecute, find_program, restore_signals
+from .spare import Spare, likeness
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 MAX_SERVERS = 3
 _WARM_UP_SECONDS = 120.0
 _UNFIT_SECONDS = 600.0
+_END_MS = 5000
 _DIED_SECONDS = 10.0
 """Until one that served and was killed is started again."""
 
@@ -112,6 +115,12 @@ class _Server:
         self.pid, self.control = pid, control
         self.started = self.used = time.monotonic()
         self.ready = False
+        self.read: dict[str, str | None] = {}
+        """What its imports have read from the environment, which must be a container's too."""
+
+    def suits(self, env: dict[str, str]) -> bool:
+        """Whether its imports would have been the same with this environment."""
+        return all(env.get(name) == value for name, value in self.read.items())
 
 
 class ForkServers:
@@ -138,10 +147,20 @@ class ForkServers:
             return False
         if not server.ready and not self._became_ready(key, server):
             return False
+        if not server.suits(spec["env"]):
+            return False
         server.used = time.monotonic()
+        like = likeness(spec, len(namespaces))
+        fds = [report, *namespaces]
         try:
-            wire.send(server.control, {"spec": spec}, [report, *namespaces])
-        except OSError:
+            spare = _take_spare(server)
+            if spare is not None and spare.fits(like) and spare.give(spec, fds):
+                wire.send(server.control, {"like": like, "taken": True})
+            else:
+                if spare is not None:
+                    spare.close()
+                wire.send(server.control, {"like": like, "taken": spare is not None, "spec": spec}, fds)
+        except (OSError, EOFError):
             self._end(key)
             return False
         return True
@@ -212,15 +231,36 @@ class ForkServers:
                 self._end(key)
 
     def stop(self) -> None:
-        """End all, and wait until they have."""
-        pids = [server.pid for server in self._servers.values()]
-        for key in list(self._servers):
+        """End all, and wait until they and what they have made ahead have ended."""
+        waiting = []
+        for key, server in list(self._servers.items()):
+            waiting.append((server.pid, linux.pidfd_open(server.pid)))
+            spare = None
+            with contextlib.suppress(OSError, EOFError):
+                spare = _take_spare(server) if server.ready else None
+            if spare is not None:
+                spare.end()
             self._end(key)
-        for pid in pids:
+        poll = select.poll()
+        for pid, handle in waiting:
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(_END_MS):
+                os.kill(pid, signal.SIGKILL)
+            poll.unregister(handle)
+            os.close(handle)
             try:
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 continue  # reaped already
+
+
+def _take_spare(server: _Server) -> Spare | None:
+    """What it has made ahead, if it has. Raises OSError, EOFError when it has gone."""
+    poll = select.poll()
+    poll.register(server.control, select.POLLIN)
+    if poll.poll(0):
+        return Spare.received(*wire.receive(server.control))
+    return None
 
 
 def _first_word(server: _Server) -> str:
@@ -229,6 +269,7 @@ def _first_word(server: _Server) -> str:
         answer, _ = wire.receive(server.control)
     except (OSError, EOFError):
         return "its interpreter ended"
+    server.read = answer.get("read", {})
     return str(answer.get("unfit", ""))
 
 

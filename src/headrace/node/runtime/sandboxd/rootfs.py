@@ -54,18 +54,26 @@ class Root:
         self._volumes: set[str] = set()
         """Where volumes are mounted, perhaps over what is the image's: on /tmp, say."""
 
-    def build(self, spec: Message) -> None:
-        """Everything but /proc, which only the container's first process can mount."""
+    def begin(self, like: Message) -> None:
+        """In the container's first process: all that does not depend on which container it is."""
         os.umask(0o022)
         if not self._user_namespace:
             linux.mount(None, "/", None, linux.MS_REC | linux.MS_SLAVE)
         self._host()
         self._devices()
-        self._scratch(spec)
-        for path in spec["hide"]:
+        for path in like["hide"]:
             self._hide(path)
+        for path in like["expose"]:
+            if not _temporary(path):
+                self._expose(path)
+        self._proc()
+
+    def finish(self, spec: Message) -> None:
+        """The rest: what it was specified to have."""
+        self._scratch(spec)
         for path in spec["expose"]:
-            self._expose(path)
+            if _temporary(path):
+                self._expose(path)
         home = spec["env"].get("HOME", "")
         if home.startswith("/"):
             self._own_folder(home, spec)
@@ -206,12 +214,14 @@ class Root:
         target, source = mount["target"], mount["source"]
         try:
             if mount["kind"] == "tmpfs":
+                place = self._volume(target, folder=True)
                 size = f",size={mount['size']}" if mount["size"] is not None else ""
-                self._on(target, True, lambda place: linux.mount("tmpfs", place, "tmpfs", _TMPFS, "mode=1777" + size))
+                self._on(place, lambda path: linux.mount("tmpfs", path, "tmpfs", _TMPFS, "mode=1777" + size))
             else:
-                self._on(target, os.path.isdir(source), lambda place: linux.bind(source, place))
+                place = self._volume(target, folder=os.path.isdir(source))
+                self._on(place, lambda path: linux.bind(source, path))
                 if mount["read_only"]:
-                    self._on(target, os.path.isdir(source), linux.set_read_only)
+                    self._on(place, linux.set_read_only)
         except FileNotFoundError:
             raise MountFailed(f"mount {target}: {source} does not exist on the node") from None
         except OSError as error:
@@ -219,10 +229,13 @@ class Root:
         except MountFailed as error:
             raise MountFailed(f"mount {target}: {error}") from None
 
-    def _on(self, target: str, folder: bool, action: Callable[[str], None]) -> None:
-        """Do something to the place of a target, held by descriptor so that nobody can swap it meanwhile."""
+    def _volume(self, target: str, *, folder: bool) -> str:
         place = self.place(target, folder=folder)
         self._volumes.add(place)
+        return place
+
+    def _on(self, place: str, action: Callable[[str], None]) -> None:
+        """Do something to a place, held by descriptor so that nobody can swap it meanwhile."""
         root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             held = linux.open_beneath(root, place[len(self.path) + 1 :] or ".", os.O_PATH)
@@ -297,8 +310,7 @@ class Root:
         finally:
             os.close(keep)
 
-    def enter(self) -> None:
-        """In the container's first process: mount /proc and make the tree the root."""
+    def _proc(self) -> None:
         proc = self.path + "/proc"
         try:
             linux.mount("proc", proc, "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
@@ -312,7 +324,15 @@ class Root:
             for name in _PROC_HIDDEN:
                 if os.path.exists(f"{proc}/{name}"):
                     linux.mount("/dev/null", f"{proc}/{name}", None, linux.MS_BIND)
+
+    def enter(self) -> None:
+        """Make the tree the root."""
         linux.pivot_root(self.path)
+
+
+def _temporary(path: str) -> bool:
+    """Whether it lies where every container has a folder of its own."""
+    return path.startswith(("/tmp/", "/var/tmp/"))  # noqa: S108 - these are what it is about
 
 
 def _touch(path: str) -> None:

@@ -16,7 +16,8 @@ from socket import socketpair
 
 from . import limits, linux, wire
 from .enter import Surroundings, exit_code, join
-from .supervisor import CannotExecute, execute, hand_over
+from .program import CannotExecute, execute
+from .supervisor import hand_over
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ import time
 
 from . import enter, limits, linux, network, session, trash, wire
 from .pool import ForkServers
-from .supervisor import EXIT, STATE, restore_signals, supervise
+from .program import restore_signals
+from .supervisor import EXIT, STATE, supervise
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -258,15 +259,12 @@ class Spawner:
             return []
         for last in (False, True):
             try:
-                holder = self._holder() if last or self._network is None else self._network
-                try:
-                    return holder.call(op="ns", uid=spec["pod"])[1]
-                except FileNotFoundError:
-                    holder.call(op="pod", uid=spec["pod"], ip=spec["ip"])
-                    return holder.call(op="ns", uid=spec["pod"])[1]
+                client = self._network or self._holder()
+                return client.call(op="ns", uid=spec["pod"], ip=spec["ip"])[1]
             except ConnectionError:
                 if last:
                     raise
+                self._holder()
         raise AssertionError
 
     def _start(self, connection: _Connection, request: int, spec: Message) -> None:

@@ -20,13 +20,13 @@ import os
 import resource
 import select
 import signal
-import stat
 import time
 from socket import socketpair
 
 from . import engine, limits, linux, redirect, wire
 from .criolog import LogFile, Stream
 from .keyboard import Keyboard, become_terminal, make_input
+from .program import CannotExecute, execute
 from .rootfs import MountFailed, Root
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .wire import Message
 
 STATE, EXIT = "state.json", "exit.json"
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("env", "cwd", "uid", "gid", "groups", "capabilities", "filtered", "cgroup", "bare")
 """What a command that is run in the container later has in common with it."""
 _DRAIN_SECONDS = 2.0
@@ -44,10 +43,6 @@ _CHUNK = 64 << 10
 _PATIENCE = 600
 _OOM_SCORE = 500
 """When the machine runs out of memory, pods go before the platform."""
-
-
-class CannotExecute(Exception):
-    """The program is not there or may not be run."""
 
 
 def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool = False) -> None:
@@ -58,69 +53,137 @@ def supervise(spec: Message, status: int, namespaces: list[int], *, warm: bool =
     nothing for a pod in the host's network. The node's is only held, so that it outlives whoever else holds it.
     """
     try:
-        os.setsid()
-        linux.die_with_parent(signal.SIGKILL)
-        ready, ready_w = os.pipe()
-        out, out_w = os.pipe()
-        err, err_w = os.pipe()
-        log = LogFile(spec["log"])
-        fifo, source = make_input(spec["dir"]) if spec["stdin"] else (-1, -1)
-        console, inner = socketpair() if spec["tty"] else (None, None)
-        pod_ns, node_ns, user_ns = [*namespaces, -1, -1, -1][:3]
-        asks, asks_w = socketpair() if spec.get("bare") else (None, None)
-        isolated = _enter_namespaces(spec, user_ns, pod_ns)
-        cgroup = _make_cgroup(spec)
+        pipes = _Pipes()
+        files = _Files(spec, status, namespaces)
+        isolated = _enter_namespaces(spec, files.pod_ns, *namespaces[2:])
         pid = os.fork()
     except OSError as error:
         _tell(status, {"error": f"cannot make the container's supervisor: {error.strerror}"})
         os._exit(1)
     if pid == 0:
-        try:
-            _become_first_process(
-                spec, cgroup, (source, out_w, err_w), ready_w, isolated=isolated, console=inner, asks=asks_w
-            )
+        with _Problems(pipes.ready_w):
+            root = _stand_by(spec, pipes.ready_w, isolated=isolated)
+            _take_on(spec, pipes, files, root, isolated=isolated)
             if spec.get("engine"):
-                linux.close_all_but([ready_w])
-                engine.become(spec["engine"], os.getppid(), pod_ns)
+                linux.close_all_but([pipes.ready_w])
+                engine.become(spec["engine"], os.getppid(), files.pod_ns)
             if warm:
                 linux.close_all_but([])
                 return
-            linux.close_all_but([ready_w])
+            linux.close_all_but([pipes.ready_w])
             if spec.get("pause"):
-                os.close(ready_w)
+                os.close(pipes.ready_w)
                 pause()
             if not spec["argv"]:
                 os._exit(0)  # a probe: everything but a program
             execute(spec["argv"], spec["env"])
-        except (MountFailed, CannotExecute) as error:
-            os.write(ready_w, str(error).encode())
-        except OSError as error:
-            os.write(ready_w, str(error.strerror).encode())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
-            os.write(ready_w, repr(error).encode())
-        os._exit(127)
+    _attend(spec, pid, pipes, files)
+
+
+def supervise_ahead(like: Message, orders: socket, first_orders: socket) -> Message:
+    """The same for a warm start whose specification comes later: all that needs only `like` (see `spare`) is done
+    before. Both processes get specification and descriptors for themselves. Returns in the container's first process.
+    """
+    try:
+        pipes = _Pipes()
+        linux.unshare(linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
+        pid = os.fork()
+    except OSError:
+        os._exit(1)
+    if pid == 0:
+        orders.close()
+        with _Problems(pipes.ready_w):
+            root = _stand_by(like, pipes.ready_w, isolated=False)
+            spec, fds = _await(first_orders)
+            if fds:
+                linux.setns(fds[0], linux.CLONE_NEWNET)
+            linux.set_hostname(spec["hostname"])
+            _take_on(spec, pipes, None, root, isolated=False)
+            linux.close_all_but([])
+            return spec
+    first_orders.close()
+    spec, fds = _await(orders)
+    try:
+        files = _Files(spec, fds[0], fds[1:])
+        if files.pod_ns >= 0:
+            linux.setns(files.pod_ns, linux.CLONE_NEWNET)
+    except OSError:
+        os._exit(1)  # what a cold start will say about it is better
+    _attend(spec, pid, pipes, files)
+    raise AssertionError
+
+
+def _await(orders: socket) -> tuple[Message, list[int]]:
+    try:
+        message, fds = wire.receive(orders)
+    except (EOFError, OSError):
+        os._exit(0)  # nobody will ask any more
+    return message["spec"], fds
+
+
+class _Pipes:
+    """What the two processes are connected by."""
+
+    def __init__(self) -> None:
+        os.setsid()
+        linux.die_with_parent(signal.SIGKILL)
+        self.ready, self.ready_w = os.pipe()
+        self.out, self.out_w = os.pipe()
+        self.err, self.err_w = os.pipe()
+
+
+class _Files:
+    """What a supervisor has open for its container. `namespaces` as for `supervise`."""
+
+    def __init__(self, spec: Message, status: int, namespaces: list[int]) -> None:
+        self.status = status
+        self.pod_ns, self.node_ns = [*namespaces, -1, -1][:2]
+        self.log = LogFile(spec["log"])
+        self.fifo, self.source = make_input(spec["dir"]) if spec["stdin"] else (-1, -1)
+        self.console: socket | None = None
+        self.inner: socket | None = None
+        self.asks: socket | None = None
+        self.asks_w: socket | None = None
+        if spec["tty"]:
+            self.console, self.inner = socketpair()
+        if spec.get("bare"):
+            self.asks, self.asks_w = socketpair()
+
+
+class _Problems:
+    """In a first process: tells the supervisor why it could not become the program, and ends."""
+
+    def __init__(self, ready: int) -> None:
+        self._ready = ready
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, OSError):
+            text = str(error.strerror)
+        else:
+            text = str(error) if isinstance(error, (MountFailed, CannotExecute)) else repr(error)
+        try:
+            os.write(self._ready, text.encode())
+        finally:
+            os._exit(127)
+
+
+def _attend(spec: Message, pid: int, pipes: _Pipes, files: _Files) -> None:
+    """Be the supervisor of a first process from now on. Never returns."""
     linux.set_process_name("headrace-shim")
-    kept = [sock.fileno() for sock in (console, asks) if sock is not None]
+    kept = [sock.fileno() for sock in (files.console, files.asks) if sock is not None]
     if spec.get("engine"):
-        kept.append(pod_ns)
-    linux.close_all_but([status, ready, out, err, log.fileno(), fifo, node_ns, *kept])
+        kept.append(files.pod_ns)
+    kept += [files.status, files.log.fileno(), files.fifo, files.node_ns]
+    linux.close_all_but([pipes.ready, pipes.out, pipes.err, *kept])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        streams = {out: Stream("stdout", log), err: Stream("stderr", log)}
-        _keep(
-            spec,
-            status,
-            ready,
-            streams,
-            pid,
-            cgroup=cgroup,
-            log=log,
-            fifo=fifo,
-            console=console,
-            asks=asks,
-            node_ns=node_ns,
-        )
+        _keep(spec, pid, pipes, files)
     finally:
         os._exit(1)
 
@@ -132,7 +195,7 @@ def _tell(status: int, message: Message) -> None:
         return  # the spawner is gone; what happened is on disk
 
 
-def _enter_namespaces(spec: Message, user_ns: int, pod_ns: int) -> bool:
+def _enter_namespaces(spec: Message, pod_ns: int, user_ns: int = -1) -> bool:
     """Whether the container has a user namespace of its own."""
     if spec.get("engine"):
         return False
@@ -181,48 +244,49 @@ def _join(spec: Message, *, isolated: bool) -> None:
     os.close(handle)
 
 
-def _make_cgroup(spec: Message) -> limits.Cgroup | None:
+def _cgroup(spec: Message) -> limits.Cgroup | None:
     if spec["memory"] is None or spec["limits"][0] == limits.WATCHDOG or spec.get("engine"):
         return None
     kind, base = spec["limits"]
-    cgroup = limits.Cgroup(kind, base, spec["cgroup"])
-    cgroup.create(spec["memory"])
-    return cgroup
+    return limits.Cgroup(kind, base, spec["cgroup"])
 
 
-def _become_first_process(
-    spec: Message,
-    cgroup: limits.Cgroup | None,
-    stdio: tuple[int, int, int],
-    ready: int,
-    *,
-    isolated: bool,
-    console: socket | None,
-    asks: socket | None,
-) -> None:
+def _stand_by(like: Message, ready: int, *, isolated: bool) -> Root | None:
+    """The first half of becoming a container's first process: what all containers of a node have in common."""
     linux.die_with_parent(signal.SIGKILL)
     os.setsid()
-    if cgroup is not None:
-        cgroup.add(0)
-    if asks is None and not spec.get("engine"):
+    root = None
+    if not (like.get("bare") or like.get("engine")):
         linux.unshare(linux.CLONE_NEWNS)
-        if spec["joins"] is not None:
+        if like["joins"] is not None:
             os.write(ready, b"%d%c" % (os.stat("/proc/self/ns/mnt").st_ino, 0))
-        root = Root(spec["root"], user_namespace=isolated)
-        root.build(spec)
-        root.enter()
+        root = Root(like["root"], user_namespace=isolated)
+        root.begin(like)
     try:
         linux.write_control("/proc/self/oom_score_adj", str(_OOM_SCORE))
     except OSError:
         pass  # /proc of a container around us may be read-only
+    return root
+
+
+def _take_on(spec: Message, pipes: _Pipes, files: _Files | None, root: Root | None, *, isolated: bool) -> None:
+    """The second half: what makes it this container's. `files`: the supervisor's, where they are for both."""
+    cgroup = _cgroup(spec)
+    if cgroup is not None:
+        cgroup.create(spec["memory"])
+        cgroup.add(0)
+    if root is not None:
+        root.finish(spec)
+        root.enter()
     if spec["affinity"]:
         os.sched_setaffinity(0, spec["affinity"])
-    for number, fd in enumerate(stdio):
+    source = -1 if files is None else files.source
+    for number, fd in enumerate((source, pipes.out_w, pipes.err_w)):
         os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDONLY), number)
-    if console is not None:
-        become_terminal(console, spec, isolated=isolated)
+    if files is not None and files.inner is not None:
+        become_terminal(files.inner, spec, isolated=isolated)
     if spec.get("engine"):
-        os.dup2(stdio[2], 2)  # with a terminal too, for what podman itself has to say
+        os.dup2(pipes.err_w, 2)  # with a terminal too, for what podman itself has to say
         os.chdir("/")
         return
     linux.drop_privileges(spec, isolated=isolated)
@@ -232,8 +296,8 @@ def _become_first_process(
     except OSError as error:
         raise CannotExecute(f"working directory {spec['cwd']}: {os.strerror(error.errno or 0).lower()}") from None
     os.umask(0o022)
-    if asks is not None:
-        hand_over(asks)
+    if files is not None and files.asks_w is not None:
+        hand_over(files.asks_w)
 
 
 def hand_over(asks: socket) -> None:
@@ -250,55 +314,9 @@ def take_over(asks: socket, spec: Message) -> redirect.Redirect:
     return redirect.Redirect(listener, redirect.Network(spec))
 
 
-def restore_signals() -> None:
-    """In a fork of Python: what a program expects that was not started by Python."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-
-
-def execute(argv: list[str], env: dict[str, str]) -> None:
-    """Become this program. Raises CannotExecute, in the words of container runtimes."""
-    program = find_program(argv[0], env.get("PATH", DEFAULT_PATH))
-    try:
-        os.execve(program, argv, env)  # noqa: S606 - running programs is what this is for
-    except OSError as error:
-        raise CannotExecute(f'exec: "{argv[0]}": {os.strerror(error.errno or 0).lower()}') from None
-
-
-def find_program(name: str, path: str) -> str:
-    """The file to execute, as this root and this user see it."""
-    if "/" in name:
-        try:
-            mode = os.stat(name).st_mode
-        except OSError as error:
-            raise CannotExecute(f'exec: "{name}": stat {name}: {os.strerror(error.errno or 0).lower()}') from None
-        if stat.S_ISDIR(mode):
-            raise CannotExecute(f'exec: "{name}": {os.strerror(errno.EISDIR).lower()}')
-        if not os.access(name, os.X_OK):
-            raise CannotExecute(f'exec: "{name}": {os.strerror(errno.EACCES).lower()}')
-        return name
-    for folder in path.split(":"):
-        candidate = f"{folder or '.'}/{name}"
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    raise CannotExecute(f'exec: "{name}": executable file not found in $PATH')
-
-
-def _keep(
-    spec: Message,
-    status: int,
-    ready: int,
-    streams: dict[int, Stream],
-    pid: int,
-    *,
-    cgroup: limits.Cgroup | None,
-    log: LogFile,
-    fifo: int,
-    console: socket | None,
-    asks: socket | None,
-    node_ns: int,
-) -> None:
+def _keep(spec: Message, pid: int, pipes: _Pipes, files: _Files) -> None:
+    cgroup, log, ready, status = _cgroup(spec), files.log, pipes.ready, files.status
+    streams = {pipes.out: Stream("stdout", log), pipes.err: Stream("stderr", log)}
     problem = b""
     while part := os.read(ready, 4096):
         problem += part
@@ -312,7 +330,7 @@ def _keep(
     if problem:
         os.waitpid(pid, 0)
     elif by_engine:
-        first, problem = engine.await_start(by_engine, pid, list(streams)[1])
+        first, problem = engine.await_start(by_engine, pid, pipes.err)
     if problem:
         if cgroup is not None:
             cgroup.remove()
@@ -329,7 +347,7 @@ def _keep(
         "supervisor": os.getpid(),
         "supervisor_start": linux.start_time(os.getpid()),
         "started_at": time.time_ns(),
-        "node_ns": node_ns,
+        "node_ns": files.node_ns,
         "engine": bool(by_engine),
     }
     # Before the state is written: a state whose supervisor may still go with a warm interpreter that is ended just now
@@ -340,16 +358,16 @@ def _keep(
     _tell(status, state)
     os.close(status)
     watchdog = spec["memory"] if cgroup is None and not by_engine else None
-    answers = None if asks is None else take_over(asks, spec["bare"])
+    answers = None if files.asks is None else take_over(files.asks, spec["bare"])
     spec.clear()
     keyboard = None
     master = -1
-    if console is not None:
-        master = wire.receive(console)[1][0]
-        console.close()
+    if files.console is not None:
+        master = wire.receive(files.console)[1][0]
+        files.console.close()
         streams[master] = Stream("stdout", log, partial=True)
-    if fifo >= 0:
-        keyboard = Keyboard(folder, fifo, master)
+    if files.fifo >= 0:
+        keyboard = Keyboard(folder, files.fifo, master)
     end = engine.End(first) if by_engine else None
     code, killed = _follow(pid, streams, watchdog, keyboard, space=space, answers=answers, end=end)
     finished = time.time_ns()

@@ -21,7 +21,9 @@ import sys
 import time
 
 from . import linux, wire
-from .supervisor import execute, restore_signals, supervise
+from .program import execute, restore_signals
+from .spare import make
+from .supervisor import supervise
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 CONTROL, OUTPUT = 3, 4
 _CANARY_SECONDS = 10.0
+_PAUSE = 0.012
+"""Seconds without a request before a spare is made: what has just been started goes first."""
 _EVERYTHING = "*"
 _PROGRAMS = "headrace"
 _VIEWS = ("_collections_abc.py", "<frozen _collections_abc>", "/os.py", "<frozen os>")
@@ -62,8 +66,10 @@ class _Recorder(os._Environ):  # type: ignore[type-arg]  # to see what imports r
         return super().__iter__()
 
 
-def serve(preload: str) -> Message:
-    """Import, then fork for every request. Returns in the first process of a container, with its spec."""
+def serve(preload: str, at_start: frozenset[str]) -> tuple[Message, frozenset[str]]:
+    """Import, then fork for every request. Returns in the first process of a container, with its specification and the
+    modules that are here although its program has not imported them; `at_start` every interpreter has.
+    """
     control = socket.socket(fileno=CONTROL)
     linux.die_with_parent(signal.SIGKILL)
     initial = dict(os.environ)
@@ -75,26 +81,43 @@ def serve(preload: str) -> Message:
     except BaseException as error:  # noqa: BLE001 - importing may raise anything
         wire.send(control, {"unfit": f"importing failed: {error!r}"})
         sys.exit(1)
+    _forget_imports()
+    loaded = frozenset(name for name in sys.modules if "." not in name) - at_start - set(sys.builtin_module_names)
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
     # The interpreter's own start may set LC_CTYPE, imports other variables; a cold start would do the same.
     initial.pop("LC_CTYPE", None)
     changes = {name: value for name, value in os.environ.items() if initial.get(name) != value}
-    wire.send(control, {"ready": True})
+    wire.send(control, {"ready": True, "read": {name: initial.get(name) for name in read}})
+    ahead, like = False, None
+
+    def forked() -> None:
+        os.close(control.detach())
+        os.close(OUTPUT)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def end(spec: Message) -> tuple[Message, frozenset[str]]:
+        return {**spec, "env": {**changes, **spec["env"]}}, loaded
+
     while True:
         try:
+            if not ahead and like is not None and not select.select([control], [], [], _PAUSE)[0]:
+                made = make(like, forked)
+                if isinstance(made, dict):
+                    return end(made)
+                ahead = True
+                made.hand_over(control)
             message, fds = wire.receive(control)
         except (EOFError, OSError):
             os._exit(0)
-        spec: Message = message["spec"]
-        if all(initial.get(name) == spec["env"].get(name) for name in read) and os.fork() == 0:
-            os.close(control.detach())
-            os.close(OUTPUT)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        like = message["like"]
+        ahead = ahead and not message["taken"]
+        spec: Message | None = message.get("spec")
+        if spec is not None and os.fork() == 0:
+            forked()
             supervise(spec, fds[0], fds[1:], warm=True)
-            spec["env"] = {**changes, **spec["env"]}
-            return spec
+            return end(spec)
         for fd in fds:
             os.close(fd)
 
@@ -170,10 +193,10 @@ def _canary() -> None:
     raise Unfit("computing after a fork hangs")
 
 
-def run(spec: Message, at_start: frozenset[str]) -> None:
+def run(spec: Message, loaded: frozenset[str]) -> None:
     """Be the program `python SCRIPT ARGS`, as its interpreter would have started it."""
     argv, env = spec["argv"], spec["env"]
-    if _shadows(argv[1], at_start):
+    if _shadows(argv[1], loaded):
         restore_signals()
         execute(argv, env)
     os.environ.clear()
@@ -188,15 +211,23 @@ def run(spec: Message, at_start: frozenset[str]) -> None:
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
-def _shadows(script: str, at_start: frozenset[str]) -> bool:
+def _shadows(script: str, loaded: frozenset[str]) -> bool:
     """Whether a file beside the script would have been imported instead of a module that is here already."""
     folder = script if os.path.isdir(script) else os.path.dirname(os.path.realpath(script))
     try:
-        names = {name.partition(".")[0] for name in os.listdir(folder)}
+        return any(name.partition(".")[0] in loaded for name in os.listdir(folder))
     except OSError:
         return False
-    loaded = {name for name in sys.modules if "." not in name} - at_start - set(sys.builtin_module_names)
-    return not names.isdisjoint(loaded - {"sandboxd"})
+
+
+def _forget_imports() -> None:
+    """Undo what importing has left behind, as far as forks do not need it."""
+    for name in [name for name in sys.modules if name == "sandboxd" or name.startswith("sandboxd.")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    for module, name in (("tempfile", "tempdir"), ("platform", "_uname_cache")):
+        if module in sys.modules:
+            setattr(sys.modules[module], name, None)
 
 
 def _forget_the_server(argv: list[str]) -> None:
@@ -204,9 +235,6 @@ def _forget_the_server(argv: list[str]) -> None:
     sys.argv = argv[1:]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = list(argv)
-    for name in [name for name in sys.modules if name == "sandboxd" or name.startswith("sandboxd.")]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
     time.tzset()
     site.USER_BASE = site.USER_SITE = None
     site.getusersitepackages()
@@ -216,13 +244,9 @@ def _forget_the_server(argv: list[str]) -> None:
     copier: Any = sys.modules.get(_COPIER)
     if copier is not None:
         copier.BaseHandler.os_environ = copier.read_environ()
-    for module, name, value in (
-        ("tempfile", "tempdir", None),
-        ("platform", "_uname_cache", None),
-        ("logging", "_startTime", time.time_ns() if sys.version_info >= (3, 13) else time.time()),
-    ):
-        if module in sys.modules:
-            setattr(sys.modules[module], name, value)
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        logging._startTime = time.time_ns() if sys.version_info >= (3, 13) else time.time()
 
 
 def _run_script(script: str) -> None:

@@ -49,7 +49,11 @@ def take_frames(buffer: bytearray) -> Iterator[Message]:
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """Send one message on a blocking socket."""
-    data = encode(message)
+    send_frame(sock, encode(message), fds)
+
+
+def send_frame(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """Send one message that is encoded already."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sent = sock.sendmsg([data], ancillary)
     if sent < len(data):

@@ -1,0 +1,139 @@
+"""A container that was half made before it was asked for is like any other one, and leaves nothing when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from headrace.node.runtime.base import Mount
+from headrace.node.runtime.sandboxd.spare import likeness
+from headrace.testing.eventually import eventually
+
+from .test_warm import PATH_OF_PROGRAMS, Warm
+
+pytestmark = pytest.mark.node
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user's pods have none made ahead")
+SHOW = """
+import os, socket
+ours = [line.split()[4] for line in open("/proc/self/mountinfo")]
+print(socket.gethostname(), os.getpid(), os.path.exists("/tmp/mine"), "/data" in ours)
+print(open("/etc/hostname").read().strip())
+print([line.split()[-1] for line in open("/proc/net/fib_trie") if "10.199.0." in line and "/" not in line][-1:])
+open("/tmp/mine", "w").write("x")
+"""
+
+
+@pytest.fixture
+async def warm(node, tmp_path):
+    await node.pod()
+    warm = Warm(node, tmp_path / "programs")
+    await warm.wait()
+    return warm
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def ahead(node) -> tuple[int, int] | None:
+    """Supervisor and first process that wait for a specification."""
+    spawner = json.loads((node.settings.run / "spawner.json").read_text())["pid"]
+    for server in children(spawner):
+        if b"forkserver.py" not in Path(f"/proc/{server}/cmdline").read_bytes():
+            continue
+        for supervisor in children(server):
+            # The name of one that has a container is another.
+            first = children(supervisor)
+            if first and not Path(f"/proc/{supervisor}/comm").read_text().startswith("headrace"):
+                return supervisor, first[0]
+    return None
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
+@needs_root
+async def test_it_becomes_the_next_container(warm):
+    supervisor, first = await eventually(lambda: ahead(warm.node), timeout=30)
+    state = await warm.node.runtime.start_container(warm.spec("p.py", "import time; time.sleep(1000)", warm=True))
+    assert state.pid == first
+    record = json.loads((warm.node.settings.run / "pods/pod/containers" / state.id / "state.json").read_text())
+    assert record["supervisor"] == supervisor
+    await eventually(lambda: ahead(warm.node), timeout=30)
+    assert runs(first)
+
+
+async def test_it_has_what_was_specified_and_nothing_else(warm):
+    await warm.node.pod("other", "10.199.0.7", hostname="another-name")
+    for pod, name, address in (("pod", "pod", "10.199.0.2"), ("other", "another-name", "10.199.0.7")) * 2:
+        if os.getuid() == 0:
+            await eventually(lambda: ahead(warm.node), timeout=30)
+        mounts = (Mount(PATH_OF_PROGRAMS, warm.folder, read_only=True), Mount("/data", warm.folder))
+        ended = await warm.run("show.py", SHOW, warm=True, pod=pod, mounts=mounts)
+        assert ended.out == f"{name} 1 False True\n{name}\n['{address}']\n", ended.err
+
+
+async def test_many_at_once(warm):
+    (warm.folder / "many.py").write_text("import socket; print(socket.gethostname())")
+
+    async def one(number: int) -> str:
+        await warm.node.pod(f"pod-{number}", f"10.199.0.{10 + number}")
+        return (await warm.run("many.py", warm=True, pod=f"pod-{number}")).out
+
+    assert await asyncio.gather(*(one(n) for n in range(8))) == [f"pod-{n}\n" for n in range(8)]
+
+
+async def test_limits_hold(warm):
+    source = 'print(open("/proc/self/cgroup").read(), open("/proc/self/oom_score_adj").read())'
+    cold, *hot = [await warm.run("l.py", source, warm=again, memory_bytes=512 << 20) for again in (False, True, True)]
+    for ended in (cold, *hot):
+        assert ended.out.replace(ended.state.id, "ID") == cold.out.replace(cold.state.id, "ID") != ""
+
+
+@needs_root
+@pytest.mark.parametrize("who", [0, 1])
+async def test_one_that_is_killed_is_not_missed(warm, who):
+    victim = (await eventually(lambda: ahead(warm.node), timeout=30))[who]
+    os.kill(victim, signal.SIGKILL)
+    await eventually(lambda: not runs(victim), timeout=30)
+    for _ in range(2):
+        assert (await warm.run("after.py", "print('here')", warm=True)).out == "here\n"
+
+
+@needs_root
+async def test_it_ends_with_the_runtime(warm):
+    pids = await eventually(lambda: ahead(warm.node), timeout=30)
+    await warm.node.runtime.stop(pods=True)
+    await eventually(lambda: not any(runs(pid) for pid in pids), timeout=30)
+    await warm.node.runtime.start()
+
+
+@needs_root
+async def test_it_ends_with_a_spawner_that_is_killed(warm):
+    pids = await eventually(lambda: ahead(warm.node), timeout=30)
+    os.kill(json.loads((warm.node.settings.run / "spawner.json").read_text())["pid"], signal.SIGKILL)
+    await eventually(lambda: not any(runs(pid) for pid in pids), timeout=30)
+    assert (await warm.run("after.py", "print('here')", warm=True)).out == "here\n"
+
+
+@needs_root
+def test_which_containers_can_be_one():
+    spec = {"root": "/r", "hide": ["/h"], "expose": [], "joins": None, "stdin": False, "tty": False}
+    assert likeness(spec, 2) == likeness({**spec, "hostname": "x"}, 0) is not None
+    assert likeness({**spec, "hide": []}, 2) != likeness(spec, 2)
+    assert likeness(spec, 3) is None, "the pods of an ordinary user"
+    for special in ("bare", "engine", "pause", "joins", "stdin", "tty"):
+        assert likeness({**spec, special: {"pid": 1}}, 2) is None
