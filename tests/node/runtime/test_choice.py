@@ -14,6 +14,7 @@ import pytest
 from headrace.machinery.settings import AUTO, MODES, Settings
 from headrace.node.runtime.base import RuntimeUnavailable
 from headrace.node.runtime.choice import ChosenRuntime
+from headrace.node.runtime.helpers import Helpers
 
 pytestmark = pytest.mark.node
 
@@ -33,6 +34,26 @@ async def test_what_was_asked_for(tmp_path, mode):
         assert runtime.isolation.mode == (MODES[0] if mode == AUTO else mode)
         assert runtime.passed_over == {}
         assert await runtime.containers() == []
+    finally:
+        await runtime.stop(pods=True)
+
+
+@pytest.mark.parametrize(("times", "mode"), [(1, "sandbox"), (2, "sandbox"), (3, "bare")])
+async def test_a_machine_that_is_slow_once_is_asked_again(tmp_path, monkeypatch, times, mode):
+    """It must not come back in another mode because it had much to do."""
+    left = [TimeoutError("timed out")] * times
+    ensure = Helpers.ensure_network
+
+    async def slow(helpers):
+        if left:
+            raise left.pop()
+        await ensure(helpers)
+
+    monkeypatch.setattr(Helpers, "ensure_network", slow)
+    runtime = ChosenRuntime(Settings(home=tmp_path))
+    await runtime.start()
+    try:
+        assert runtime.isolation.mode == mode, runtime.passed_over
     finally:
         await runtime.stop(pods=True)
 

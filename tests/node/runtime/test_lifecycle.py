@@ -96,6 +96,22 @@ async def test_starting_twice_starts_once(node):
     assert node.output("pod", spec.id)[0] == "once\n"
 
 
+async def test_what_a_start_left_that_came_to_nothing_is_in_nobodys_way(node):
+    """One that was too slow, say, and was given up for another."""
+    await node.pod()
+    spec = node.spec("sh", "-c", "ls /tmp; echo started")
+    folder = node.runtime._records.container_folder("pod", spec.id)
+    for left in ("scratch/sub", "layers/1/upper/sub", "layers/1/work/work"):
+        (folder / left).mkdir(parents=True)
+    (folder / "scratch" / "file").touch()
+    (folder / "scratch" / "link").symlink_to("/etc")
+    await node.ended(await node.runtime.start_container(spec))
+    said = node.output("pod", spec.id)[0].splitlines()
+    assert said[-1] == "started"
+    assert not {"sub", "file", "link"} & set(said)
+    assert Path("/etc/passwd").exists()
+
+
 async def test_a_pod_must_be_created_first(node):
     with pytest.raises(StartFailed, match="has not been created"):
         await node.runtime.start_container(node.spec("true", pod="unknown"))

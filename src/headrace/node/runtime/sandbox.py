@@ -51,6 +51,8 @@ _KILL_SECONDS = 20.0
 _LEFTOVERS_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
 """So long what is to be removed is gathered: each sweep is a process."""
+_PATIENCE = 2
+"""How often a machine that was too slow to show that it can have pods is asked again."""
 _PAUSE = "pod.pause-"
 """Begins the id of the process that a pod's shared processes belong to; no container's name has a dot."""
 PROBE = "headrace-probe"
@@ -99,9 +101,7 @@ class SandboxRuntime:
         self._make_folders()
         self._hidden, self._exposed = visible.hidden(self._settings), visible.exposed(self._settings)
         try:
-            hello = await self._helpers.ask("hello")
-            await self._helpers.ensure_network()
-            await self._probe()
+            hello = await self._try()
         except (StartFailed, OSError) as error:
             raise RuntimeUnavailable(diagnosis.explain(str(error), facts)) from error
         limits = hello["limits"]
@@ -110,6 +110,21 @@ class SandboxRuntime:
             notes += ("no cgroup can be had: memory limits are checked once a second",)
         self._isolation = Isolation("sandbox", rootless=not facts.root, network=True, limits=limits, notes=notes)
         self._remember_pods()
+
+    async def _try(self) -> dict[str, Any]:
+        """What the helpers say of themselves, when all of it works. A machine that has much to do is asked again before
+        it is believed that it cannot: its pods would come back in another mode.
+        """
+        for _ in range(_PATIENCE):
+            with contextlib.suppress(TimeoutError):
+                return await self._try_once()
+        return await self._try_once()
+
+    async def _try_once(self) -> dict[str, Any]:
+        hello = await self._helpers.ask("hello")
+        await self._helpers.ensure_network()
+        await self._probe()
+        return hello
 
     def _make_folders(self) -> None:
         for folder in (self._settings.run, self._records.pods):

@@ -15,6 +15,7 @@ import os
 import stat
 
 from . import linux
+from .trash import remove_tree
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class Root:
     def _scratch(self, spec: Message) -> None:
         """A folder of its own for temporary files, on disk: training data does not belong into memory."""
         source = spec["dir"] + "/scratch"
+        for left in (source, spec["dir"] + "/layers"):
+            remove_tree(left)  # of a start that came to nothing: one that was too slow and was given up for another
         os.mkdir(source)
         os.chmod(source, 0o1777)  # noqa: S103 - what /tmp is
         for name in ("tmp", "var/tmp"):
