@@ -28,6 +28,14 @@ BIN = Path(sys.executable).parent
 NAMESPACE = "kubeflow-user-example-com"
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots are kept: where CI collects them, or with the test's other files."""
+    folder = Path(os.environ.get("HEADRACE_PICTURES") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -75,7 +75,7 @@ async def test_a_link_of_the_command_line_logs_in(platform, tmp_path):
         assert await tab.js("location.pathname + location.search") == "/"
 
 
-async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_path):
+async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_path, pictures):
     """What is on it, that nothing scrolls sideways, the console, a picture of each look, and what axe finds."""
     run, digits = addresses["/runs/{run}"], "digits-recognizer"
     runs = platform.api(f"/apis/v2beta1/runs?namespace={NAMESPACE}")["runs"]
@@ -110,7 +110,7 @@ async def test_every_page_on_real_data_in_every_look(platform, addresses, tmp_pa
                 await tab.look(width=width, dark=dark)
                 look = f"{name} at {width}{', dark' if dark else ''}"
                 found.extend(f"{look}: {each}" for each in await tab.js(SIDEWAYS))
-                picture = tmp_path / f"{picture_name(name)}-{width}-{'dark' if dark else 'light'}.png"
+                picture = pictures / f"{picture_name(name)}-{width}-{'dark' if dark else 'light'}.png"
                 await tab.screenshot(picture)
                 assert picture.stat().st_size > 5_000
                 if what == "everything" or (what and name not in parts):
@@ -162,7 +162,7 @@ async def test_links_that_sdks_print_lead_to_their_pages(platform, digits, tmp_p
         assert tab.problems == []
 
 
-async def test_a_run_is_followed_live_and_its_log_stays(platform, tmp_path):
+async def test_a_run_is_followed_live_and_its_log_stays(platform, tmp_path, pictures):
     async with chromium.browser(tmp_path) as tab:
         url = await log_in(tab, platform)
         await tab.open(f"{url}/runs")
@@ -171,11 +171,11 @@ async def test_a_run_is_followed_live_and_its_log_stays(platform, tmp_path):
         await tab.js("[...document.querySelectorAll('a')].find((a) => a.textContent === 'seen live').click()")
         await tab.until(f"location.pathname === '/runs/{run}'")
         await tab.until("document.querySelector('.pill.run') !== null")
-        await tab.screenshot(tmp_path / "running.png")
+        await tab.screenshot(pictures / "running.png")
         await tab.until("document.body.innerText.includes('Why it failed')", 30)
         await tab.js("[...document.querySelectorAll('.tabs a')].find((a) => a.textContent === 'Log').click()")
         await tab.until("document.querySelector('[data-log]')?.innerText.includes('one line <b>of</b> log')")
-        await tab.screenshot(tmp_path / "log.png")
+        await tab.screenshot(pictures / "log.png")
         platform.kubectl("-n", NAMESPACE, "delete", "pods", "-l", f"pipeline/runid={run}")
         await tab.open(f"{url}/runs/{run}?tab=log")
         await tab.until("document.querySelector('[data-log]')?.innerText.includes('one line <b>of</b> log')")

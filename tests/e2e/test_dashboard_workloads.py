@@ -34,7 +34,7 @@ pytestmark = [
 RULES = Path(__file__).with_name("accessibility.js").read_text()
 
 
-async def test_a_terminal_an_edit_and_every_page_for_everybody(platform, tmp_path):
+async def test_a_terminal_an_edit_and_every_page_for_everybody(platform, tmp_path, pictures):
     manifest = tmp_path / "pod.json"
     manifest.write_text(json.dumps(POD))
     platform.kubectl("apply", "-f", str(manifest))
@@ -56,7 +56,7 @@ async def test_a_terminal_an_edit_and_every_page_for_everybody(platform, tmp_pat
         await tab.until(
             "document.querySelector('.xterm-rows')?.innerText.replaceAll('\\u00a0', ' ').includes('안녕 你好 42')", 30
         )
-        await tab.screenshot(tmp_path / "terminal.png")
+        await tab.screenshot(pictures / "terminal.png")
         await tab.call("Input.insertText", text="exit 3")
         await tab.key_named("Enter", 13, "\r")
         await tab.until("document.querySelector('#terminal-says').textContent.includes('exit code 3')", 30)

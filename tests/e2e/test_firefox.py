@@ -13,7 +13,7 @@ pytestmark = [
 ]
 
 
-async def test_every_page_live_news_and_a_form(platform, addresses, tmp_path):
+async def test_every_page_live_news_and_a_form(platform, addresses, tmp_path, pictures):
     async with firefox.browser(tmp_path) as tab:
         await tab.look(width=1280)
         await tab.open(platform.headrace("dashboard").stdout.strip())
@@ -39,6 +39,6 @@ async def test_every_page_live_news_and_a_form(platform, addresses, tmp_path):
         platform.api("/apis/v2beta1/runs", {"display_name": "heard in Firefox", **given})
         await tab.until("document.getElementById('main').textContent.includes('heard in Firefox')", 30)
         assert await tab.js("window.stays"), "nobody reloaded"
-        await tab.screenshot(tmp_path / "firefox.png")
+        await tab.screenshot(pictures / "firefox.png")
         assert await tab.js("window.refused") == []
         assert tab.problems == []
