@@ -233,6 +233,14 @@ def test_a_service_is_asked_for_by_its_whole_name_where_there_is_one(tmp_path, n
     assert whole_name(netloc, str(tmp_path / "none")) == netloc
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"], ids=["it stands for the service", "no longer"])
+def test_the_address_of_the_api_spares_a_question_as_long_as_it_is_right(api, tmp_path, address):
+    named = api.url.replace("127.0.0.1", "localhost" if address == "127.0.0.2" else "no-such-name.invalid")
+    launch(task(named, api_address=address, command=["true"], args=[], output_types={}, executor_input={}), tmp_path)
+
+    assert [r["state"] for r in api.reports] == ["SUCCEEDED"]
+
+
 def test_the_report_is_repeated_until_the_api_is_back(api, tmp_path):
     api.answers = [503, 500, 429]
     found = launch(task(api.url, command=["true"], args=[], output_types={}, executor_input={}), tmp_path / "s")

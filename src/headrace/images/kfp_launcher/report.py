@@ -35,6 +35,7 @@ def report(task: Task, body: Mapping[str, Json], patience: float = PATIENCE_SECO
             status, answer = _post(task, data)
         except (OSError, http.client.HTTPException) as error:
             why = f"no answer from {task.api} ({error})"
+            task.api_address = ""  # it may have another one by now
         else:
             if status < 300:
                 return True
@@ -55,7 +56,7 @@ def _post(task: Task, data: bytes) -> tuple[int, str]:
     scheme, _, rest = task.api.partition("://")
     netloc, slash, prefix = rest.partition("/")
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection = kind(netloc if scheme == "https" else whole_name(netloc), timeout=TIMEOUT_SECONDS)
+    connection = kind(netloc if scheme == "https" else _place(task, netloc), timeout=TIMEOUT_SECONDS)
     headers = {"content-type": "application/json", "host": netloc}
     token = _token(task.token_file)
     if token:
@@ -67,6 +68,13 @@ def _post(task: Task, data: bytes) -> tuple[int, str]:
         return response.status, response.read().decode(errors="replace")
     finally:
         connection.close()
+
+
+def _place(task: Task, netloc: str) -> str:
+    if not task.api_address:
+        return whole_name(netloc)
+    _, colon, port = netloc.partition(":")
+    return f"{task.api_address}{colon}{port}"
 
 
 def whole_name(netloc: str, resolv: str = "/etc/resolv.conf") -> str:

@@ -34,6 +34,8 @@ class Task:
         self.task_id: str = document["task_id"]
         self.attempt: int = document["attempt"]
         self.api: str = document["api"]
+        self.api_address: str = document.get("api_address", "")
+        """What the API's name stood for when the step was made."""
         self.token_file: str = document.get("token_file", "")
         self.command: list[str] = list(document.get("command", []))
         self.args: list[str] = list(document.get("args", []))

@@ -10,9 +10,9 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from headrace.api.core import ConfigMap, Pod
+from headrace.api.core import ConfigMap, Pod, Service
 from headrace.api.errors import AlreadyExists, NotFound, StatusError
-from headrace.components.pipelines.render.step import COMPONENT_LABEL, RUN_LABEL
+from headrace.components.pipelines.render.step import API_NAMESPACE, API_SERVICE, COMPONENT_LABEL, RUN_LABEL
 from headrace.machinery.informer import Informer
 
 if TYPE_CHECKING:
@@ -70,6 +70,14 @@ class StepPods:
     def all(self) -> list[Pod]:
         """Every pod as last seen."""
         return list(self._informer.all())
+
+    async def api_address(self) -> str:
+        """Where steps report; empty when that is not known, and a name server has to be asked."""
+        try:
+            service = await self._client.get(Service, API_SERVICE, API_NAMESPACE)
+        except StatusError:
+            return ""
+        return service.spec.cluster_ip if service.spec.cluster_ip != "None" else ""
 
     async def create(self, rendered: Rendered) -> Pod | None:
         """Create the pod. None, or the pod as last seen when there was one already. Raises StatusError."""

@@ -92,6 +92,7 @@ class RunWorker:
         self._background: set[asyncio.Task[Any]] = set()
         self._finished = False
         self._has_workspace = False
+        self._api_address = ""
         self._may_go_on = False
         self._says_soon = False
 
@@ -166,6 +167,7 @@ class RunWorker:
             await self._finish(record.run, None, end)
             return
         self._by_id = {row.id: path for path, row in self._view.tasks.items()}
+        self._api_address = await self._pods.api_address()
         if first:
             await self._adopt(self._view)
 
@@ -250,8 +252,8 @@ class RunWorker:
         self._by_id |= {row.id: path for path, row in plan.rows.items()}
         starts = [self._start(view, view.tasks[path]) for path in plan.start]
         # The pods are created while the record is written: their names follow from the record, so that whichever of
-        # the two a crash leaves undone is done again, once.
-        await _all(self._record(view, plan), *starts)
+        # the two a crash leaves undone is done again, once. They come first, because they are what takes long.
+        await _all(*starts, self._record(view, plan))
         for name in plan.stop:
             self._spawn(self._pods.delete(view.run.namespace, name, grace_seconds=GRACE_SECONDS))
         for path, artifact in plan.imports:
@@ -339,7 +341,7 @@ class RunWorker:
     ) -> None:
         """A failure becomes the step's."""
         try:
-            rendered = step_pod(view, row, component, container)
+            rendered = step_pod(view, row, component, container, self._api_address)
             if view.constants.workspace and not self._has_workspace:
                 await claims.ensure_workspace(self._client, view)
                 self._has_workspace = True

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from headrace.components.pipelines.store.models import Artifact, TaskRow
     from headrace.components.pipelines.types.ir import ArtifactType, ComponentSpec, ContainerSpec, Resources
 
-API_URL = "http://ml-pipeline.kubeflow:8888"
+API_SERVICE, API_NAMESPACE = "ml-pipeline", "kubeflow"
+API_URL = f"http://{API_SERVICE}.{API_NAMESPACE}:8888"
 S3_URL = "http://minio-service.kubeflow:9000"
 CREDENTIALS = "mlpipeline-minio-artifact"
 LAUNCHER = "/opt/headrace/kfp_launcher"
@@ -83,8 +84,12 @@ class Rendered:
     document: ConfigMap | None = None
 
 
-def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: ContainerSpec) -> Rendered:
-    """The pod of the row's current attempt. Raises ResolveError when image or resources cannot be filled in."""
+def step_pod(
+    view: RunView, row: TaskRow, component: ComponentSpec, container: ContainerSpec, api_address: str = ""
+) -> Rendered:
+    """The pod of the row's current attempt. `api_address` spares it to ask for that of the API's service. Raises
+    ResolveError when image or resources cannot be filled in.
+    """
     known = lightweight.recognise(container.command, container.args)
     given = _defaults(component) | row.inputs.parameters
     executor_input = _executor_input(view, row, component)
@@ -98,7 +103,9 @@ def step_pod(view: RunView, row: TaskRow, component: ComponentSpec, container: C
     for name in passthrough.inputs:
         value = passthrough.value(config, own_env, asked, shared)
         executor_input["inputs"]["parameterValues"] = {**executor_input["inputs"]["parameterValues"], name: value}
-    document = _escape(_wire.encode(_document(row, component, container, executor_input, known)).decode())
+    document = _escape(
+        _wire.encode(_document(row, component, container, executor_input, known, api_address=api_address)).decode()
+    )
     uses_store = bool(row.inputs.artifacts or component.output_definitions.artifacts)
     volumes, mounts = _volumes(executor_input)
     variables = own_env if passthrough.on_pod(task_config.ENV) else []
@@ -204,8 +211,11 @@ def _document(
     container: ContainerSpec,
     executor_input: dict[str, Any],
     known: lightweight.Lightweight | None,
+    *,
+    api_address: str,
 ) -> dict[str, Any]:
     return {
+        **({"api_address": api_address} if api_address else {}),
         "run_id": row.run_id,
         "task_id": row.id,
         "attempt": row.attempt,
