@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SHOWN_SPECS = 8
 SHOWN_TASKS = 4096
 """How many tasks stay in memory for those who look at runs."""
 _BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
@@ -78,6 +79,7 @@ class RunRepository:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
         self._known = KnownTasks(SHOWN_TASKS)
+        self._specs: dict[str, Spec] = {}
         self._subscribers: list[Callable[[Change], None]] = []
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
@@ -108,11 +110,22 @@ class RunRepository:
 
     async def load_run(self, run_id: str) -> RunRow | None:
         """A run with its spec, tasks and artifacts."""
-        return await self._database.run(lambda connection: _load_run(connection, run_id, tasks_of))
+        return await self._database.run(lambda connection: _load_run(connection, run_id, tasks_of, get_spec))
 
     async def show_run(self, run_id: str) -> RunRow | None:
-        """As `load_run`, for those who only look: the tasks are shared and must not be changed."""
-        return await self._database.run(lambda connection: _load_run(connection, run_id, self._known.of_run))
+        """As `load_run`, for those who only look: the tasks and the spec are shared and must not be changed."""
+        return await self._database.run(
+            lambda connection: _load_run(connection, run_id, self._known.of_run, self._shown_spec)
+        )
+
+    def _shown_spec(self, connection: Connection, digest: str) -> Spec:
+        """In the database's thread: a spec never changes, and reading one of a thousand tasks takes a while."""
+        spec = self._specs.get(digest)
+        if spec is None:
+            if len(self._specs) >= SHOWN_SPECS:
+                self._specs.clear()
+            spec = self._specs[digest] = get_spec(connection, digest)
+        return spec
 
     async def unfinished_runs(self) -> list[str]:
         """Ids of the runs that are not in a final state, oldest first."""
@@ -400,7 +413,10 @@ def _artifacts(connection: Connection, condition: sa.ColumnElement[bool]) -> dic
 
 
 def _load_run(
-    connection: Connection, run_id: str, read_tasks: Callable[[Connection, str], list[TaskRow]]
+    connection: Connection,
+    run_id: str,
+    read_tasks: Callable[[Connection, str], list[TaskRow]],
+    read_spec: Callable[[Connection, str], Spec],
 ) -> RunRow | None:
     run = _run(connection, run_id)
     if run is None:
@@ -408,7 +424,7 @@ def _load_run(
     linked = sa.select(t.artifact_tasks.c.artifact_id).where(t.artifact_tasks.c.run_id == run_id)
     return RunRow(
         run=run,
-        spec=get_spec(connection, run.spec_digest),
+        spec=read_spec(connection, run.spec_digest),
         tasks=read_tasks(connection, run_id),
         artifacts=_artifacts(connection, t.artifacts.c.id.in_(linked)),
     )
