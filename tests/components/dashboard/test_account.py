@@ -7,29 +7,14 @@ import html
 import re
 
 import pytest
-from dashboard_world import HOME, HOSTILE, OWNER, STRANGER, VIEWER, live
+from dashboard_world import HOME, HOSTILE, OWNER, STRANGER, VIEWER, administer, live
 
-from headrace import bootstrap
-from headrace.api.identity import ADMIN
 from headrace.components.identity.policy import object_name
 from headrace.components.identity.types import Password
 from headrace.components.identity.ui import audit
 from headrace.testing import eventually
 
 JSON = {"accept": "application/json"}
-
-
-async def administer(world, email: str) -> None:
-    """Make somebody an administrator of the cluster."""
-    group = "rbac.authorization.k8s.io"
-    body = {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "boss"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "User", "name": email, "apiGroup": group}],
-    }
-    await bootstrap.ensure(world.cluster.registry, ADMIN, [body])
 
 
 async def post(session, path: str, status: int = 200, **form):

@@ -8,12 +8,10 @@ import fcntl
 import os
 
 import pytest
-from dashboard_world import HOME, NOBODY, OTHER, OWNER, STRANGER, VIEWER, live
+from dashboard_world import HOME, NOBODY, OTHER, OWNER, STRANGER, VIEWER, administer, live
 
-from headrace import bootstrap
 from headrace.api import _wire
 from headrace.api.core import Pod
-from headrace.api.identity import ADMIN
 from headrace.components.dashboard.ui.images import packages, safe
 from headrace.machinery.shelf import InUse
 from headrace.node.images.environments import META
@@ -63,18 +61,6 @@ async def stocked(world):
     return world
 
 
-async def administer(world, email: str = OWNER) -> None:
-    group = "rbac.authorization.k8s.io"
-    body = {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "boss"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "User", "name": email, "apiGroup": group}],
-    }
-    await bootstrap.ensure(world.cluster.registry, ADMIN, [body])
-
-
 async def act(session, action: str, status: int = 200, **form: str) -> dict[str, str]:
     async with session.post(PAGE, data={"action": action, **form}, headers=JSON) as response:
         said = await response.json()
@@ -95,7 +81,7 @@ async def test_a_person_sees_what_the_namespace_uses_and_the_images(stocked):
 
 
 async def test_an_administrator_sees_everything_and_pods_elsewhere_counted(stocked):
-    await administer(stocked)
+    await administer(stocked, OWNER)
     session = await stocked.browser()
     text = await stocked.page(session, f"{PAGE}?ns={HOME}")
     for words in ("numpy, pandas", "torch", "flask", "1 elsewhere", "Remove what nobody uses"):
@@ -112,7 +98,7 @@ async def test_only_administrators_take_away_and_only_what_nobody_uses(stocked):
     session = await stocked.browser()
     for action in ("prune", "remove-environment", "remove-image"):
         assert "administrators" in (await act(session, action, 403, id=FREE))["error"]
-    await administer(stocked)
+    await administer(stocked, OWNER)
     assert "pod mine" in (await act(session, "remove-environment", 409, id=MINE))["error"].replace(f"{HOME}/", "")
     await act(session, "remove-environment", 404, id="../../state")
     assert (await act(session, "remove-environment", id=FREE))["message"] == "3.0 MiB freed."
@@ -122,7 +108,7 @@ async def test_only_administrators_take_away_and_only_what_nobody_uses(stocked):
 
 
 async def test_pruning_spares_what_is_used_and_what_is_young(stocked):
-    await administer(stocked)
+    await administer(stocked, OWNER)
     session = await stocked.browser()
     environment(stocked, "e" * 24, "young==1.0")
     await act(session, "prune", days="7")
@@ -151,7 +137,7 @@ async def test_nothing_goes_while_a_pod_is_on_its_way(stocked):
 
 async def test_what_is_being_built_is_shown_while_it_grows(stocked):
     """Another process builds: its folder grows, its lock is held."""
-    await administer(stocked)
+    await administer(stocked, OWNER)
     cache = stocked.settings.cache
     part = cache / "environments" / f".{'f' * 24}.new"
     part.mkdir()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from dashboard_world import HOME, NOBODY, OTHER, OWNER, STRANGER, VIEWER
+from dashboard_world import HOME, NOBODY, OTHER, OWNER, STRANGER, VIEWER, administer
 
-from headrace import bootstrap
 from headrace.api.core import Namespace
 from headrace.api.errors import NotFound
-from headrace.api.identity import ADMIN
 from headrace.api.limits import ResourceQuota
 from headrace.api.rbac import RoleBinding
 from headrace.components.profiles import policy, render
@@ -27,19 +25,6 @@ async def until(condition, seconds: float = 20):
         while not (found := await condition()):
             await asyncio.sleep(0.02)
         return found
-
-
-async def administer(world, email: str) -> None:
-    """Make somebody an administrator of the cluster."""
-    group = "rbac.authorization.k8s.io"
-    body = {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "boss"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "User", "name": email, "apiGroup": group}],
-    }
-    await bootstrap.ensure(world.cluster.registry, ADMIN, [body])
 
 
 async def post(session, path: str, status: int = 200, **form):

@@ -283,3 +283,16 @@ async def event(world: World, pod: Pod, reason: str, message: str) -> None:
         "type": "Warning",
     }
     await world.client.create(_wire.convert(Event, body))
+
+
+async def administer(world: World, email: str) -> None:
+    """Make somebody an administrator of the cluster."""
+    group = "rbac.authorization.k8s.io"
+    body = {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "boss"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "User", "name": email, "apiGroup": group}],
+    }
+    await bootstrap.ensure(world.cluster.registry, ADMIN, [body])
