@@ -252,8 +252,9 @@ class RunWorker:
         self._by_id |= {row.id: path for path, row in plan.rows.items()}
         starts = [self._start(view, view.tasks[path]) for path in plan.start]
         # The pods are created while the record is written: their names follow from the record, so that whichever of
-        # the two a crash leaves undone is done again, once. They come first, because they are what takes long.
-        await _all(*starts, self._record(view, plan))
+        # the two a crash leaves undone is done again, once. The record is asked for first: what steps report at once
+        # finds them there.
+        await _all(self._record(view, plan), *starts)
         for name in plan.stop:
             self._spawn(self._pods.delete(view.run.namespace, name, grace_seconds=GRACE_SECONDS))
         for path, artifact in plan.imports:
