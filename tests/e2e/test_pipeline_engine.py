@@ -148,6 +148,7 @@ def results(platform, run_id: str) -> dict[str, Any]:
             for group in task.get("outputs", {}).get("artifacts", [])
             for a in group["artifacts"]
         ]
+        assert "pods" in task, f"{path} had no pod: {task}"
         pod = task["pods"][-1]["name"]
         log = platform.kubectl("-n", NAMESPACE, "logs", pod)
         shown = [line for line in log.splitlines() if line.startswith(("to std", "ValueError"))]

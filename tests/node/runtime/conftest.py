@@ -17,6 +17,7 @@ from headrace.node.runtime.bare import BareRuntime
 from headrace.node.runtime.base import ContainerSpec, ContainerState, Mount, PodSandbox, RuntimeUnavailable
 from headrace.node.runtime.container import ContainerRuntime
 from headrace.node.runtime.sandbox import SandboxRuntime
+from headrace.testing.eventually import eventually
 
 from . import realimage
 
@@ -152,7 +153,7 @@ async def node(settings: Settings, mode: str) -> AsyncIterator[Node]:
     node.watch()
     yield node
     await runtime.stop(pods=True)
-    assert processes_of(settings) == []
+    await eventually(lambda: processes_of(settings) == [])  # what empties the trash may have a moment to go
 
 
 def processes_of(settings: Settings) -> list[int]:
