@@ -197,7 +197,7 @@ async def test_the_base_interpreter_can_be_run(node):
 
 async def test_working_directory_and_environment_are_exact(node):
     await node.pod()
-    ended = await node.run("env", env={"A": "1", "B": "two words\nand a line"}, cwd="/work/dir")
+    ended = await node.run("env", env={"A": "1", "B": "two words\nand a line"}, cwd="/some/dir")
     assert ended.out.splitlines() == [f"PATH={node.spec().env['PATH']}", "A=1", "B=two words", "and a line"]
     assert (await node.run("pwd", cwd="/made/for/it")).out == "/made/for/it\n"
 

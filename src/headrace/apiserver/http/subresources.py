@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.core import Pod, Service, ServiceAccount
@@ -27,6 +27,7 @@ from headrace.machinery.settings import SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from headrace.api.identity import User
     from headrace.api.meta import KindInfo
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
     from headrace.machinery.component import PodLogs
+
+    Json = dict[str, Any]
 
 MIN_TOKEN_SECONDS = 600
 MAX_TOKEN_SECONDS = 1 << 32
@@ -93,24 +96,35 @@ class Subresources:
         if not self._registry.authorizer.allows(user, asked):
             raise forbidden(user, asked)
 
-    async def _token(self, request: Request, user: User, target: Target) -> Sendable:
+    async def _admitted(
+        self,
+        request: Request,
+        user: User,
+        info: KindInfo,
+        target: Target,
+        *,
+        part: str,
+        complete: Callable[[Json], Json],
+    ) -> tuple[Json, list[str]]:
+        """What is to be created as a part of an object, allowed and as webhooks want it; and their warnings."""
         if request.method != "POST":
             raise not_allowed()
-        self._authorize(user, "create", ServiceAccount.INFO, target)
-        body = as_object(await request.decoded(), ServiceAccount.INFO)
+        self._authorize(user, "create", info, target)
         meta = {"name": target.name, "namespace": target.namespace}
-        spec = {"expirationSeconds": DEFAULT_TOKEN_SECONDS, **as_object(body.get("spec") or {}, ServiceAccount.INFO)}
-        sent = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": meta, "spec": spec}
+        sent = {**complete(as_object(await request.decoded(), info)), "metadata": meta}
         warnings: list[str] = []
-        body = await admit_part(
-            self._registry,
-            user,
-            ServiceAccount.INFO,
-            meta,
-            part="token",
-            sent=sent,
-            dry_run=dry_run(request),
-            warnings=warnings,
+        dry = dry_run(request)
+        body = await admit_part(self._registry, user, info, meta, part=part, sent=sent, dry_run=dry, warnings=warnings)
+        return body, warnings
+
+    async def _token(self, request: Request, user: User, target: Target) -> Sendable:
+        def complete(body: Json) -> Json:
+            given = as_object(body.get("spec") or {}, ServiceAccount.INFO)
+            spec = {"expirationSeconds": DEFAULT_TOKEN_SECONDS, **given}
+            return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+
+        body, warnings = await self._admitted(
+            request, user, ServiceAccount.INFO, target, part="token", complete=complete
         )
         spec = as_object(body.get("spec") or {}, ServiceAccount.INFO)
         seconds = spec.get("expirationSeconds")
@@ -202,23 +216,10 @@ class Subresources:
         return max((self._clock.precise() - parsed).total_seconds(), 0.0)
 
     async def _bind(self, request: Request, user: User, target: Target) -> Sendable:
-        if request.method != "POST":
-            raise not_allowed()
-        self._authorize(user, "create", Pod.INFO, target)
-        body = as_object(await request.decoded(), Pod.INFO)
-        meta = {"name": target.name, "namespace": target.namespace}
-        sent = {**body, "apiVersion": "v1", "kind": "Binding", "metadata": meta}
-        warnings: list[str] = []
-        body = await admit_part(
-            self._registry,
-            user,
-            Pod.INFO,
-            meta,
-            part="binding",
-            sent=sent,
-            dry_run=dry_run(request),
-            warnings=warnings,
-        )
+        def complete(body: Json) -> Json:
+            return {**body, "apiVersion": "v1", "kind": "Binding"}
+
+        body, warnings = await self._admitted(request, user, Pod.INFO, target, part="binding", complete=complete)
         node = as_object(body.get("target") or {}, Pod.INFO).get("name")
         if not isinstance(node, str) or not node:
             raise BadRequest("a Binding needs target.name, the node")

@@ -423,10 +423,6 @@ class Registry:
         """See the protocol."""
         return self.authorizer.allows(user, Attributes(verb, group, resource, subresource, namespace, name))
 
-    def authorize_path(self, user: User, verb: str, path: str) -> bool:
-        """Whether the user may use a URL that is no resource, such as /version."""
-        return self.authorizer.allows(user, Attributes(verb, path=path))
-
     def _served(self, info: KindInfo, subresource: str) -> Served:
         served = self.core.served(info)
         if subresource and subresource not in info.subresources:

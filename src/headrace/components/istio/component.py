@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.components.istio.types import KINDS, NETWORKING, SECURITY
 from headrace.machinery.component import Component, Parts
+from headrace.machinery.roles import user_role
 
 if TYPE_CHECKING:
     from headrace.machinery.component import Context
     from headrace.machinery.settings import Settings
 
-_AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
 _READ = ["get", "list", "watch"]
 _WRITE = ["create", "update", "patch", "delete", "deletecollection"]
 
@@ -26,23 +26,14 @@ def build(context: Context) -> Parts:
 def objects(_settings: Settings) -> list[dict[str, Any]]:
     """Roles for users (upstream: kubeflow-istio-edit and -view). Policies of access are for administrators to write."""
     return [
-        _role("view", [_rule(NETWORKING, _READ), _rule(SECURITY, _READ)]),
-        _role("edit", [_rule(NETWORKING, _WRITE)]),
+        user_role("kubeflow-istio-view", "view", [_rule(NETWORKING, _READ), _rule(SECURITY, _READ)]),
+        user_role("kubeflow-istio-edit", "edit", [_rule(NETWORKING, _WRITE)]),
     ]
 
 
 def _rule(group: str, verbs: list[str]) -> dict[str, Any]:
     resources = [kind.INFO.plural for kind in KINDS if kind.INFO.group == group]
     return {"apiGroups": [group], "resources": resources, "verbs": verbs}
-
-
-def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": f"kubeflow-istio-{name}", "labels": {f"{_AGGREGATE}{name}": "true"}},
-        "rules": rules,
-    }
 
 
 COMPONENT = Component(

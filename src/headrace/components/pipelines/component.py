@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.components.pipelines.types.resources import GROUP, PipelineObject, PipelineVersionObject
 from headrace.machinery.component import Component, HostService, Mount, Parts
+from headrace.machinery.roles import user_role
 from headrace.machinery.settings import SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ PATHS = ("/apis/v2beta1", "/pipeline/apis/v2beta1")
 V1_PATHS = ("/apis/v1beta1", "/pipeline/apis/v1beta1")
 """Where clients look: directly at the API server, and below the dashboard's address."""
 PORT = 8888
-_AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
 _READ = [
     {"apiGroups": [GROUP], "resources": ["pipelines", "pipelines/versions", "experiments"], "verbs": ["get", "list"]},
     {"apiGroups": [GROUP], "resources": ["runs"], "verbs": ["get", "list", "readArtifact"]},
@@ -139,16 +139,10 @@ def build(context: Context) -> Parts:
 
 def objects(_settings: Settings) -> list[dict[str, Any]]:
     """Roles for users, gathered into `kubeflow-view` and `kubeflow-edit` (upstream: view-edit-cluster-roles.yaml)."""
-    return [_role("view", _READ), _role("edit", [*_READ, *_WRITE])]
-
-
-def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": f"kubeflow-pipelines-{name}", "labels": {f"{_AGGREGATE}{name}": "true"}},
-        "rules": rules,
-    }
+    return [
+        user_role("kubeflow-pipelines-view", "view", _READ),
+        user_role("kubeflow-pipelines-edit", "edit", [*_READ, *_WRITE]),
+    ]
 
 
 COMPONENT = Component(

@@ -14,6 +14,7 @@ from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import Subject
 from headrace.components.profiles.policy import ROLES
 from headrace.components.profiles.types import GROUP, Profile, ProfileSpec
+from headrace.machinery.roles import AGGREGATE, user_role
 from headrace.machinery.settings import SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from headrace.components.profiles.types import QuotaSpec
 
 RBAC = "rbac.authorization.k8s.io"
-AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
 PART_OF = {"app.kubernetes.io/part-of": "kubeflow-profile"}
 PIPELINES_ENABLED = "pipelines.kubeflow.org/enabled"
 KEYS_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 (a Secret's name)
@@ -121,9 +121,9 @@ def roles() -> list[Body]:
         _gathering("admin", None),
         _gathering("edit", "admin"),
         _gathering("view", "edit"),
-        _role("kubeflow-kubernetes-admin", "admin", _ADMIN),
-        _role("kubeflow-kubernetes-edit", "edit", _EDIT),
-        _role("kubeflow-kubernetes-view", "view", _VIEW),
+        user_role("kubeflow-kubernetes-admin", "admin", _ADMIN),
+        user_role("kubeflow-kubernetes-edit", "edit", _EDIT),
+        user_role("kubeflow-kubernetes-view", "view", _VIEW),
     ]
 
 
@@ -172,15 +172,6 @@ def _gathering(name: str, into: str | None) -> Body:
         "metadata": {"name": f"kubeflow-{name}", "labels": {f"{AGGREGATE}{into}": "true"} if into else {}},
         "aggregationRule": {"clusterRoleSelectors": [selector]},
         "rules": [],
-    }
-
-
-def _role(name: str, into: str, rules: list[Body]) -> Body:
-    return {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name, "labels": {f"{AGGREGATE}{into}": "true"}},
-        "rules": rules,
     }
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.components.serving.types import GROUP, KINDS
 from headrace.machinery.component import Component, Parts
+from headrace.machinery.roles import user_role
 
 if TYPE_CHECKING:
     from headrace.machinery.component import Context
     from headrace.machinery.settings import Settings
 
-_AGGREGATE = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
 _READ = ["get", "list", "watch"]
 _WRITE = [*_READ, "create", "update", "patch", "delete", "deletecollection"]
 
@@ -32,16 +32,14 @@ def objects(_settings: Settings) -> list[dict[str, Any]]:
     A prediction is a `create` on the InferenceService, a question about the model a `get`. Its status is the
     controller's to write, as upstream.
     """
-    return [_role("view", _READ), _role("edit", _WRITE)]
-
-
-def _role(name: str, verbs: list[str]) -> dict[str, Any]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": f"kubeflow-kserve-{name}", "labels": {f"{_AGGREGATE}{name}": "true"}},
-        "rules": [{"apiGroups": [GROUP], "resources": ["inferenceservices"], "verbs": verbs}],
-    }
+    return [
+        user_role(
+            f"kubeflow-kserve-{into}",
+            into,
+            [{"apiGroups": [GROUP], "resources": ["inferenceservices"], "verbs": verbs}],
+        )
+        for into, verbs in (("view", _READ), ("edit", _WRITE))
+    ]
 
 
 COMPONENT = Component(

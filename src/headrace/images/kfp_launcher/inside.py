@@ -19,6 +19,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from .task import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
@@ -111,6 +113,10 @@ class _WaysOut:
         status = 1
         try:
             status = self._conclude(code, reason)
+        except BaseException:  # noqa: BLE001 - nobody above would show it
+            import traceback
+
+            say(traceback.format_exc())
         finally:
             self._exit(status)
 

@@ -107,12 +107,19 @@ class Gate:
         share = limits.share_of(*requests, self._cpu, self._memory)
 
         def let_in() -> None:
-            self.watch_start(key)
+            self._watch_start(key)
             begin()
 
         return Ask(key, run_id, namespace, share, let_in)
 
-    def watch_start(self, key: str) -> None:
+    def enter_step(self, ask: Ask) -> bool:
+        """True when the step may begin at once; otherwise it is begun when it may."""
+        at_once = self.steps.enter(ask)
+        if at_once:
+            self._watch_start(ask.key)
+        return at_once
+
+    def _watch_start(self, key: str) -> None:
         """Others wait for this step's start, but not for ever."""
         asyncio.get_running_loop().call_later(START_SECONDS, self.steps.begun, key)
 

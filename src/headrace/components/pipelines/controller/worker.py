@@ -320,8 +320,7 @@ class RunWorker:
         ask = self._gate.ask(
             row.pod_name, self.run_id, view.run.namespace, requests, lambda: self._spawn(self._begin(view, row))
         )
-        if self._gate.steps.enter(ask):
-            self._gate.watch_start(row.pod_name)
+        if self._gate.enter_step(ask):
             await self._create_pod(view, row, component, container)
         elif not self._says_soon:
             self._says_soon = True

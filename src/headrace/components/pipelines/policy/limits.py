@@ -113,8 +113,7 @@ class Turnstile:
         line = self._lines.get(ask.run_id)
         if line is None:
             if not self._others_wait(ask) and self._fits(ask):
-                self._admit(ask)
-                self._starting.add(ask.key)
+                self._let_in(ask)
                 return True
             self._arrivals += 1
             line = self._lines[ask.run_id] = _Line(self._arrivals)
@@ -177,8 +176,7 @@ class Turnstile:
             line.asks.popleft()
             if not line.asks:
                 del self._lines[run_id]
-            self._admit(ask)
-            self._starting.add(ask.key)
+            self._let_in(ask)
             ask.begin()
 
     def close(self) -> None:
@@ -229,6 +227,10 @@ class Turnstile:
 
     def _weight(self, ask: Ask) -> float:
         return 0.0 if ask.share > self.capacity else ask.share
+
+    def _let_in(self, ask: Ask) -> None:
+        self._admit(ask)
+        self._starting.add(ask.key)
 
     def _admit(self, ask: Ask) -> None:
         self._inside[ask.key] = ask
