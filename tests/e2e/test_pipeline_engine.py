@@ -140,7 +140,8 @@ def on_rung(spec: dict[str, Any], rung: str) -> dict[str, Any]:
 def results(platform, run_id: str) -> dict[str, Any]:
     """All that a run came to, without what differs between any two runs."""
     found = {}
-    for path, task in tasks(platform, run_id).items():
+    seen = tasks(platform, run_id)
+    for path, task in seen.items():
         if path in {"root", "which"}:
             continue
         artifacts = [
@@ -148,7 +149,7 @@ def results(platform, run_id: str) -> dict[str, Any]:
             for group in task.get("outputs", {}).get("artifacts", [])
             for a in group["artifacts"]
         ]
-        assert "pods" in task, f"{path} had no pod: {task}"
+        assert "pods" in task, f"{path} had no pod: {json.dumps(seen, indent=1)}"
         pod = task["pods"][-1]["name"]
         log = platform.kubectl("-n", NAMESPACE, "logs", pod)
         shown = [line for line in log.splitlines() if line.startswith(("to std", "ValueError"))]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from headrace.node.agent import interpreter
@@ -23,6 +26,14 @@ def test_a_program_of_the_platforms_brings_its_interpreter():
     targets = tuple(mount.target for mount in mounts[1:])
     assert words[0].startswith(targets), "what is started is among what is shown"
     assert all(word.startswith(targets) for word in words if word.startswith(interpreter.FOLDER))
+
+
+def test_it_is_this_interpreter_with_its_own_libraries_whatever_lies_beside_the_c_library():
+    check = "import _ssl, _ctypes, sys; print(sys.version)"
+    words = [word.replace(interpreter.FOLDER, "") for word in interpreter.inside(LAUNCHER)]
+    command = [*words[: words.index("-B")], "-c", check]
+    ran = subprocess.run(command, capture_output=True, text=True, env={}, check=False)
+    assert (ran.stdout.strip(), ran.stderr) == (sys.version, "")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def inside(words: tuple[str, ...]) -> tuple[str, ...]:
     loader = next((library for library in _libraries() if Path(library).name.startswith("ld")), None)
     if loader is None:
         return tuple(python)
-    path = ":".join(dict.fromkeys(f"{FOLDER}{Path(library).parent}" for library in _libraries()))
+    # Its own folder first: a distribution's libpython of the same name may lie beside the C library.
+    folders = (f"{os.path.realpath(sys.base_prefix)}/lib", *(str(Path(library).parent) for library in _libraries()))
+    path = ":".join(dict.fromkeys(f"{FOLDER}{folder}" for folder in folders))
     return (f"{FOLDER}{loader}", "--library-path", path, *python)
 
 
