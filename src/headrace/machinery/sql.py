@@ -96,6 +96,7 @@ class Database:
         self._name = self._file.stem
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._undone: list[Callable[[], None]] = []
 
     async def open(self, prepare: Callable[[Connection], None]) -> None:
         """Start the worker and run `prepare` (migrations) as its first transaction. Raises what that raises."""
@@ -124,6 +125,12 @@ class Database:
         # Shielded: a caller that goes away does not undo what the transaction does.
         result: T = await asyncio.shield(future)
         return result
+
+    def on_undone(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the worker's thread when a whole transaction came to nothing: what was read in it may
+        never have been.
+        """
+        self._undone.append(callback)
 
     def _work(self) -> None:
         engine = _engine(self.url)
@@ -159,6 +166,8 @@ class Database:
             outcomes = [(future, None, undone.cause) for _, future, _ in batch]
         except Exception as error:
             log.exception("a transaction of the %s database failed", self._name)
+            for callback in self._undone:
+                callback()
             outcomes = [(future, None, error) for _, future, _ in batch]
         self._loop.call_soon_threadsafe(_deliver, outcomes)
         if wanted is Durable.SOON and engine.dialect.name == "sqlite":

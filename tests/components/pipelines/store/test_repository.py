@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 
 import pytest
 import sqlalchemy as sa
 
 from headrace.components.pipelines.migrations import upgrade
 from headrace.components.pipelines.store import schema as t
+from headrace.components.pipelines.store.kept import KeptTasks
 from headrace.components.pipelines.store.models import (
     FINAL,
     Again,
@@ -26,7 +28,6 @@ from headrace.components.pipelines.store.models import (
     Values,
 )
 from headrace.components.pipelines.store.repository import RunNotFound, RunRepository
-from headrace.components.pipelines.store.tasks import KnownTasks
 from headrace.machinery.sql import Database
 
 S = RuntimeState
@@ -290,10 +291,82 @@ async def test_who_looks_again_and_again_sees_every_change(started):
 
 async def test_only_so_many_tasks_are_kept(started, database):
     await started.create_tasks("r1", [task(f"s{n}", state=S.SKIPPED) for n in range(5)])
-    kept = KnownTasks(2)
-    for _ in range(2):
-        rows = await database.run(lambda c: kept.of_run(c, "r1"))
-        assert [row.id for row in rows] == ["t1", "s0", "s1", "s2", "s3", "s4"]
+    made: list[str] = []
+
+    def make(_connection, rows, _children) -> list[str]:
+        made.extend(row["id"] for row in rows)
+        return [row["id"] for row in rows]
+
+    for size, times in ((5, 2), (6, 1)):
+        kept = KeptTasks(make, size)
+        made.clear()
+        for _ in range(2):
+            rows = await database.run(lambda c, kept=kept: kept.of_run(c, "r1"))
+            assert rows == ["t1", "s0", "s1", "s2", "s3", "s4"]
+        assert made == rows * times
+
+
+async def test_a_task_is_rendered_again_when_it_or_what_is_within_it_changes(started):
+    rendered: list[str] = []
+
+    def render(row, artifacts, children) -> str:
+        rendered.append(row.id)
+        uris = [artifacts[ident].uri for ids in row.outputs.artifacts.values() for ident in ids]
+        return f"{row.id} {row.state} {list(children)} {uris}"
+
+    show = started.rendered(render)
+
+    async def shown(again: list[str]) -> list[str]:
+        rendered.clear()
+        run, spec, tasks = await show("r1")
+        assert (run.id, spec.pipeline_spec) == ("r1", {"pipelineInfo": {"name": "p"}})
+        assert rendered == again
+        return tasks
+
+    assert await show("nobody") is None
+    assert await shown(["t1"]) == ["t1 RUNNING [] []"]
+    many = [task(f"c{n:04}", parent_id="t1") for n in range(1200)]
+    await started.create_tasks("r1", many)
+    idents = [row.id for row in many]
+    assert (await shown(["t1", *idents]))[0] == f"t1 RUNNING {idents} []"
+    await started.update_tasks([TaskUpdate("c0007", {"state": S.RUNNING})])
+    assert (await shown(["c0007"]))[8] == "c0007 RUNNING [] []"
+    await started.record_outputs("c0007", Report(0, S.SUCCEEDED, artifacts=[MODEL]))
+    assert (await shown(["c0007"]))[8] == "c0007 SUCCEEDED [] ['s3://b/model']"
+    await shown([])
+    await started.delete_run("r1")
+    assert await show("r1") is None
+
+
+async def test_what_a_transaction_read_that_came_to_nothing_is_read_again(started, database):
+    def breaks_the_commit(connection) -> None:
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        connection.execute(
+            t.artifact_tasks.insert().values(artifact_id="a", task_id="t", direction="INPUT", key="k", run_id="r")
+        )
+
+    def holds(connection) -> None:
+        held.set()
+        assert asked.wait(30)
+
+    held, asked = threading.Event(), threading.Event()
+    show = started.rendered(lambda row, _artifacts, _children: row.state)
+    assert (await show("r1"))[2] == [S.RUNNING]
+    # The first keeps the thread busy until the others wait together, in one transaction.
+    first = asyncio.ensure_future(database.run(holds))
+    assert await asyncio.to_thread(held.wait, 30)
+    together = asyncio.gather(
+        started.update_tasks([TaskUpdate("t1", {"state": S.FAILED})]),
+        show("r1"),
+        database.run(breaks_the_commit),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asked.set()
+    await first
+    assert [type(found) for found in await together] == [sa.exc.IntegrityError] * 3
+    assert (await show("r1"))[2] == [S.RUNNING]
 
 
 async def test_the_cache_finds_the_newest_success_in_its_scope(started, clock):

@@ -21,7 +21,6 @@ from headrace.components.pipelines.api.requests import (
 from headrace.components.pipelines.policy.rerun import rerun
 from headrace.components.pipelines.policy.view import build_view
 from headrace.components.pipelines.store.models import DEFAULT_SERVICE_ACCOUNT, Run, RuntimeState, StorageState
-from headrace.components.pipelines.store.repository import SHOWN_TASKS
 from headrace.components.pipelines.types.ir import SpecError
 from headrace.components.pipelines.types.rest import (
     Code,
@@ -48,7 +47,7 @@ class Runs:
     def __init__(self, services: Services) -> None:
         self._catalog, self._runs, self._access = services.catalog, services.runs, services.access
         self._launch = Launch(services)
-        self._details = views.TaskDetails(SHOWN_TASKS)
+        self._show = services.runs.rendered(views.task_detail)
 
     def routes(self) -> list[Route]:
         """In the order in which they match."""
@@ -92,11 +91,14 @@ class Runs:
 
     async def get(self, request: Request) -> Response:
         """GET /runs/{id}, with its tasks."""
-        run = await self.find(request, "get")
-        loaded = await self._runs.show_run(run.id)
-        if loaded is None:
-            raise not_found("Run", run.id)
-        return answer(self._details.run(loaded))
+        # In one question: a loop over a thousand steps leaves the database and this thread little time for others.
+        ident: str = request.path_params["id"]
+        found = await self._show(ident)
+        if found is None:
+            raise not_found("Run", ident)
+        run, spec, tasks = found
+        await self._access.require(requester(request), "get", "runs", run.namespace)
+        return answer(views.run(run, spec, views.details(tasks)))
 
     async def tasks(self, request: Request) -> Response:
         """GET /runs/{id}/tasks: every task with its parameters and artifacts (upstream's native model)."""

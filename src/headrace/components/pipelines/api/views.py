@@ -12,7 +12,7 @@ from headrace.components.pipelines.store.rows import rfc3339
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from headrace.components.pipelines.store.models import (
         Artifact,
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         PipelineVersion,
         RecurringRun,
         Run,
-        RunRow,
         Spec,
         TaskRow,
         Values,
@@ -119,31 +118,14 @@ def recurring_run(row: RecurringRun, spec: Spec | None) -> dict[str, Any]:
     )
 
 
-class TaskDetails:
-    """v2beta1 Run with its tasks. A task as readers share it (`show_run`) is rendered once."""
+def task_detail(row: TaskRow, artifacts: Mapping[str, Artifact], children: Sequence[str]) -> msgspec.Raw:
+    """v2beta1 PipelineTaskDetail, encoded; `children` are the ids of the tasks within its scope."""
+    return msgspec.Raw(_wire.encode(_task(row, artifacts, [{"task_id": ident} for ident in children])))
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rendered: dict[str, tuple[TaskRow, int, msgspec.Raw]] = {}
 
-    def run(self, row: RunRow) -> dict[str, Any]:
-        """A Run; every task is a PipelineTaskDetail, whose `child_tasks` are those within its scope."""
-        children: dict[str, list[dict[str, str]]] = {}
-        for task in row.tasks:
-            if task.parent_id:
-                children.setdefault(task.parent_id, []).append({"task_id": task.id})
-        details = [self._of(task, row.artifacts, children.get(task.id, [])) for task in row.tasks]
-        return run(row.run, row.spec, _present(task_details=details))
-
-    def _of(self, row: TaskRow, artifacts: Mapping[str, Artifact], children: list[dict[str, str]]) -> msgspec.Raw:
-        known = self._rendered.get(row.id)
-        if known is not None and known[0] is row and known[1] == len(children):
-            return known[2]
-        if len(self._rendered) >= self._size:
-            self._rendered.clear()
-        rendered = msgspec.Raw(_wire.encode(_task(row, artifacts, children)))
-        self._rendered[row.id] = (row, len(children), rendered)
-        return rendered
+def details(tasks: Sequence[msgspec.Raw]) -> dict[str, Any]:
+    """v2beta1 RunDetails."""
+    return _present(task_details=tasks)
 
 
 def native_task(row: TaskRow, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:

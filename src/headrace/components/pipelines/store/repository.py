@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
 from headrace.api import _wire
 from headrace.components.pipelines.store import schema as t
 from headrace.components.pipelines.store.followups import insert as insert_followups
+from headrace.components.pipelines.store.kept import KeptTasks, Make
 from headrace.components.pipelines.store.models import (
     FINAL,
     Again,
@@ -38,7 +40,6 @@ from headrace.components.pipelines.store.models import (
 )
 from headrace.components.pipelines.store.rows import from_row, history_entry, to_row
 from headrace.components.pipelines.store.tasks import (
-    KnownTasks,
     begin_again,
     create_tasks,
     namespace_of,
@@ -51,9 +52,9 @@ from headrace.machinery.sql import Durable
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, RowMapping
 
     from headrace.machinery.clock import Clock
     from headrace.machinery.sql import Database
@@ -63,10 +64,16 @@ log = logging.getLogger(__name__)
 SHOWN_SPECS = 8
 SHOWN_TASKS = 4096
 """How many tasks stay in memory for those who look at runs."""
+RENDERED_TASKS = 8192
+"""And of those who want them as they are answered, which takes a quarter of the memory."""
+_ARTIFACTS_AT_ONCE = 500
 _BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
 _LOCKED = _BY_ID.with_for_update()
 _RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
 _NOT_FINAL = [s.value for s in RuntimeState if s not in FINAL]
+
+R = TypeVar("R")
+Render = Callable[[TaskRow, Mapping[str, Artifact], Sequence[str]], R]
 
 
 class RunNotFound(LookupError):
@@ -78,8 +85,10 @@ class RunRepository:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
-        self._known = KnownTasks(SHOWN_TASKS)
+        self._kept: list[KeptTasks[Any]] = []
+        self._rows = self._keep(lambda _c, rows, _children: [from_row(TaskRow, row) for row in rows], SHOWN_TASKS)
         self._specs: dict[str, Spec] = {}
+        database.on_undone(self._forget)
         self._subscribers: list[Callable[[Change], None]] = []
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
@@ -115,8 +124,49 @@ class RunRepository:
     async def show_run(self, run_id: str) -> RunRow | None:
         """As `load_run`, for those who only look: the tasks and the spec are shared and must not be changed."""
         return await self._database.run(
-            lambda connection: _load_run(connection, run_id, self._known.of_run, self._shown_spec)
+            lambda connection: _load_run(connection, run_id, self._rows.of_run, self._shown_spec)
         )
+
+    def rendered(self, render: Render[R]) -> Callable[[str], Awaitable[tuple[Run, Spec, list[R]] | None]]:
+        """What gives a run with its spec and each of its tasks as `render(row, artifacts, children)` makes it, in the
+        database's thread and again only when the task has changed. All of it is shared and must not be changed.
+        """
+
+        def make(connection: Connection, rows: Sequence[RowMapping], children: Mapping[str, Sequence[str]]) -> list[R]:
+            tasks = [from_row(TaskRow, row) for row in rows]
+            sides = (side.artifacts.values() for task in tasks for side in (task.inputs, task.outputs))
+            named = sorted({ident for side in sides for ids in side for ident in ids})
+            found: dict[str, Artifact] = {}
+            for start in range(0, len(named), _ARTIFACTS_AT_ONCE):
+                some = named[start : start + _ARTIFACTS_AT_ONCE]
+                found |= _artifacts(connection, t.artifacts.c.id.in_(some))
+            return [render(task, found, children.get(task.id, ())) for task in tasks]
+
+        kept = self._keep(make, RENDERED_TASKS)
+
+        async def show(run_id: str) -> tuple[Run, Spec, list[R]] | None:
+            def work(connection: Connection) -> tuple[Run, Spec, list[R]] | None:
+                run = _run(connection, run_id)
+                if run is None:
+                    return None
+                return run, self._shown_spec(connection, run.spec_digest), kept.of_run(connection, run_id)
+
+            return await self._database.run(work, Durable.EVENTUALLY)  # it only reads
+
+        return show
+
+    def _keep(self, make: Make[R], size: int) -> KeptTasks[R]:
+        kept = KeptTasks(make, size)
+        self._kept.append(kept)
+        return kept
+
+    def _changed(self, task_id: str) -> None:
+        for kept in self._kept:
+            kept.changed(task_id)
+
+    def _forget(self) -> None:
+        for kept in self._kept:
+            kept.forget()
 
     def _shown_spec(self, connection: Connection, digest: str) -> Spec:
         """In the database's thread: a spec never changes, and reading one of a thousand tasks takes a while."""
@@ -183,7 +233,7 @@ class RunRepository:
             query = sa.select(t.tasks).where(t.tasks.c.run_id == run.id)
             for row in connection.execute(query).mappings().all():
                 if row["path"] in again:
-                    self._known.forget(row["id"])
+                    self._changed(row["id"])
                     begin_again(connection, now, from_row(TaskRow, row), again[row["path"]])
             values = {
                 "state": RuntimeState.PENDING.value,
@@ -252,7 +302,12 @@ class RunRepository:
         """
         now = self._clock.precise()
 
-        return await self._database.run(lambda c: create_tasks(c, now, run_id, tasks), Durable.EVENTUALLY)
+        def work(connection: Connection) -> list[TaskRow]:
+            for kept in self._kept:
+                kept.created(run_id, ((task.id, task.parent_id) for task in tasks))
+            return create_tasks(connection, now, run_id, tasks)
+
+        return await self._database.run(work, Durable.EVENTUALLY)
 
     async def get_task(self, task_id: str) -> TaskRow | None:
         """One task."""
@@ -264,7 +319,7 @@ class RunRepository:
 
         def work(connection: Connection) -> list[bool]:
             for update in updates:
-                self._known.forget(update.task_id)
+                self._changed(update.task_id)
             return [update_task(connection, now, update) for update in updates]
 
         return await self._database.run(work, Durable.EVENTUALLY)
@@ -282,7 +337,7 @@ class RunRepository:
             task = task_of(connection, task_id, lock=True)
             if task is None:
                 raise RunNotFound(task_id)
-            self._known.forget(task_id)
+            self._changed(task_id)
             return record_outputs(connection, now, task, namespace_of(connection, task.run_id), report)
 
         return self._reported(await self._database.run(work))
@@ -301,7 +356,7 @@ class RunRepository:
             check(run, task)
             if run is None or task is None:
                 raise RunNotFound(task_id)
-            self._known.forget(task_id)
+            self._changed(task_id)
             return record_outputs(connection, now, task, run.namespace, report)
 
         return self._reported(await self._database.run(work, Durable.SOON))

@@ -6,7 +6,6 @@ The statements are built once, because building one costs more than carrying it 
 from __future__ import annotations
 
 import uuid
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -33,19 +32,12 @@ if TYPE_CHECKING:
 
 _ARTIFACT_IDS = uuid.UUID("6b0d2b0e-6f0b-4e0e-9a44-2f1d6c1f7a10")
 """Namespace of artifact ids: an id follows from task, attempt and output, so that a repeated report makes none."""
-_AT_ONCE = 500
-"""Ids in one question; databases bound their parameters."""
 _BY_ID = sa.select(t.tasks).where(t.tasks.c.id == sa.bindparam("task_id"))
 _LOCKED = _BY_ID.with_for_update()
 _OF_RUN = t.tasks.c.run_id == sa.bindparam("of_run")
 _OF_PATHS = sa.select(t.tasks).where(_OF_RUN, t.tasks.c.path.in_(sa.bindparam("paths", expanding=True)))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(_OF_RUN)
-_SEQ, _ATTEMPT, _FINISHED = (sa.cast(t.tasks.c[name], sa.String) for name in ("seq", "attempt", "finished_at"))
-_LINE = _SEQ + " " + t.tasks.c.id + " " + t.tasks.c.state + " " + _ATTEMPT + " " + _FINISHED
-_STATES = sa.select(sa.func.aggregate_strings(_LINE, ",")).where(_OF_RUN)
-"""Of all tasks in one row: between two rows, a busy event loop would have its turn."""
 _ALL = sa.select(t.tasks).where(_OF_RUN).order_by(t.tasks.c.seq)
-_SOME = sa.select(t.tasks).where(t.tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
 _NAMESPACE = sa.select(t.runs.c.namespace).where(t.runs.c.id == sa.bindparam("run_id"))
 _INSERT = t.tasks.insert()
 _UPDATE = t.tasks.update().where(t.tasks.c.id == sa.bindparam("task_id"))
@@ -60,47 +52,6 @@ def task_of(connection: Connection, task_id: str, *, lock: bool = False) -> Task
 def tasks_of(connection: Connection, run_id: str) -> list[TaskRow]:
     """All tasks of a run."""
     return [from_row(TaskRow, row) for row in connection.execute(_ALL, {"of_run": run_id}).mappings()]
-
-
-class KnownTasks:
-    """The tasks that were read last: a run of a thousand tasks is asked for again and again while it runs, and few of
-    them have changed. Who reads them must not change them; who changes one in the database says so. Belongs to the
-    database's thread.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rows: OrderedDict[str, tuple[str, TaskRow]] = OrderedDict()
-
-    def of_run(self, connection: Connection, run_id: str) -> list[TaskRow]:
-        """All tasks of a run, as they are now."""
-        found: dict[str, TaskRow | None] = {}
-        lines: str = connection.scalar(_STATES, {"of_run": run_id}) or ""
-        entries = [line.split(" ", 2) for line in lines.split(",") if line]
-        marks = {ident: mark for _, ident, mark in sorted(entries, key=lambda entry: int(entry[0]))}
-        for ident, mark in marks.items():
-            kept = self._rows.get(ident)
-            found[ident] = None
-            if kept is not None and kept[0] == mark:
-                self._rows.move_to_end(ident)
-                found[ident] = kept[1]
-        missing = [ident for ident, row in found.items() if row is None]
-        for start in range(0, len(missing), _AT_ONCE):
-            some = {"ids": missing[start : start + _AT_ONCE]}
-            for row in connection.execute(_SOME, some).mappings():
-                ident = row["id"]
-                found[ident] = self._keep(marks[ident], from_row(TaskRow, row))
-        return [row for row in found.values() if row is not None]
-
-    def forget(self, task_id: str) -> None:
-        """It changes."""
-        self._rows.pop(task_id, None)
-
-    def _keep(self, mark: str, row: TaskRow) -> TaskRow:
-        self._rows[row.id] = (mark, row)
-        if len(self._rows) > self._size:
-            self._rows.popitem(last=False)
-        return row
 
 
 def namespace_of(connection: Connection, run_id: str) -> str:
