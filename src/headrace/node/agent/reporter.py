@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from headrace.api.meta import Object
+from headrace.api.meta import Object, ObjectMeta
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Reporter:
 
     def _put(self, obj: Object, reason: str, message: str, *, warning: bool) -> None:
         try:
-            self._queue.put_nowait((obj, warning, reason, message))
+            self._queue.put_nowait((_named(obj), warning, reason, message))
         except asyncio.QueueFull:
             log.warning("event %s of %s dropped: too many events", reason, obj.key)
 
@@ -78,3 +77,12 @@ class Reporter:
                 log.exception("event %s of %s was not written", reason, obj.key)
             finally:
                 self._queue.task_done()
+
+
+def _named(obj: Object) -> Object:
+    """What an event tells of its object, and no more: a busy node has thousands of events waiting, of pods that may be
+    gone when their turn comes.
+    """
+    meta = obj.metadata
+    named = ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
+    return Object(api_version=obj.api_version, kind=obj.kind, metadata=named)
