@@ -453,3 +453,55 @@ def test_small_things():
     with pytest.raises(StepError, match="use minio://BUCKET/KEY"):
         object_of("gs://b/k")
     assert explain(-99) == (227, "The step's program was ended by signal 99.")
+
+
+REHEARSED = """
+import gc, json, logging, os, sys, types, warnings
+import kfp.dsl.executor_main, runpy, shutil
+package = types.ModuleType("headrace")
+package.__path__ = [sys.argv[1]]
+sys.modules["headrace"] = package
+import headrace.kfp_launcher.launch
+from headrace.kfp_launcher.rehearsal import rehearse
+
+def state():
+    kfp = {n: sorted((k, id(v)) for k, v in vars(m).items()) for n, m in sys.modules.items() if n.split(".")[0] == "kfp"}
+    root = logging.root
+    log = (list(root.handlers), root.level, [h() for h in logging._handlerList], len(warnings.filters))
+    return kfp, log, list(sys.path), sorted(sys.path_importer_cache), sys.argv, sys.stdout, dict(os.environ), \\
+        sys.modules["__main__"], sys.dont_write_bytecode, sorted(os.listdir("/proc/self/fd")), \
+        sorted(os.listdir(os.environ["TMPDIR"]))
+
+before = state()
+print(rehearse(), state() == before, "ephemeral_component" in sys.modules)
+found = [o for o in gc.get_objects() if isinstance(o, types.ModuleType) and o.__name__ == "ephemeral_component"]
+print(found)
+sys.stdout.flush()
+headrace.kfp_launcher.launch.main(sys.argv[2:])
+"""
+
+
+def test_a_rehearsal_leaves_nothing_behind(api, tmp_path):
+    scratch, document = tmp_path / "direct", tmp_path / "task.json"
+    scratch.mkdir()
+    document.write_text(json.dumps(task(api.url, module="kfp.dsl.executor_main")))
+    cold = launch(json.loads(document.read_text()), scratch)
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", REHEARSED, str(LAUNCHER.parent), str(document)],
+        env={
+            "PATH": os.environ["PATH"],
+            "TMPDIR": str(scratch),
+            "HEADRACE_SCRATCH": str(scratch),
+            "_KFP_RUNTIME": "true",
+        },
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    first, second, rest = found.stdout.split("\n", 2)
+    assert (first, second) == ("True True False", "[]"), found.stderr
+    assert plain(rest) == plain(cold.out)
+    assert [report["state"] for report in api.reports] == ["SUCCEEDED", "SUCCEEDED"]

@@ -6,6 +6,10 @@ import importlib
 import sys
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 
 def _package() -> str:
     """The name of this folder's package, importable also when it was started by path.
@@ -26,7 +30,13 @@ def _package() -> str:
     return name
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> NoReturn:
+    """Launch, and end the process. A warm interpreter that holds this module calls it at once."""
     package = _package()
-    code = importlib.import_module(f"{package}.launch").main(sys.argv[1:])
+    code = importlib.import_module(f"{package}.launch").main(arguments)
     importlib.import_module(f"{package}.inside").leave(code)
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

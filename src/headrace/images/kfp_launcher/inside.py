@@ -9,25 +9,30 @@ kernel's killing it) ends the container, and the platform learns the reason from
 from __future__ import annotations
 
 import atexit
+import builtins
 import contextlib
 import gc
 import importlib
+import importlib.util
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .task import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import FrameType
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, FrameType
 
     from .task import Task
 
 LONGEST_REASON = 1000
+COMPONENT = "ephemeral_component"
+"""The module that kfp's command line makes of the author's source."""
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGPIPE", "SIGALRM", "SIGABRT", "SIGKILL")
 """Signals that end a program which has not said otherwise."""
 _PREFIXES = {
@@ -44,24 +49,14 @@ def run_inside(
     ways_out = _WaysOut(conclude)
     ways_out.watch()
     gc.freeze()  # what is here already is not the program's
-    os.environ.clear()
-    os.environ.update(env)
-    os.environ["_KFP_RUNTIME"] = "true"
-    path = _write_down(source)
+    _change_environment({**env, "_KFP_RUNTIME": "true"})
+    path = write_down(source, os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - the container's own
     _forget_the_launcher()
-    _move_local_paths(task.scratch)
-    import runpy
-
-    sys.modules.pop(task.module, None)  # a warm interpreter may have imported it; it must run anew as __main__
-    sys.dont_write_bytecode = True  # nobody will ever import it again
-    sys.argv = [task.module, "--component_module_path", str(path), *arguments]
-    here = str(Path.cwd())
-    if sys.path[:1] != [here]:
-        sys.path.insert(0, here)  # as `python3 -m` does
+    move_local_paths(task.scratch)
     code: object = 0
     reason = ""
     try:
-        runpy.run_module(task.module, run_name="__main__", alter_sys=True)
+        run_as_main(task.module, path, arguments)
     except SystemExit as ended:
         code = ended.code
         reason = _last_line(code) if isinstance(code, str) else ""
@@ -72,6 +67,50 @@ def run_inside(
         reason = _last_line("".join(traceback.format_exception_only(type(error), error)))
         code = 1
     ways_out.end(end_program(code), reason)
+
+
+def run_as_main(module: str, path: Path, arguments: list[str]) -> None:
+    """`python3 -m MODULE --component_module_path PATH ARGUMENTS`."""
+    sys.modules.pop(module, None)  # a warm interpreter may have imported it; it must run anew as __main__
+    sys.dont_write_bytecode = True  # nobody will ever import it again
+    here = str(Path.cwd())
+    if sys.path[:1] != [here]:
+        sys.path.insert(0, here)
+    spec, code = _CODE.get(module) or _find_code(module)
+    sys.argv = [str(spec.origin), "--component_module_path", str(path), *arguments]
+    main = type(sys)("__main__")
+    vars(main).update(
+        __file__=spec.origin,
+        __cached__=spec.cached,
+        __loader__=spec.loader,
+        __package__=spec.parent,
+        __spec__=spec,
+        __builtins__=builtins,
+    )
+    sys.modules["__main__"] = main
+    exec(code, vars(main))  # noqa: S102 - it is what runpy does
+
+
+_CODE: dict[str, tuple[ModuleSpec, CodeType]] = {}
+"""What a warm interpreter has found already."""
+
+
+def _find_code(module: str) -> tuple[ModuleSpec, CodeType]:
+    spec = importlib.util.find_spec(module)
+    loader: Any = None if spec is None else spec.loader
+    if spec is None or loader is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    found = _CODE[module] = spec, loader.get_code(module)
+    return found
+
+
+def _change_environment(env: Mapping[str, str]) -> None:
+    """Each variable that need not be written saves time."""
+    for name in [name for name in os.environ if name not in env]:
+        del os.environ[name]
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 class _WaysOut:
@@ -161,11 +200,11 @@ def _last_line(text: str) -> str:
     return next(reversed(text.strip().splitlines()), "")[:LONGEST_REASON]
 
 
-def _write_down(source: str) -> Path:
+def write_down(source: str, where: str) -> Path:
     """As `mktemp -d` and a file in it."""
-    folder = Path(os.environ.get("TMPDIR") or "/tmp") / f"tmp.{os.urandom(5).hex()}"  # noqa: S108 - the container's own
+    folder = Path(where) / f"tmp.{os.urandom(5).hex()}"
     folder.mkdir(0o700)
-    path = folder / "ephemeral_component.py"
+    path = folder / f"{COMPONENT}.py"
     path.write_text(source, encoding="utf-8")
     return path
 
@@ -179,7 +218,7 @@ def _forget_the_launcher() -> None:
             del sys.modules[name]
 
 
-def _move_local_paths(scratch: str) -> None:
+def move_local_paths(scratch: str) -> None:
     """Where the platform cannot put a volume at /minio, kfp's artifacts have their paths below `scratch`."""
     if not scratch:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -14,7 +15,9 @@ from .run import run
 from .task import StepError, Task, in_workspace, make_parent, object_of, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    Runner = Callable[[Task, list[str], Mapping[str, str], Callable[[int, str], int]], int]
 
 Json = Any
 
@@ -35,8 +38,11 @@ def main(argv: list[str], env: Mapping[str, str] = os.environ) -> int:
 class Step:
     """The work of one attempt."""
 
-    def __init__(self, task: Task, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, task: Task, env: Mapping[str, str], runner: Runner = run, reporter: Callable[[Task, bytes], bool] = report
+    ) -> None:
         self.task, self.env, self._began = task, dict(env), time.time()
+        self._run, self._send = runner, reporter
         self._store: Any = None
         self._s3client: Any = None
 
@@ -58,7 +64,7 @@ class Step:
             self._fetch_inputs()
             outputs.prepare(task)
             line = placeholders.command_line(task, placeholders.with_defaults(task))
-            return run(task, line, self.env, self._conclude)
+            return self._run(task, line, self.env, self._conclude)
         except StepError as error:
             say(str(error))
             return self._report(self._body("FAILED", _FAILED, str(error), {}, []))
@@ -69,7 +75,8 @@ class Step:
 
     def _report(self, body: dict[str, Json]) -> int:
         # SUCCEEDED must be on record before the pod ends well: else another attempt would be in doubt about this one.
-        if not report(self.task, body) and body["state"] == "SUCCEEDED":
+        data = json.dumps(body, ensure_ascii=False).encode()
+        if not self._send(self.task, data) and body["state"] == "SUCCEEDED":
             return _FAILED
         code: int = body["exit_code"]
         return code

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import http.client
-import json
+import contextlib
+import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .task import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .task import Task
-
-    Json = Any
 
 PATIENCE_SECONDS = 600.0
 TIMEOUT_SECONDS = 30.0
 LONGEST_DELAY = 2.0
+LONGEST_ANSWER = 64 << 10
+_HTTP = b"HTTP/1."
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NOT_FOUND, _NOT_FOUND_SECONDS = 404, 20.0
 """After a crash of the control plane a step may be faster than the record that there is to be such a step."""
 
 
-def report(task: Task, body: Mapping[str, Json], patience: float = PATIENCE_SECONDS) -> bool:
+def report(task: Task, data: bytes, patience: float = PATIENCE_SECONDS) -> bool:
     """Send the report until it is answered; whether it was accepted."""
-    data = json.dumps(body, ensure_ascii=False).encode()
     began, delay, why = time.monotonic(), 0.05, ""
     while True:
         longest = patience
         try:
             status, answer = _post(task, data)
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             why = f"no answer from {task.api} ({error})"
             task.api_address = ""  # it may have another one by now
         else:
@@ -55,26 +52,71 @@ def report(task: Task, body: Mapping[str, Json], patience: float = PATIENCE_SECO
 def _post(task: Task, data: bytes) -> tuple[int, str]:
     scheme, _, rest = task.api.partition("://")
     netloc, slash, prefix = rest.partition("/")
-    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection = kind(netloc if scheme == "https" else _place(task, netloc), timeout=TIMEOUT_SECONDS)
-    headers = {"content-type": "application/json", "host": netloc}
-    token = _token(task.token_file)
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    try:
-        path = f"{slash}{prefix.rstrip('/')}/apis/v2beta1/runs/{task.run_id}/tasks/{task.task_id}:report"
-        connection.request("POST", path, body=data, headers=headers)
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
-    finally:
-        connection.close()
+    path = f"{slash}{prefix.rstrip('/')}/apis/v2beta1/runs/{task.run_id}/tasks/{task.task_id}:report"
+    with _connect(task, netloc, 443 if scheme == "https" else 80) as connection:
+        if scheme != "https":
+            return exchange(connection, netloc, path, data, _token(task.token_file))
+        import ssl
+
+        with ssl.create_default_context().wrap_socket(connection, server_hostname=_split(netloc, 443)[0]) as secure:
+            return exchange(secure, netloc, path, data, _token(task.token_file))
 
 
-def _place(task: Task, netloc: str) -> str:
+def exchange(connection: socket.socket, host: str, path: str, data: bytes, token: str) -> tuple[int, str]:
+    """One POST and its answer's status; its text too when it was refused. Raises OSError.
+
+    By hand: importing and running an HTTP client for this one request takes as long as many steps do.
+    """
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"host: {host}",
+        "connection: close",
+        "content-type: application/json",
+        f"content-length: {len(data)}",
+        *([f"authorization: Bearer {token}"] if token else []),
+    ]
+    connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += _more(connection)
+        if not answer.startswith(_HTTP[: len(answer)]):
+            raise ConnectionError("it does not speak HTTP")
+    if not answer[9:12].isdigit():
+        raise ConnectionError("it does not speak HTTP")
+    status = int(answer[9:12])
+    if status < 300:
+        return status, ""
+    with contextlib.suppress(OSError):
+        while len(answer) < LONGEST_ANSWER:
+            answer += _more(connection)
+    return status, answer.partition(b"\r\n\r\n")[2].decode(errors="replace")
+
+
+def _more(connection: socket.socket) -> bytes:
+    part = connection.recv(65536)
+    if not part:
+        raise ConnectionError("the connection was closed")
+    return part
+
+
+def _connect(task: Task, netloc: str, default: int) -> socket.socket:
     if not task.api_address:
-        return whole_name(netloc)
-    _, colon, port = netloc.partition(":")
-    return f"{task.api_address}{colon}{port}"
+        return socket.create_connection(_split(whole_name(netloc), default), timeout=TIMEOUT_SECONDS)
+    connection = socket.socket(socket.AF_INET6 if ":" in task.api_address else socket.AF_INET)
+    try:
+        connection.settimeout(TIMEOUT_SECONDS)
+        connection.connect((task.api_address, _split(netloc, default)[1]))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _split(netloc: str, default: int) -> tuple[str, int]:
+    host, colon, port = netloc.rpartition(":")
+    if not colon or "]" in port:
+        host, port = netloc, str(default)
+    return host.strip("[]"), int(port)
 
 
 def whole_name(netloc: str, resolv: str = "/etc/resolv.conf") -> str:

@@ -44,8 +44,10 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "traceback",
         "resource",
         "encodings.idna",  # of every name that is looked up
-        "headrace.kfp_launcher.launch",
         "headrace.s3client",
+        "headrace.kfp_launcher.launch",
+        "headrace.kfp_launcher.__main__",
+        "headrace.kfp_launcher.rehearsal",
     ),
 }
 

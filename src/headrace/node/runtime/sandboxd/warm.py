@@ -38,10 +38,18 @@ _PAUSE = 0.012
 """Seconds without a request before a spare is made: what has just been started goes first."""
 _EVERYTHING = "*"
 _PROGRAMS = "headrace"
+_ENTRY, _REHEARSAL = "__main__", "rehearsal"
+"""Modules of the platform's programs: `run` of the first one is the program, `rehearse` of the second one goes through
+it before there are forks.
+"""
 _VIEWS = ("_collections_abc.py", "<frozen _collections_abc>", "/os.py", "<frozen os>")
 """Where `items`, `keys` and `copy` of the environment are implemented."""
 _COPIER = "wsgiref.handlers"
 """Of the standard library, copies the environment when imported; its copy is renewed after the fork."""
+
+
+_entries: dict[tuple[int, int], Any] = {}
+"""Of the platform's programs that are here, the module that runs each, by the file that it was read from."""
 
 
 class Unfit(Exception):
@@ -135,6 +143,13 @@ def _prepare(preload: list[str]) -> set[str]:
             _know_programs()
         importlib.import_module(name)
     os.environ.__class__ = plain
+    for name in [name for name in preload if name.startswith(f"{_PROGRAMS}.")]:
+        module = sys.modules[name]
+        if name.endswith(f".{_ENTRY}"):
+            found = os.stat(module.__file__ or "")
+            _entries[found.st_dev, found.st_ino] = module
+        elif name.endswith(f".{_REHEARSAL}"):
+            module.rehearse()
     read = _Recorder.read - {"LC_CTYPE"}
     if _EVERYTHING in read:
         raise Unfit("a module copies the whole environment when it is imported")
@@ -196,19 +211,31 @@ def _canary() -> None:
 def run(spec: Message, loaded: frozenset[str]) -> None:
     """Be the program `python SCRIPT ARGS`, as its interpreter would have started it."""
     argv, env = spec["argv"], spec["env"]
-    if _shadows(argv[1], loaded):
+    known = _known_program(argv[1])
+    if known is None and _shadows(argv[1], loaded):
         restore_signals()
         execute(argv, env)
     os.environ.clear()
     os.environ.update(env)
     _forget_the_server(argv)
     try:
+        if known is not None:
+            known.run(argv[2:])
         _run_script(argv[1])
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - it is the program's
         _report(error)
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _known_program(script: str) -> Any:
+    """The module to run when this folder is a program of the platform's that is here already, the very same."""
+    try:
+        found = os.stat(f"{script}/{_ENTRY}.py")
+    except OSError:
+        return None
+    return _entries.get((found.st_dev, found.st_ino))
 
 
 def _shadows(script: str, loaded: frozenset[str]) -> bool:
