@@ -465,7 +465,7 @@ import headrace.kfp_launcher.launch
 from headrace.kfp_launcher.rehearsal import rehearse
 
 def state():
-    kfp = {n: sorted((k, id(v)) for k, v in vars(m).items()) for n, m in sys.modules.items() if n.split(".")[0] == "kfp"}
+    kfp = [(n, sorted((k, id(v)) for k, v in vars(m).items())) for n, m in sys.modules.items() if n[:3] == "kfp"]
     root = logging.root
     log = (list(root.handlers), root.level, [h() for h in logging._handlerList], len(warnings.filters))
     return kfp, log, list(sys.path), sorted(sys.path_importer_cache), sys.argv, sys.stdout, dict(os.environ), \\
