@@ -1,5 +1,7 @@
 """The one place that calls encoders."""
 
+import tracemalloc
+
 import pytest
 
 from headrace.api import _wire
@@ -13,3 +15,16 @@ def test_json_that_is_nested_without_end_is_not_json(body):
         _wire.decode_any(body)
     with pytest.raises(_wire.DecodeError):
         _wire.decode(Pod, body)
+
+
+def test_what_is_to_stay_takes_no_more_memory_than_it_needs():
+    value, kept = {"text": "x" * 8000}, []
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept += [_wire.encode_to_keep(value) for _ in range(100)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept[0] == _wire.encode(value)
+    assert after - before < sum(map(len, kept)) * 1.1

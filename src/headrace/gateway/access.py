@@ -46,9 +46,11 @@ class _Recent(Generic[V]):
     def put(self, key: Any, value: V, seconds: float) -> None:
         if seconds <= 0:
             return
-        self._entries[key] = (value, self._clock.monotonic() + seconds)
+        now = self._clock.monotonic()
+        self._entries[key] = (value, now + seconds)
         self._entries.move_to_end(key)
-        if len(self._entries) > ENTRIES:
+        # Most have the same time, so that the oldest ends first; a step's token is seldom asked for again.
+        while len(self._entries) > ENTRIES or next(iter(self._entries.values()))[1] <= now:
             self._entries.popitem(last=False)
 
 

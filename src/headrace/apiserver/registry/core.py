@@ -116,7 +116,7 @@ class Core:
 
         def encode(revision: int) -> bytes:
             stored["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
-            return _wire.encode(stored)
+            return _wire.encode_to_keep(stored)
 
         return encode
 

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from headrace.client.base import Page, Propagation, RawEvent, RawObjects, Warnings
     from headrace.machinery.clock import Clock
     from headrace.machinery.settings import Settings
-    from headrace.store.base import Change, Store
+    from headrace.store.base import Change, Record, Store
 
 _GROUPS = (
     *(core, limits, apps, batch, rbac, storage, networking, policy, scheduling, autoscaling, coordination),
@@ -134,8 +134,12 @@ class Registry:
         """An object as the store has it, None when it is not there: for the server's own questions, as it authorizes
         nobody.
         """
-        found = self.store.get(self.core.served(info).key(namespace, name))
+        found = self.record(info, name, namespace)
         return found.value if found is not None else None
+
+    def record(self, info: KindInfo, name: str, namespace: str = "") -> Record | None:
+        """As `stored`, with its revision."""
+        return self.store.get(self.core.served(info).key(namespace, name))
 
     async def list(
         self,

@@ -120,7 +120,7 @@ def recurring_run(row: RecurringRun, spec: Spec | None) -> dict[str, Any]:
 
 def task_detail(row: TaskRow, artifacts: Mapping[str, Artifact], children: Sequence[str]) -> msgspec.Raw:
     """v2beta1 PipelineTaskDetail, encoded; `children` are the ids of the tasks within its scope."""
-    return msgspec.Raw(_wire.encode(_task(row, artifacts, [{"task_id": ident} for ident in children])))
+    return msgspec.Raw(_wire.encode_to_keep(_task(row, artifacts, [{"task_id": ident} for ident in children])))
 
 
 def details(tasks: Sequence[msgspec.Raw]) -> dict[str, Any]:
