@@ -109,6 +109,10 @@ class Server:
         finally:
             connection.close()
 
+    def accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -345,10 +349,12 @@ def test_a_request_in_flight_is_finished_on_sigterm(sklearn_python: str, images:
     body = json.dumps({"instances": [[0] * 64]}).encode()
     connection.putrequest("POST", "/v1/models/d:predict")
     connection.putheader("Content-Length", str(len(body)))
+    connection.putheader("Expect", "100-continue")
     connection.endheaders(body[:10])
-    time.sleep(0.3)
+    assert connection.sock.recv(1, socket.MSG_PEEK), "it says that it waits for the rest"
     running.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    while running.accepts():
+        time.sleep(0.01)
     connection.send(body[10:])
     assert connection.getresponse().status == 200
     connection.close()

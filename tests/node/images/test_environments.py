@@ -20,6 +20,7 @@ from headrace.node.images.interpreters import Interpreter, Interpreters, nearest
 from headrace.node.images.requirements import Requirements
 from headrace.node.images.service import ImageError, Images
 from headrace.node.images.uv import Uv, UvFailed
+from headrace.testing import eventually
 
 if TYPE_CHECKING:
     from headrace.node.images.progress import Progress
@@ -164,20 +165,13 @@ async def test_nothing_stays_of_a_compiler_that_was_killed(tmp_path: Path) -> No
         await asyncio.sleep(0.01)
     main.kill()
     await main.wait()
-    for _ in range(500):
-        if not any(_runs(pid) for pid in workers):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{workers} still wait for somebody who is gone")
+    await eventually(lambda: not any(_runs(pid) for pid in workers), timeout=120)
 
 
 async def test_bytecode_is_compiled_and_taken_over(tmp_path: Path, wheels: Path) -> None:
     made = environments(tmp_path, wheels)
     first = await made.ensure(own(), Requirements(("lonely",)))
-    for _ in range(500):
-        if (first.path / bytecode.DONE).exists():
-            break
-        await asyncio.sleep(0.02)
+    await eventually((first.path / bytecode.DONE).exists, timeout=120)  # it goes behind everything else
     compiled = list(first.path.rglob("lonely.*.pyc"))
     assert len(compiled) == 1
     second = await made.ensure(own(), Requirements(("leader",)))

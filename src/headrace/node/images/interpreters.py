@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.machinery.processes import running
+
 _FILE = re.compile(r"python3\.(\d+)")
 _QUESTION = "import sys; print(*sys.version_info[:3]); print(sys.base_prefix)"
 _ANSWER_SECONDS = 10.0
@@ -102,22 +104,12 @@ async def _find() -> dict[tuple[int, int], Interpreter]:
 
 async def _ask(file: Path) -> Interpreter | None:
     try:
-        process = await asyncio.create_subprocess_exec(
-            str(file),
-            "-I",
-            "-c",
-            _QUESTION,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError:
-        return None
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), _ANSWER_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        async with (
+            running(str(file), "-I", "-c", _QUESTION, stderr=asyncio.subprocess.DEVNULL) as process,
+            asyncio.timeout(_ANSWER_SECONDS),
+        ):
+            output, _ = await process.communicate()
+    except OSError:  # of which a timeout is one
         return None
     lines = output.decode(errors="replace").splitlines()
     if process.returncode or len(lines) < 2:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.machinery.processes import running
 from headrace.node.images import pip_config
 
 if TYPE_CHECKING:
@@ -114,23 +115,10 @@ class Uv:
 
     async def _run(self, *args: str, hear: Callable[[str], None] = _unheard) -> str:
         self.cache.mkdir(parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            _program(),
-            *args,
-            cwd=self.cache,
-            env=self._env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
+        async with running(_program(), *args, cwd=self.cache, env=self._env) as process:
             output, errors, _ = await asyncio.gather(
                 _all_of(process.stdout), _lines_of(process.stderr, hear), process.wait()
             )
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
         if process.returncode:
             raise failure(errors)
         return output.decode()

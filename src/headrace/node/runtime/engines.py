@@ -8,7 +8,6 @@ and may not, and a runtime that does not know the machine's cgroups.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import resource
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
+from headrace.machinery.processes import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,29 +192,12 @@ def probe(engine: Engine, folder: str) -> list[str]:
 async def run(engine: Engine, *words: str, timeout: float | None = None) -> tuple[int, bytes, str]:
     """Ask the engine: its exit code, its output, and its last words."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            engine.program,
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=engine.env,
-        )
-    except OSError as error:
-        return 127, b"", f"{engine.program}: {error.strerror}"
-    try:
-        async with asyncio.timeout(timeout):
+        async with running(engine.program, *words, env=engine.env) as process, asyncio.timeout(timeout):
             out, err = await process.communicate()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
-            process.kill()
-        await process.wait()
         return 124, b"", f"podman {words[0]} did not end within {timeout:.0f} s"
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
-            process.kill()
-        await process.wait()
-        raise
+    except OSError as error:
+        return 127, b"", f"{engine.program}: {error.strerror}"
     return process.returncode or 0, out, sentence(err.decode(errors="replace"))
 
 
