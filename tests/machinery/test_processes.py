@@ -11,7 +11,7 @@ import pytest
 
 from headrace.machinery.processes import running
 
-A_CHILD_HOLDS_ITS_PIPES = (sys.executable, "-c", "import os, time; print(os.fork(), flush=True); time.sleep(600)")
+A_CHILD_HOLDS_ITS_PIPES = "import os, time; child = os.fork(); child and print(child, flush=True); time.sleep(600)"
 
 
 def pipes() -> set[str]:
@@ -32,7 +32,7 @@ async def test_whoever_leaves_ends_it_also_when_a_child_holds_its_pipes():
     said = asyncio.get_running_loop().create_future()
 
     async def listen() -> None:
-        async with running(*A_CHILD_HOLDS_ITS_PIPES) as process:
+        async with running(sys.executable, "-c", A_CHILD_HOLDS_ITS_PIPES) as process:
             said.set_result((process, int(await process.stdout.readline())))
             await process.communicate()
 
