@@ -151,6 +151,14 @@ async def test_a_writable_layer_is_thrown_away(node):
     await eventually(lambda: sorted(p.name for p in container.iterdir()) == ["exit.json", "state.json"])
 
 
+async def test_nobody_waits_for_a_disk_when_a_layer_is_thrown_away(node):
+    environment = node.settings.cache / "envs" / "abc"
+    environment.mkdir(parents=True)
+    await node.pod()
+    ended = await node.sh(f"grep ' {environment} ' /proc/self/mountinfo", writable=(str(environment),))
+    assert "volatile" in ended.out.rpartition(" - ")[2]
+
+
 async def test_a_read_only_root_leaves_volumes_writable(node, tmp_path):
     await node.pod()
     ended = await node.sh(

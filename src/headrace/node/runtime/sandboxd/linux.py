@@ -56,12 +56,15 @@ _CAPABILITIES = 41
 _SECBIT_NOROOT_AND_LOCKED = 3
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
+_MADV_COLLAPSE = 25
+
 _libc = ctypes.CDLL(None, use_errno=True)
 # Looked up once, here: in a fresh fork every lookup would copy pages, and there a page costs microseconds.
 _mount, _umount2, _pivot_root = _libc.mount, _libc.umount2, _libc.pivot_root
 _unshare, _setns, _sethostname = _libc.unshare, _libc.setns, _libc.sethostname
-_prctl_call, _capset, _syscall = _libc.prctl, _libc.capset, _libc.syscall
-_c_ulong, _c_uint, _c_size_t, _get_errno = ctypes.c_ulong, ctypes.c_uint, ctypes.c_size_t, ctypes.get_errno
+_prctl_call, _capset, _syscall, _madvise = _libc.prctl, _libc.capset, _libc.syscall, _libc.madvise
+_c_ulong, _c_uint, _c_size_t, _c_void_p = ctypes.c_ulong, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p
+_get_errno = ctypes.get_errno
 
 
 def _fail(what: str) -> None:
@@ -214,6 +217,11 @@ def spread(folder: str) -> None:
         pass  # another file system
     finally:
         os.close(fd)
+
+
+def collapse(address: int, length: int) -> None:
+    """Gather a part of this process's memory in huge pages (Linux 6.1 and newer)."""
+    _check(_madvise(_c_void_p(address), _c_size_t(length), _MADV_COLLAPSE), "madvise")
 
 
 def close_all_but(keep: Iterable[int]) -> None:

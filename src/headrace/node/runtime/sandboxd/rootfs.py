@@ -202,7 +202,9 @@ class Root:
                 owner = kind.st_uid if spec["uid"] is None else spec["uid"]
                 os.chown(place + "/upper", owner, kind.st_gid if spec["gid"] is None else spec["gid"])
             os.chmod(place + "/upper", stat.S_IMODE(kind.st_mode) | stat.S_IWUSR)
-            options = f"lowerdir={':'.join(lowers)},upperdir={place}/upper,workdir={place}/work"
+            # Volatile, as it is thrown away: without that, the end of a container would wait until all that anybody has
+            # written to that disk is on it.
+            options = f"lowerdir={':'.join(lowers)},upperdir={place}/upper,workdir={place}/work,volatile"
             try:
                 linux.mount(
                     "overlay", target, "overlay", _TMPFS, options + (",userxattr" if self._user_namespace else "")

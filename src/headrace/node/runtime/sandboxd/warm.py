@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 
-from . import linux, wire
+from . import linux, pages, wire
 from .program import execute, restore_signals
 from .spare import make
 from .supervisor import supervise
@@ -93,6 +93,7 @@ def serve(preload: str, at_start: frozenset[str]) -> tuple[Message, frozenset[st
     loaded = frozenset(name for name in sys.modules if "." not in name) - at_start - set(sys.builtin_module_names)
     gc.collect()
     gc.freeze()
+    pages.gather()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
     # The interpreter's own start may set LC_CTYPE, imports other variables; a cold start would do the same.
     initial.pop("LC_CTYPE", None)
