@@ -281,7 +281,7 @@ class Platform:
             site.panels += parts.panels
             site.starts += parts.starts
             site.finders += parts.finders
-            await self._start_component(parts, manager, context)
+            await self._start_component(parts, manager, context, proxy)
             await bootstrap.ensure(registry, CONTROLLER_MANAGER, bootstrap.host_services(settings, parts.services))
             mounts += parts.mounts
             people = api.people = parts.people or people
@@ -299,6 +299,7 @@ class Platform:
             auditor=auditor,
         )
         await self._add("gateway", gateway, mark)
+        proxy.own(gateway.server)
         await manager.start()
         self._stack.push_async_callback(manager.stop)
         mark("controllers")
@@ -323,7 +324,7 @@ class Platform:
         self._stack.push_async_callback(part.stop)
         mark(name)
 
-    async def _start_component(self, parts: Parts, manager: Manager, context: Context) -> None:
+    async def _start_component(self, parts: Parts, manager: Manager, context: Context, proxy: ServiceProxy) -> None:
         if parts.start is not None:
             await parts.start()
         if parts.stop is not None:
@@ -334,6 +335,7 @@ class Platform:
             server = Server(listener.app, self.settings.host, listener.port)
             await server.start()
             self._stack.push_async_callback(server.stop)
+            proxy.own(server)
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

@@ -244,3 +244,28 @@ def test_what_is_bound_does_not_block_and_leaves_nothing_open_when_it_fails():
         bound.listen()
         with pytest.raises(ConfigurationError):
             bind(*bound.getsockname())
+
+
+async def test_a_connection_that_was_accepted_elsewhere_is_served_as_it_is():
+    async def whose(scope, receive, send):
+        said = scope["client"][0].encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+
+    loop = asyncio.get_running_loop()
+    async with serving(whose) as server:
+        with bind(HOST, 0) as door:
+            door.listen()
+            reader, writer = await asyncio.open_connection(*door.getsockname(), local_addr=("127.0.0.9", 0))
+            accepted, _ = await loop.sock_accept(door)
+            await server.take(accepted)
+        talk = Talk(reader, writer)
+        for _ in range(2):
+            await talk.ask()
+            assert await talk.answer() == (b"HTTP/1.1 200 OK", b"127.0.0.9"), "its own address, not ours"
+    assert await talk.closed(), "it ends with the server"
+    writer.close()
+    one, other = socket.socketpair()
+    with one, pytest.raises(ConnectionRefusedError):
+        await server.take(other)
+    assert other.fileno() == -1

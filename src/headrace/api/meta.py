@@ -66,8 +66,11 @@ class KindInfo:
         return "/".join(parts)
 
 
-class Struct(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """Base of every wire type: camelCase on the wire, defaults omitted, unknown fields dropped on decode."""
+class Struct(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
+    """Base of every wire type: camelCase on the wire, defaults omitted, unknown fields dropped on decode.
+
+    What comes from JSON is a tree, so that the collector of cycles need not look at it.
+    """
 
 
 class OwnerReference(Struct):

@@ -77,14 +77,14 @@ class Gateway:
         self._pool = Pool(dialer)
         self._models = models.Models(self._pool, settings.node_ip)
         self._routes = Routes(self._pool, self._access, settings.node_ip)
-        self._server = Server(
+        self.server = Server(
             self, settings.gateway_host, settings.ports.gateway, tls=server_tls(settings), date_header=False
         )
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port."""
-        return self._server.address
+        return self.server.address
 
     async def start(self) -> None:
         """Follow the models and listen. Raises ConfigurationError when the address is taken, or must not be used."""
@@ -97,7 +97,7 @@ class Gateway:
             informer = self._manager.informer
             self._models.follow(informer(models.INFERENCE_SERVICE), informer(Endpoints))
         await self._routes.follow(self._client, self._manager)
-        await self._server.start()
+        await self.server.start()
 
     async def _check_exposure(self) -> None:
         host = self._settings.gateway_host
@@ -109,7 +109,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Stop listening, then close connections to pods."""
-        await self._server.stop()
+        await self.server.stop()
         self._pool.close()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

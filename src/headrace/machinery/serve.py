@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +105,7 @@ class Server:
         self._tls, self._protocol, self._options = tls, protocol, options
         self._listener: asyncio.Server | None = None
         self._state: Any = None
+        self._connection: Callable[[], asyncio.Protocol] | None = None
         self.address: tuple[str, int] = (host, port)
 
     async def start(self) -> None:
@@ -128,16 +131,23 @@ class Server:
         config.load()
         state = self._state = ServerState()
         loop = asyncio.get_running_loop()
+        self._connection = lambda: protocol(config, state, {}, loop)
         bound = bind(self._host, self._port)
         try:
-            self._listener = await loop.create_server(
-                lambda: protocol(config, state, {}, loop), sock=bound, ssl=self._tls, backlog=BACKLOG
-            )
+            self._listener = await loop.create_server(self._connection, sock=bound, ssl=self._tls, backlog=BACKLOG)
         except OSError as error:
             # Between bind and listen another process may have begun to listen on the same address.
             bound.close()
             raise _taken(self._host, self._port, error) from error
         self.address = bound.getsockname()[:2]
+
+    async def take(self, sock: socket.socket) -> None:
+        """Serve a connection that somebody else in this process has accepted. Raises OSError; the socket is ours."""
+        if self._connection is None or self._listener is None:
+            sock.close()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().connect_accepted_socket(self._connection, sock, ssl=self._tls)
 
     async def stop(self) -> None:
         """Stop accepting, let answers in progress finish for a moment, then close every connection.

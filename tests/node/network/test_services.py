@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.api.core import Endpoints
+from headrace.machinery.serve import Server
 from headrace.testing.eventually import eventually
 
 from ..runtime.conftest import MODES  # noqa: TID252
@@ -151,6 +152,34 @@ async def test_servers_of_the_platform_are_services(net):
         assert direct == ["ConnectionRefusedError 111"] * 2, "the host's loopback is not the pods'"
     finally:
         server.close()
+
+
+@every_mode
+async def test_own_servers_get_the_connections_themselves(net):
+    async def app(scope, receive, send):
+        said = scope["client"][0].encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+
+    server = Server(app, net.node.settings.host, 0)
+    await server.start()
+    net.proxy.own(server)
+    client = net.cluster.client
+    ports = ((server.address[1], ""),)
+    await client.create(service("own", "10.199.128.7", namespace="kubeflow", ports=((8888, ""),)))
+    await client.create(endpoints("own", net.node.settings.node_ip, namespace="kubeflow", ports=ports))
+    await eventually(lambda: net.proxy.index.listeners("kubeflow/own"))
+    asks = (
+        "import urllib.request; print(urllib.request.urlopen('http://10.199.128.7:8888', timeout=20).read().decode())"
+    )
+    try:
+        await net.node.pod("asks", "10.199.0.77")
+        ended = await net.node.run(PYTHON, "-c", asks, pod="asks", env={"no_proxy": "*"})
+        assert ended.err == ""
+        if net.node.isolated:  # else the address of whichever interface it went out by
+            assert ended.out.strip() == "10.199.0.77", "its own address, not the node's"
+    finally:
+        await server.stop()
 
 
 async def test_the_outside_fails_at_once_and_the_way_out_is_the_proxy(net):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.node.agent import names
 from headrace.node.agent.waiting import first
+from headrace.node.runtime import podfiles
 from headrace.node.runtime.base import PodSandbox
+from headrace.node.runtime.sandboxd import linux, wire
 from headrace.node.volumes import content
 from headrace.node.volumes.pod import MountFailed
 
@@ -51,18 +54,18 @@ class Preparation:
         host, pod = self._host, self._owner.pod
         if pod.spec.host_network:
             return host.settings.node_ip
-        note = host.folders.small(pod.metadata.uid) / "ip"
-        held = pod.status.pod_ip
+        folder = str(host.folders.small(pod.metadata.uid))
+        note, held = f"{folder}/ip", pod.status.pod_ip
         if not held:
             with contextlib.suppress(OSError):
-                held = note.read_text()
+                held = linux.read_control(note).decode()
         if held and ipaddress.ip_address(held) in ipaddress.ip_network(host.settings.pod_cidr):
             host.addresses.hold(held)
             return held
         found = host.addresses.take()
         # Written before the sandbox exists, so that a restarted agent knows the address of what it adopts.
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(found)
+        os.makedirs(folder, exist_ok=True)
+        wire.write_plain(note, found.encode(), 0o644)
         return found
 
     async def _set_up_volumes(self, show: Callable[[str], None]) -> None:
@@ -98,7 +101,7 @@ class Preparation:
     def _sandbox(self) -> PodSandbox:
         pod, ip = self._owner.pod, self._facts.ip
         spec, meta = pod.spec, pod.metadata
-        resolver = names.resolver(pod, _read(RESOLV_CONF))
+        resolver = names.resolver(pod, podfiles.of_machine(str(RESOLV_CONF)))
         return PodSandbox(
             uid=meta.uid,
             namespace=meta.namespace,
@@ -125,10 +128,3 @@ class Preparation:
             node_name=host.settings.node_name,
             allocatable=host.node().status.allocatable,
         )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -27,19 +27,22 @@ class TerminationMessage:
 
     def mount(self) -> Mount:
         """The file at terminationMessagePath, made writable for every user of the container."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        wire.write_plain(str(self._file), b"", 0o666)
+        path = str(self._file)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        wire.write_plain(path, b"", 0o666)
         return Mount(self._container.termination_message_path, self._file)
 
     def read(self, log: Path, *, failed: bool) -> str:
         """What the container left; removes the file."""
-        try:
-            with self._file.open("rb") as opened:
-                text = opened.read(LIMIT).decode(errors="replace")
-        except OSError:
-            text = ""
+        path, text = str(self._file), ""
         with contextlib.suppress(OSError):
-            self._file.unlink()
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                text = os.read(file, LIMIT).decode(errors="replace")
+            finally:
+                os.close(file)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         if text or not failed or self._container.termination_message_policy != "FallbackToLogsOnError":
             return text
         return tail(log)

@@ -2,7 +2,8 @@
 
 For every port of a Service that has ready endpoints, a listener inside the node's network namespace accepts at
 the service's address; connections go to the endpoints in turn. What is behind an address is looked up for each
-connection, so changes apply at once. Connections end with the control plane; pods do not.
+connection, so changes apply at once. Connections end with the control plane; pods do not. What leads to one of this
+process's own servers is given to it as it is: nothing is dialed and no bytes are copied.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from headrace.api.meta import Object
     from headrace.machinery.manager import Manager
+    from headrace.machinery.serve import Server
     from headrace.machinery.settings import Settings
     from headrace.node.network.index import Listener
     from headrace.node.runtime.base import Runtime
@@ -58,12 +60,17 @@ class ServiceProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._turns: dict[tuple[str, int], itertools.count[int]] = {}
         self._sticky = Affinity()
+        self._servers: dict[int, Server] = {}
         self._dns = DnsServer(settings.node_ip, self.index.lookup, runtime.listen)
         self._outbound = OutboundProxy(settings.node_ip, self._dial_for_pods, runtime.listen)
         self._worker: asyncio.Task[None] | None = None
         services.on_change(self._changed)
         endpoints.on_change(self._changed)
         slices.on_change(self._slice_changed)
+
+    def own(self, server: Server) -> None:
+        """This server listens in this process, on the platform's own address, and takes connections as they are."""
+        self._servers[server.address[1]] = server
 
     async def start(self) -> None:
         """Serve names and the way out; services follow as they are seen."""
@@ -120,9 +127,11 @@ class ServiceProxy:
             raise PermissionError(errno.EACCES, "pods reach the node's servers by their services' names only")
         return await self.dial_cluster(host, port)
 
-    async def _dial_service(self, key: str, port: int, client: str = "") -> socket.socket:
+    async def _dial_service(self, key: str, port: int) -> socket.socket:
+        return await self._dial_first(key, port, self._in_turn(key, port, TCP, ""))
+
+    async def _dial_first(self, key: str, port: int, targets: list[tuple[str, int]], client: str = "") -> socket.socket:
         """Connect to one of the endpoints, beginning with whose turn it is; others when it does not answer."""
-        targets = self._in_turn(key, port, TCP, client)
         if not targets:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"service {key} has nothing ready behind port {port}")
         last: OSError | None = None
@@ -145,6 +154,12 @@ class ServiceProxy:
         targets = targets[turn:] + targets[:turn]
         had = self._sticky.get(key, client, time.monotonic()) if self.index.affinity_seconds(key) else ""
         return sorted(targets, key=lambda target: target[0] != had)
+
+    def _own_server(self, targets: list[tuple[str, int]]) -> Server | None:
+        """What listens in this process where a connection goes to first."""
+        if not targets or targets[0][0] != self._settings.node_ip:
+            return None
+        return self._servers.get(targets[0][1])
 
     def _remember(self, key: str, client: str, target: tuple[str, int]) -> None:
         seconds = self.index.affinity_seconds(key)
@@ -226,8 +241,14 @@ class ServiceProxy:
             sock.close()
 
     async def _serve(self, listener: Listener, client: socket.socket, address: str) -> None:
+        targets = self._in_turn(listener.service, listener.port, TCP, address)
         try:
-            server = await self._dial_service(listener.service, listener.port, address)
+            own = self._own_server(targets)
+            if own is not None:
+                self._remember(listener.service, address, targets[0])
+                await own.take(client)
+                return
+            server = await self._dial_first(listener.service, listener.port, targets, address)
         except BaseException as error:
             reset(client)
             client.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +30,24 @@ def hosts(pod: PodSandbox, host_file: str = "") -> str:
         lines = "".join(f"{ip}\t{chr(9).join(names)}\n" for ip, names in pod.host_aliases)
         text = f"{text.rstrip()}\n\n# Entries added by HostAliases.\n{lines}"
     return text
+
+
+def of_machine(path: str) -> str:
+    """What a file of the machine says, which nearly never changes; empty when it cannot be read."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return _text(path, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=8)
+def _text(path: str, _version: tuple[int, ...]) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def resolv_conf(pod: PodSandbox, nameserver: str, host_file: str = "") -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -80,7 +81,10 @@ class Records:
     def write_pod(self, pod: PodSandbox, files: dict[str, str]) -> None:
         """Keep the pod and the files that its containers share."""
         folder = self.pod_folder(pod.uid)
-        (folder / "containers").mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{folder}/containers", 0o700)
         for name, text in files.items():
             wire.write_plain(f"{folder}/{name}", text.encode(), 0o644)
         wire.write_file(f"{folder}/{POD}", {name: getattr(pod, name) for name in _POD_FIELDS})
@@ -106,7 +110,7 @@ class Records:
     def names(self, pod_uid: str) -> list[str]:
         """The ids of the containers of a pod whose start has been tried."""
         try:
-            return sorted(os.listdir(self.pod_folder(pod_uid) / "containers"))  # noqa: PTH208  # asked for every pod
+            return sorted(os.listdir(self.pod_folder(pod_uid) / "containers"))
         except FileNotFoundError:
             return []
 

@@ -189,8 +189,10 @@ class SandboxRuntime:
         """See Runtime."""
         async with self._lock(pod.uid):
             files = {
-                "hosts": podfiles.hosts(pod, _read("/etc/hosts")),
-                "resolv.conf": podfiles.resolv_conf(pod, self._settings.node_ip, _read("/etc/resolv.conf")),
+                "hosts": podfiles.hosts(pod, podfiles.of_machine("/etc/hosts")),
+                "resolv.conf": podfiles.resolv_conf(
+                    pod, self._settings.node_ip, podfiles.of_machine("/etc/resolv.conf")
+                ),
                 "hostname": pod.hostname + "\n",
             }
             if self._pods.get(pod.uid) != pod:

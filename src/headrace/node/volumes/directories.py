@@ -66,8 +66,9 @@ def host_path(source: HostPathVolumeSource, keep_out: Path | None = None) -> Pat
 
 def make_empty(path: Path) -> Path:
     """An empty directory that every user of the pod may write to, as the kubelet makes it."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o777)
+    folder = str(path)
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o777)  # noqa: S103  # whoever the pod runs as
     return path
 
 

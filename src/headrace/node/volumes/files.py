@@ -39,9 +39,9 @@ def write(folder: Path, files: Mapping[str, File], group: int | None = None) -> 
     base = str(folder)
     try:
         os.makedirs(base)
-        old = None
+        old, found = None, []
     except FileExistsError:
-        old = _current(folder)
+        old, found = _current(folder), os.listdir(base)
         if old is not None and _holds(old, files):
             return False
     new = f"{base}/..{time.time_ns():x}"
@@ -54,13 +54,16 @@ def write(folder: Path, files: Mapping[str, File], group: int | None = None) -> 
         wire.write_plain(target, file.content, file.mode if group is None else file.mode | (file.mode & 0o400) >> 3)
         if group is not None:
             os.chown(target, -1, group)
-    temporary = f"{base}/{_NEW}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    os.symlink(os.path.basename(new), temporary)
-    os.replace(temporary, f"{base}/{DATA}")
+    link, temporary = f"{base}/{DATA}", f"{base}/{_NEW}"
+    if found:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        os.symlink(os.path.basename(new), temporary)
+        os.replace(temporary, link)
+    else:
+        os.symlink(os.path.basename(new), link)
     tops = {path.partition("/")[0] for path in files}
-    there = {name for name in os.listdir(base) if not name.startswith("..")}
+    there = {name for name in found if not name.startswith("..")}
     for name in tops - there:
         os.symlink(f"{DATA}/{name}", f"{base}/{name}")
     for name in there - tops:

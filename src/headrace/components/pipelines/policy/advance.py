@@ -37,6 +37,7 @@ from headrace.components.pipelines.policy.plan import (
     UNAVAILABLE,
     CacheHit,
     Finish,
+    Loop,
     Plan,
     RunView,
     Step,
@@ -251,35 +252,53 @@ class _Planner:
     def _loop(self, row: TaskRow, task: TaskSpec, retry: RetryPolicy | None) -> None:
         component = self.view.spec.component_of(task)
         try:
-            items = resolve.loop_items(task, row.inputs)
+            loop = self._loop_of(row, task)
         except ResolveError as error:
             self._fail(row, FAILED_PRECONDITION, str(error))
             return
-        iterations: list[TaskRow] = []
-        for index in range(len(items)):
-            path = f"{row.path}/{index}"
-            known = self._peek(path)
+        recorded, prefix, touched = self.view.tasks, f"{row.path}/", self.touched
+        left: list[int] = []
+        iterations: dict[int, TaskRow] = {}
+        for index in loop.left:
+            path = f"{prefix}{index}"
+            known = recorded.get(path)
             if known is None:
                 shown = f"{row.display_name or row.name} {index}"
                 known = self._create(path, row, TaskType.DAG, row.name, display_name=shown, iteration_index=index)
-            elif known.state is RuntimeState.RUNNING and not self._asleep(known):
-                known = self._own(path)
-                self._dag(known, component, retry)
-            iterations.append(known)
-        limit = task.iterator_policy.parallelism_limit or len(items)
-        active = sum(i.state is RuntimeState.RUNNING for i in iterations)
-        for index, item in enumerate(items):
+            elif known.state is RuntimeState.RUNNING:
+                if touched is None or path in touched:
+                    known = self._own(path)
+                    self._dag(known, component, retry)
+            elif known.state.final:
+                continue
+            left.append(index)
+            iterations[index] = known
+        loop.left = left
+        limit = task.iterator_policy.parallelism_limit or len(loop.items)
+        active = sum([i.state is RuntimeState.RUNNING for i in iterations.values()])
+        pending = [i for i in left if _is(iterations[i], RuntimeState.PENDING)] if active < limit else []
+        for index in pending:
             if active >= limit:
                 break
-            if not _is(iterations[index], RuntimeState.PENDING):
-                continue
             iteration = iterations[index] = self._own(iterations[index].path)
-            self._open(iteration, partial(resolve.iteration_inputs, component, task, row.inputs, item))
+            self._open(iteration, partial(resolve.iteration_inputs, component, task, row.inputs, loop.items[index]))
             if _is(iteration, RuntimeState.RUNNING):
                 self._dag(iteration, component, retry)
             active += _is(iteration, RuntimeState.RUNNING)
-        if all(iteration.state.final for iteration in iterations):
-            self._close(row, iterations, resolve.loop_outputs(self.view.spec, component, iterations))
+        if all(iteration.state.final for iteration in iterations.values()):
+            ended = [iterations.get(index) or recorded[f"{prefix}{index}"] for index in range(len(loop.items))]
+            self._close(row, ended, resolve.loop_outputs(self.view.spec, component, ended))
+
+    def _loop_of(self, row: TaskRow, task: TaskSpec) -> Loop:
+        """What a loop runs over; kept once its start is on record, for then its inputs stay. Raises ResolveError."""
+        found = self.view.loops.get(row.path)
+        if found is None:
+            items = resolve.loop_items(task, row.inputs)
+            found = Loop(items, list(range(len(items))))
+            before = self.view.tasks.get(row.path)
+            if before is not None and before.state is RuntimeState.RUNNING:
+                self.view.loops[row.path] = found
+        return found
 
     def _close(self, row: TaskRow, children: list[TaskRow], outputs: Values) -> None:
         row.outputs = outputs

@@ -9,7 +9,7 @@ import hashlib
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.components.pipelines.store.models import RuntimeState, TaskRow, TaskType, TaskUpdate, Values
 
@@ -48,6 +48,15 @@ class Step:
 
 
 @dataclass(slots=True)
+class Loop:
+    """A loop that runs."""
+
+    items: list[Any]
+    left: list[int]
+    """Its iterations without those that are on record as ended: nothing happens to them any more."""
+
+
+@dataclass(slots=True)
 class RunView:
     """A run as it is recorded; `tasks` by path, `artifacts` by id."""
 
@@ -58,6 +67,8 @@ class RunView:
     constants: RunConstants
     steps: dict[int, list[Step]] = field(default_factory=dict)
     """By the identity of a DAG of `spec`: its tasks in the order in which they are looked at."""
+    loops: dict[str, Loop] = field(default_factory=dict)
+    """By path, worked out once for a view, like `steps`."""
 
 
 @dataclass(frozen=True, slots=True)

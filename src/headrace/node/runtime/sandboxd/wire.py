@@ -152,8 +152,14 @@ def write_plain(path: str, content: bytes, mode: int) -> None:
 def read_file(path: str) -> Message | None:
     """What `write_file` wrote, or None."""
     try:
-        with open(path, "rb") as file:
-            found = json.load(file)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(fd, 65536)
+            while len(data) >= 65536 and (more := os.read(fd, 1 << 20)):
+                data += more
+        finally:
+            os.close(fd)
+        found = json.loads(data)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
