@@ -289,6 +289,20 @@ async def test_who_looks_again_and_again_sees_every_change(started):
     assert await shown() == [("t1", S.SUCCEEDED, 0), ("t2", S.PENDING, 1), ("t3", S.PENDING, 0)]
 
 
+async def test_many_tasks_say_at_once_what_they_wait_for(started):
+    many = [task(f"w{n}") for n in range(600)]
+    again = task("w600", attempt=1)
+    await started.create_tasks("r1", [*many, again])
+    await started.update_tasks([TaskUpdate("w7", {"state": S.CANCELED}), TaskUpdate("w8", {"attempt": 1})])
+    await started.show_run("r1")
+    await started.note_waiting("r1", [*many, again, task("t1")], "Waiting for its turn.")
+    shown = {row.id: row.error_message for row in (await started.show_run("r1")).tasks}
+    silent = {"t1": "it runs", "w7": "it has ended", "w8": "another attempt was meant"}
+    assert {ident for ident, said in shown.items() if not said} == silent.keys()
+    assert set(shown.values()) == {"", "Waiting for its turn."}
+    assert len(shown) == 602
+
+
 async def test_only_so_many_tasks_are_kept(started, database):
     await started.create_tasks("r1", [task(f"s{n}", state=S.SKIPPED) for n in range(5)])
     made: list[str] = []

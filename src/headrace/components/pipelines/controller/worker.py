@@ -361,11 +361,15 @@ class RunWorker:
         """Tell of the steps that still wait after a moment; most do not."""
         await self._clock.sleep(SAY_AFTER_SECONDS)
         self._says_soon = False
+        rows = {row.pod_name: row for row in view.tasks.values() if row.state is RuntimeState.PENDING}
+        said: dict[str, list[TaskRow]] = {}
         for ask in self._gate.steps.waiting(self.run_id):
-            row = next((r for r in view.tasks.values() if r.pod_name == ask.key), None)
-            if row is not None and row.state is RuntimeState.PENDING:
+            row = rows.get(ask.key)
+            if row is not None:
                 row.error_message = self._gate.steps.reason(ask)
-                self._note(row, {"error_message": row.error_message})
+                said.setdefault(row.error_message, []).append(row)
+        for message, of in said.items():
+            await self._repository.note_waiting(self.run_id, of, message)
 
     async def _start_later(self, view: RunView, row: TaskRow) -> None:
         await self._clock.sleep(AGAIN_SECONDS)

@@ -43,6 +43,7 @@ from headrace.components.pipelines.store.tasks import (
     begin_again,
     create_tasks,
     namespace_of,
+    note_waiting,
     record_outputs,
     task_of,
     tasks_of,
@@ -323,6 +324,22 @@ class RunRepository:
             return [update_task(connection, now, update) for update in updates]
 
         return await self._database.run(work, Durable.EVENTUALLY)
+
+    async def note_waiting(self, run_id: str, tasks: Sequence[TaskRow], message: str) -> None:
+        """What these tasks of a run wait for, which may be a thousand: those that are pending, at these attempts. Not
+        durable.
+        """
+        by_attempt: dict[int, list[str]] = {}
+        for task in tasks:
+            by_attempt.setdefault(task.attempt, []).append(task.id)
+
+        def work(connection: Connection) -> None:
+            for attempt, ids in by_attempt.items():
+                for ident in ids:
+                    self._changed(ident)
+                note_waiting(connection, run_id, attempt, ids, message)
+
+        await self._database.run(work, Durable.EVENTUALLY)
 
     async def record_outputs(self, task_id: str, report: Report) -> bool:
         """Record what an attempt of a task came to, once, and wake the engine.

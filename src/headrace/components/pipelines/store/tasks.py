@@ -41,6 +41,18 @@ _ALL = sa.select(t.tasks).where(_OF_RUN).order_by(t.tasks.c.seq)
 _NAMESPACE = sa.select(t.runs.c.namespace).where(t.runs.c.id == sa.bindparam("run_id"))
 _INSERT = t.tasks.insert()
 _UPDATE = t.tasks.update().where(t.tasks.c.id == sa.bindparam("task_id"))
+_AT_ONCE = 500
+"""Ids in one statement; databases bound their parameters."""
+_WAITS = (
+    t.tasks.update()
+    .where(
+        _OF_RUN,
+        t.tasks.c.id.in_(sa.bindparam("ids", expanding=True)),
+        t.tasks.c.state == RuntimeState.PENDING.value,
+        t.tasks.c.attempt == sa.bindparam("at"),
+    )
+    .values(error_message=sa.bindparam("said"))
+)
 
 
 def task_of(connection: Connection, task_id: str, *, lock: bool = False) -> TaskRow | None:
@@ -120,6 +132,13 @@ def update_task(connection: Connection, now: dt.datetime, update: TaskUpdate) ->
     _link(connection, task, Direction.INPUT, task.inputs, values.get("inputs"))
     _link(connection, task, Direction.OUTPUT, task.outputs, values.get("outputs"))
     return True
+
+
+def note_waiting(connection: Connection, run_id: str, attempt: int, ids: Sequence[str], message: str) -> None:
+    """What tasks of a run wait for, those of them that are pending at this attempt."""
+    for start in range(0, len(ids), _AT_ONCE):
+        given = {"of_run": run_id, "at": attempt, "ids": ids[start : start + _AT_ONCE], "said": message}
+        connection.execute(_WAITS, given)
 
 
 def begin_again(connection: Connection, now: dt.datetime, task: TaskRow, how: Again) -> None:

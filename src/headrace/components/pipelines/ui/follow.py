@@ -59,6 +59,11 @@ class FollowedRuns(RunRepository):
         self.changed.fire(run_id)
         return made
 
+    async def note_waiting(self, run_id: str, tasks: Sequence[TaskRow], message: str) -> None:
+        """See RunRepository."""
+        await super().note_waiting(run_id, tasks, message)
+        self.changed.fire(run_id)
+
     async def update_tasks(self, updates: Sequence[TaskUpdate]) -> list[bool]:
         """See RunRepository."""
         applied = await super().update_tasks(updates)
