@@ -10,7 +10,7 @@ from headrace.api.core import Pod, ServiceAccount
 from headrace.api.identity import ADMIN
 from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import PolicyRule, Role, RoleBinding, RoleRef, Subject
-from headrace.apiserver.authn.tokens import ISSUER
+from headrace.apiserver.authn.tokens import GATEWAY_AUDIENCE, ISSUER
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -183,6 +183,23 @@ async def test_keys_are_published(api, http, bob):
     assert claims["sub"] == "system:serviceaccount:default:bob"
     document = (await api.get("/.well-known/openid-configuration")).json
     assert document["issuer"] == ISSUER
+    assert document["id_token_signing_alg_values_supported"] == ["RS256", "ES256"]
+
+
+async def test_what_only_the_gateway_is_meant_to_read_is_signed_by_a_key_of_its_own(api, http, bob):
+    keys = {key["kid"]: key for key in (await api.get("/openid/v1/jwks")).json["keys"]}
+    for audiences, kind in (([GATEWAY_AUDIENCE], "EC"), ([GATEWAY_AUDIENCE, "vault"], "RSA"), (["vault"], "RSA")):
+        token = await http.tokens.issue(ADMIN, "default", "bob", audiences=audiences)
+        key = keys[jwt.get_unverified_header(token)["kid"]]
+        assert key["kty"] == kind
+        claims = jwt.decode(token, jwt.PyJWK(key).key, [key["alg"]], audience=audiences[0], issuer=ISSUER)
+        assert claims["sub"] == "system:serviceaccount:default:bob"
+        http.tokens._verified.clear()
+        assert http.tokens.check(token, audiences[:1]) is not None, "also when it is verified anew"
+        assert http.tokens.check(token) is None, "the API server is not meant"
+    by_gateway = http.tokens._own_key
+    forged = jwt.encode({**claims, "aud": [ISSUER]}, by_gateway, "ES256", headers={"kid": http.tokens.key_id})
+    assert http.tokens.check(forged) is None, "the key's own kind of signature counts, whatever the token says"
 
 
 async def test_metrics_need_permission(api, nobody, http, bob):

@@ -1,8 +1,9 @@
 """Service-account tokens: issued on request, bound to objects, checked against what exists now.
 
-A token is a JWT (RS256) with the claims of Kubernetes' bound tokens. Its signature is checked once and remembered;
-whether its service account (and pod, when it is bound to one) still exists is asked on every use, so that deletion
-revokes at once. Signing keys change once a year (`pki.signing`); the token names the one that signed it.
+A token is a JWT (RS256; ES256 where only the platform's gateway is meant) with the claims of Kubernetes' bound tokens.
+Its signature is checked once and remembered; whether its service account (and pod, when it is bound to one) still
+exists is asked on every use, so that deletion revokes at once. Signing keys change once a year (`pki.signing`); the
+token names the one that signed it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from headrace.api import _wire
 from headrace.api.core import Pod, ServiceAccount
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     from headrace.api.meta import KindInfo
     from headrace.apiserver.registry import Registry
     from headrace.machinery.clock import Clock
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ISSUER = f"https://kubernetes.default.svc.{CLUSTER_DOMAIN}"
 """Also the audience of tokens that name none: the API server itself."""
-ALGORITHM = "RS256"
+ALGORITHM, OWN_ALGORITHM = "RS256", "ES256"
 LEEWAY = dt.timedelta(seconds=60)
 """How long a token of a pod that is being deleted still counts, so that its last words are heard."""
 REMEMBERED = 1024
@@ -64,7 +64,7 @@ class TokenIssuer:
     def __init__(self, key: Path, registry: Registry, clock: Clock) -> None:
         self._path = key
         self._registry, self._clock = registry, clock
-        self._publics: dict[str, rsa.RSAPublicKey] = {}
+        self._publics: dict[str, signing.PublicKey] = {}
         self.reload()
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         """By the token's hash, as `_users`."""
@@ -72,10 +72,15 @@ class TokenIssuer:
 
     def reload(self) -> None:
         """Read the keys again: a new one signs, those that signed before verify."""
-        self._key = signing.load(self._path)
-        public = self._key.public_key()
-        self.key_id = signing.key_id(public)
-        self._publics = {self.key_id: public} | {signing.key_id(k): k for k in signing.retired(self._path)}
+        self._key, self._own_key = signing.load(self._path), signing.load_own(self._path)
+        keys = [self._key.public_key(), self._own_key.public_key(), *signing.retired(self._path)]
+        self._publics = {signing.key_id(key): key for key in keys}
+        self.key_id, self._own_id, *_ = self._publics
+
+    def _sign(self, claims: Claims) -> str:
+        if claims["aud"] == [GATEWAY_AUDIENCE]:
+            return jwt.encode(claims, self._own_key, OWN_ALGORITHM, headers={"kid": self._own_id})
+        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
 
     async def issue(
         self,
@@ -130,7 +135,7 @@ class TokenIssuer:
             "kubernetes.io": about,
             "sub": f"system:serviceaccount:{namespace}:{service_account}",
         }
-        token = jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
+        token = self._sign(claims)
         self._remember(token, claims)  # it need not be verified when it comes back
         return token
 
@@ -150,7 +155,7 @@ class TokenIssuer:
             "sub": user.name,
             DELEGATED: {"name": user.name, "uid": user.uid, "groups": list(user.groups)},
         }
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
+        return self._sign(claims)
 
     async def review(self, token: str, audiences: Sequence[str] = ()) -> User | None:
         """See client.base.TokenIssuer. Without audiences, the API server's own is asked for."""
@@ -204,10 +209,11 @@ class TokenIssuer:
         if len(token) > MAX_TOKEN_BYTES:
             return None
         try:
+            key = self._publics[str(jwt.get_unverified_header(token).get("kid"))]
             claims: Claims = jwt.decode(
                 token,
-                self._publics[str(jwt.get_unverified_header(token).get("kid"))],
-                algorithms=[ALGORITHM],
+                key,
+                algorithms=[_algorithm(key)],
                 issuer=ISSUER,
                 # times are checked with the injected clock, audiences against those of each request
                 options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False},
@@ -270,7 +276,7 @@ class TokenIssuer:
             "jwks_uri": f"{server}/openid/v1/jwks",
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "id_token_signing_alg_values_supported": [ALGORITHM, OWN_ALGORITHM],
         }
 
 
@@ -312,20 +318,22 @@ class _BoundPod(Struct):
     spec: _Place
 
 
-def _web_key(known: str, public: rsa.RSAPublicKey) -> dict[str, Any]:
+def _algorithm(public: signing.PublicKey) -> str:
+    return ALGORITHM if isinstance(public, rsa.RSAPublicKey) else OWN_ALGORITHM
+
+
+def _web_key(known: str, public: signing.PublicKey) -> dict[str, Any]:
+    common = {"use": "sig", "kid": known, "alg": _algorithm(public)}
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        point, size = public.public_numbers(), (public.curve.key_size + 7) // 8
+        place = {"x": _base64_number(point.x, size), "y": _base64_number(point.y, size)}
+        return {**common, "kty": "EC", "crv": "P-256", **place}
     numbers = public.public_numbers()
-    return {
-        "use": "sig",
-        "kty": "RSA",
-        "kid": known,
-        "alg": ALGORITHM,
-        "n": _base64_number(numbers.n),
-        "e": _base64_number(numbers.e),
-    }
+    return {**common, "kty": "RSA", "n": _base64_number(numbers.n), "e": _base64_number(numbers.e)}
 
 
-def _base64_number(number: int) -> str:
-    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
+def _base64_number(number: int, size: int = 0) -> str:
+    raw = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 

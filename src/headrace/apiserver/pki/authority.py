@@ -3,8 +3,9 @@
 Made once and kept below `settings.pki`; leaves are renewed when they near expiry or no longer name an address that
 the server has now. Nothing here is ever sent anywhere: the CA's key serves this machine only.
 
-Invariants: keys are EC P-256 (RSA 2048 for service-account tokens, since every OIDC verifier knows RS256), files are
-0600; a leaf never outlives its authority; a CA that is about to end is replaced together with its leaves.
+Invariants: keys are EC P-256 (RSA 2048 for service-account tokens that others may verify, since every OIDC verifier
+knows RS256), files are 0600; a leaf never outlives its authority; a CA that is about to end is replaced together with
+its leaves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Events of pods, written behind the agent's back: nothing that starts a process waits for them.
 
-In order, from one queue; when the API server is slower than the node, the queue's end is dropped, as a
-kubelet does.
+In order, from one queue, all that wait in one transaction; when the API server is slower than the node, the queue's
+end is dropped, as a kubelet does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from headrace.api.meta import Object, ObjectMeta
 log = logging.getLogger(__name__)
 
 LIMIT = 5000
+TOGETHER = 256
 PATIENCE_SECONDS = 0.05
-"""Events follow what they tell of: they leave the processor to it first."""
+"""Events follow what they tell of: they leave the processor to it first, and go to the store together."""
+NORMAL, WARNING = "Normal", "Warning"
+
+_Event = tuple["Object", str, str, str]
+"""About what, type, reason, message."""
 
 
 class Recorder(Protocol):
@@ -36,7 +41,7 @@ class Reporter:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._queue: asyncio.Queue[tuple[Object, bool, str, str]] = asyncio.Queue(LIMIT)
+        self._queue: asyncio.Queue[_Event] = asyncio.Queue(LIMIT)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -54,29 +59,48 @@ class Reporter:
 
     def normal(self, obj: Object, reason: str, message: str) -> None:
         """Something expected happened."""
-        self._put(obj, reason, message, warning=False)
+        self._put(obj, NORMAL, reason, message)
 
     def warning(self, obj: Object, reason: str, message: str) -> None:
         """Something that a person should look at."""
-        self._put(obj, reason, message, warning=True)
+        self._put(obj, WARNING, reason, message)
 
-    def _put(self, obj: Object, reason: str, message: str, *, warning: bool) -> None:
+    def _put(self, obj: Object, type_: str, reason: str, message: str) -> None:
         try:
-            self._queue.put_nowait((_named(obj), warning, reason, message))
+            self._queue.put_nowait((_named(obj), type_, reason, message))
         except asyncio.QueueFull:
             log.warning("event %s of %s dropped: too many events", reason, obj.key)
 
     async def _work(self) -> None:
         while True:
-            obj, warning, reason, message = await self._queue.get()
-            if self._queue.empty():
-                await asyncio.sleep(PATIENCE_SECONDS)
-            try:
-                await (self._recorder.warning if warning else self._recorder.normal)(obj, reason, message)
-            except Exception:
-                log.exception("event %s of %s was not written", reason, obj.key)
-            finally:
-                self._queue.task_done()
+            waiting = [await self._queue.get()]
+            await asyncio.sleep(PATIENCE_SECONDS)
+            while not self._queue.empty() and len(waiting) < TOGETHER:
+                waiting.append(self._queue.get_nowait())
+            while waiting:
+                different, waiting = _apart(waiting)
+                await asyncio.gather(*(self._write(*event) for event in different))
+                for _ in different:
+                    self._queue.task_done()
+
+    async def _write(self, obj: Object, type_: str, reason: str, message: str) -> None:
+        try:
+            await (self._recorder.warning if type_ == WARNING else self._recorder.normal)(obj, reason, message)
+        except Exception:
+            log.exception("event %s of %s was not written", reason, obj.key)
+
+
+def _apart(events: list[_Event]) -> tuple[list[_Event], list[_Event]]:
+    """The events that can be written at one moment, and those that repeat one of them, which has to be there to be
+    counted.
+    """
+    first: dict[tuple[str, ...], _Event] = {}
+    repeated = []
+    for event in events:
+        obj, *said = event
+        if first.setdefault((obj.kind, obj.key, obj.metadata.uid, *said), event) is not event:
+            repeated.append(event)
+    return list(first.values()), repeated
 
 
 def _named(obj: Object) -> Object:

@@ -395,6 +395,11 @@ async def test_the_cache_finds_the_newest_success_in_its_scope(started, clock):
     copied = task("t2", state=S.SUCCEEDED, cache_key="k", cached_from="t1", outputs=hit.outputs)
     await started.create_tasks("r1", [copied])
     assert (await started.find_cached("team", "p", "k")).id == "t1"
+    await started.create_tasks("r1", [task(f"of{n}", state=S.SUCCEEDED, cache_key=f"k{n}") for n in range(3)])
+    many = [*(f"k{n}" for n in range(700)), "k", "k"]  # more than one question holds
+    found = await started.find_all_cached("team", "p", many)
+    assert {key: row.id for key, row in found.items()} == {"k": "t1", "k0": "of0", "k1": "of1", "k2": "of2"}
+    assert await started.find_all_cached("team", "q", many) == await started.find_all_cached("team", "p", []) == {}
 
 
 async def test_deleting_a_run_takes_all_with_it_but_what_another_run_uses(started, database):

@@ -38,7 +38,7 @@ from headrace.components.pipelines.types.ir import SpecError
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Coroutine, Mapping
 
     from headrace.api.core import Pod
     from headrace.client.base import Client
@@ -203,8 +203,7 @@ class RunWorker:
             plan = advance(self._view, self._clock.precise(), hits, touched)
             if not plan.lookups:
                 break
-            found = await asyncio.gather(*(self._look_up(self._view, key) for key in plan.lookups.values()))
-            hits |= dict(zip(plan.lookups, found, strict=True))
+            hits |= await self._look_up(self._view, plan.lookups)
         await self._carry_out(self._view, plan)
 
     async def _enter(self, view: RunView) -> bool:
@@ -235,17 +234,18 @@ class RunWorker:
         if missing:
             view.artifacts |= await self._repository.artifacts(missing)
 
-    async def _look_up(self, view: RunView, key: str) -> CacheHit | None:
-        found = await self._repository.find_cached(view.run.namespace, view.run.pipeline_name, key)
-        if found is None:
-            return None
-        missing = {i for ids in found.outputs.artifacts.values() for i in ids if i not in view.artifacts}
+    async def _look_up(self, view: RunView, keys: Mapping[str, str]) -> dict[str, CacheHit | None]:
+        """What the cache has for cache keys, by whatever they are given by."""
+        known = await self._repository.find_all_cached(view.run.namespace, view.run.pipeline_name, keys.values())
+        missing = {i for task in known.values() for i in _artifacts_of(task) if i not in view.artifacts}
         if missing:
-            artifacts = await self._repository.artifacts(missing)
-            if missing - artifacts.keys():
-                return None
-            view.artifacts |= artifacts
-        return CacheHit(found.id, found.outputs)
+            view.artifacts |= await self._repository.artifacts(missing)
+        hits = {
+            key: CacheHit(task.id, task.outputs)
+            for key, task in known.items()
+            if view.artifacts.keys() >= set(_artifacts_of(task))
+        }
+        return {path: hits.get(key) for path, key in keys.items()}
 
     async def _carry_out(self, view: RunView, plan: Plan) -> None:
         view.tasks |= plan.rows
@@ -470,6 +470,10 @@ class RunWorker:
             log.error("run %s: a side task failed", self.run_id, exc_info=task.exception())
             self._reload = True
             self._wake.set()
+
+
+def _artifacts_of(task: TaskRow) -> list[str]:
+    return [i for ids in task.outputs.artifacts.values() for i in ids]
 
 
 def _attempt(pod: Pod) -> int:

@@ -42,6 +42,7 @@ from headrace.components.pipelines.store.rows import from_row, history_entry, to
 from headrace.components.pipelines.store.tasks import (
     begin_again,
     create_tasks,
+    find_cached,
     namespace_of,
     note_waiting,
     record_outputs,
@@ -386,25 +387,16 @@ class RunRepository:
 
     async def find_cached(self, namespace: str, pipeline_name: str, cache_key: str) -> TaskRow | None:
         """The newest task that succeeded by running itself under this cache key, in the same pipeline's scope."""
+        return (await self.find_all_cached(namespace, pipeline_name, [cache_key])).get(cache_key)
 
-        def work(connection: Connection) -> TaskRow | None:
-            query = (
-                sa.select(t.tasks)
-                .join(t.runs, t.runs.c.id == t.tasks.c.run_id)
-                .where(
-                    t.tasks.c.cache_key == cache_key,
-                    t.tasks.c.state == RuntimeState.SUCCEEDED.value,
-                    t.tasks.c.cached_from == "",
-                    t.runs.c.namespace == namespace,
-                    t.runs.c.pipeline_name == pipeline_name,
-                )
-                .order_by(t.tasks.c.finished_at.desc())
-                .limit(1)
-            )
-            row = connection.execute(query).mappings().first()
-            return from_row(TaskRow, row) if row else None
-
-        return await self._database.run(work)
+    async def find_all_cached(
+        self, namespace: str, pipeline_name: str, cache_keys: Iterable[str]
+    ) -> dict[str, TaskRow]:
+        """The same for many keys at once, by key; keys without such a task are absent."""
+        keys = sorted(set(cache_keys))
+        return await self._database.run(
+            lambda connection: find_cached(connection, namespace, pipeline_name, keys), Durable.EVENTUALLY
+        )
 
     # Artifacts
 

@@ -38,6 +38,24 @@ _OF_RUN = t.tasks.c.run_id == sa.bindparam("of_run")
 _OF_PATHS = sa.select(t.tasks).where(_OF_RUN, t.tasks.c.path.in_(sa.bindparam("paths", expanding=True)))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(_OF_RUN)
 _ALL = sa.select(t.tasks).where(_OF_RUN).order_by(t.tasks.c.seq)
+_KEYS_AT_ONCE = 500
+"""In one question; databases bound their parameters."""
+_CACHED = (
+    sa.select(t.tasks)
+    .join(t.runs, t.runs.c.id == t.tasks.c.run_id)
+    .where(
+        t.tasks.c.cache_key == sa.bindparam("key"),
+        t.tasks.c.state == RuntimeState.SUCCEEDED.value,
+        t.tasks.c.cached_from == "",
+        t.runs.c.namespace == sa.bindparam("of_namespace"),
+        t.runs.c.pipeline_name == sa.bindparam("of_pipeline"),
+    )
+    .order_by(t.tasks.c.finished_at.desc())
+    .limit(1)
+)
+_KNOWN_KEYS = (
+    sa.select(t.tasks.c.cache_key).distinct().where(t.tasks.c.cache_key.in_(sa.bindparam("keys", expanding=True)))
+)
 _NAMESPACE = sa.select(t.runs.c.namespace).where(t.runs.c.id == sa.bindparam("run_id"))
 _INSERT = t.tasks.insert()
 _UPDATE = t.tasks.update().where(t.tasks.c.id == sa.bindparam("task_id"))
@@ -70,6 +88,19 @@ def namespace_of(connection: Connection, run_id: str) -> str:
     """The namespace of a run; empty when there is none."""
     found: str | None = connection.scalar(_NAMESPACE, {"run_id": run_id})
     return found or ""
+
+
+def find_cached(connection: Connection, namespace: str, pipeline: str, keys: Sequence[str]) -> dict[str, TaskRow]:
+    """By cache key, the newest task of a pipeline that succeeded by running itself under it."""
+    scope = {"of_namespace": namespace, "of_pipeline": pipeline}
+    result: dict[str, TaskRow] = {}
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        # Most keys of a wide loop are new: one question tells.
+        for key in connection.scalars(_KNOWN_KEYS, {"keys": keys[start : start + _KEYS_AT_ONCE]}).all():
+            row = connection.execute(_CACHED, {**scope, "key": key}).mappings().first()
+            if row is not None:
+                result[key] = from_row(TaskRow, row)
+    return result
 
 
 def create_tasks(connection: Connection, now: dt.datetime, run_id: str, tasks: Sequence[TaskRow]) -> list[TaskRow]:
