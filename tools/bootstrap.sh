@@ -4,11 +4,18 @@
 say() { printf '%s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
 find_python() {
   local candidate
-  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
-    [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+  if [ -n "${PYTHON:-}" ]; then
+    fits "$PYTHON" || die "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13, which Headrace needs: set it to one, or leave it unset."
+    printf '%s' "$PYTHON"
+    return
+  fi
+  # A pyenv without one of these as its default has only shims on PATH, which name none.
+  for candidate in python3 python3.13 python3.12 python3.11 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.1[123].*/bin/python3; do
+    if fits "$candidate"; then
       printf '%s' "$candidate"
       return
     fi
@@ -17,18 +24,21 @@ find_python() {
 }
 
 bootstrap() {
-  local lock=$1 venv=$2 python stamp want
+  local lock=$1 venv=$2 python stamp want base made
   python=$(find_python) || exit 1
   stamp="$venv/.lock"
-  want="$("$python" -c 'import platform; print(platform.python_version())') $(cat "$lock" pyproject.toml | sha256sum | cut -c1-64) $PWD"
-  if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+  base="$("$python" -c 'import os, platform, sys; print(platform.python_version(), os.path.realpath(sys.executable))') $PWD"
+  want="$(cat "$lock" pyproject.toml | sha256sum | cut -c1-64) $base"
+  made=$(cat "$stamp" 2>/dev/null || true)
+  if [ "$made" = "$want" ] && "$venv/bin/python" -c '' 2>/dev/null; then
     return
   fi
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     die "$python has no venv module: install it (Debian: apt install python3-venv) and run this again."
   say "Setting up $venv (first time only)"
   rm -f "$stamp"
-  if ! [ -x "$venv/bin/uv" ]; then
+  # Another interpreter, or another folder: what is in there does not fit.
+  if [ "${made#* }" != "$base" ] || ! "$venv/bin/uv" --version >/dev/null 2>&1; then
     "$python" -m venv --clear "$venv" || die "Could not make a virtual environment in $venv: see the lines above."
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' "$lock")" ||
       die "Could not install uv: is the package index reachable from here? (pip's message is above.)"
