@@ -13,11 +13,9 @@ from headrace.apiserver.admission import metadata
 from headrace.apiserver.registry.scale import SCALE, ScalePaths, scale_of, with_replicas
 
 if TYPE_CHECKING:
-    from headrace.api.identity import User
     from headrace.apiserver.registry.core import Core, Json
     from headrace.apiserver.registry.kinds import Served
-    from headrace.apiserver.registry.writes import Writes
-    from headrace.client.base import Warnings
+    from headrace.apiserver.registry.writes import Asked, Writes
 
 
 class Applies:
@@ -28,78 +26,43 @@ class Applies:
 
     async def apply(
         self,
-        user: User,
+        asked: Asked,
         served: Served,
         name: str,
         config: Json,
         namespace: str,
         *,
-        field_manager: str,
         force: bool,
-        subresource: str,
-        dry_run: bool,
-        field_validation: str,
-        warnings: Warnings | None,
     ) -> tuple[bytes, bool]:
         """The object as it now is, and whether it is new."""
-        core = self._core
+        core, subresource, manager = self._core, asked.subresource, asked.field_manager
         if subresource == "scale":
-            raw = await self._scale(
-                user,
-                served,
-                name,
-                config,
-                namespace,
-                field_manager=field_manager,
-                force=force,
-                dry_run=dry_run,
-                warnings=warnings,
-            )
-            return raw, False
+            return await self._scale(asked, served, name, config, namespace, force=force), False
         sent = metadata.normalise(config, served.info)
         metadata.check_request_names(sent, name, namespace, served.info)
         shown, served, sent = served, core.hub(served), self._lifted(served, sent)
         info = served.info
 
         def merged(old: Json) -> Json:
-            new = core.fields.applied(served, old, sent, manager=field_manager, force=force, subresource=subresource)
+            new = core.fields.applied(served, old, sent, manager=manager, force=force, subresource=subresource)
             new = metadata.normalise(new, info)
             metadata.check_request_names(new, name, namespace, info)
-            return core.admission.decode(served, new, field_validation, warnings)
+            return core.admission.decode(served, new, asked.field_validation, asked.warnings)
 
         while True:
             if subresource or core.store.get(served.key(namespace, name)) is not None:
                 try:
-                    raw = await self._writes.modify(
-                        user,
-                        served,
-                        name,
-                        namespace,
-                        merged,
-                        subresource=subresource,
-                        dry_run=dry_run,
-                        applied=True,
-                        warnings=warnings,
-                    )
+                    raw = await self._writes.modify(asked, served, name, namespace, merged, applied=True)
                 except NotFound:
                     if subresource or core.store.get(served.key(namespace, name)) is not None:
                         raise
                     continue  # it was deleted meanwhile: make it anew
                 return core.present(shown, raw) if shown is not served else raw, False
-            core.authorize(user, "create", info, namespace, name)
+            core.authorize(asked.user, "create", info, namespace, name)
             _check_uid(served, name, sent)
-            body = core.fields.applied(served, None, sent, manager=field_manager, force=force)
+            body = core.fields.applied(served, None, sent, manager=manager, force=force)
             try:
-                raw = await self._writes.create(
-                    user,
-                    served,
-                    body,
-                    namespace,
-                    dry_run=dry_run,
-                    field_validation=field_validation,
-                    warnings=warnings,
-                    applied=True,
-                )
+                raw = await self._writes.create(asked, served, body, namespace, applied=True)
             except AlreadyExists:
                 continue
             return core.present(shown, raw) if shown is not served else raw, True
@@ -115,16 +78,13 @@ class Applies:
 
     async def _scale(
         self,
-        user: User,
+        asked: Asked,
         served: Served,
         name: str,
         config: Json,
         namespace: str,
         *,
-        field_manager: str,
         force: bool,
-        dry_run: bool,
-        warnings: Warnings | None,
     ) -> bytes:
         """Apply a Scale: what it owns of the object are the replicas."""
         paths = served.scale or ScalePaths()
@@ -138,20 +98,13 @@ class Applies:
             part: Json = {"apiVersion": served.info.api_version, "kind": served.info.kind, "metadata": {"name": name}}
             if "replicas" in (wanted.get("spec") or {}):
                 part = with_replicas(part, wanted, paths)
-            new = self._core.fields.applied(served, old, part, manager=field_manager, force=force, subresource="scale")
+            new = self._core.fields.applied(
+                served, old, part, manager=asked.field_manager, force=force, subresource="scale"
+            )
             return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "resourceVersion"}}
 
-        raw = await self._writes.modify(
-            user,
-            served,
-            name,
-            namespace,
-            merged,
-            dry_run=dry_run,
-            applied=True,
-            warnings=warnings,
-            scale=paths,
-        )
+        whole = asked._replace(subresource="")
+        raw = await self._writes.modify(whole, served, name, namespace, merged, applied=True, scale=paths)
         return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
 

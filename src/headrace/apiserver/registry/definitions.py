@@ -18,6 +18,7 @@ from headrace.api.meta import KindInfo
 from headrace.apiserver.admission.definitions import CLEANUP
 from headrace.apiserver.registry.kinds import Served
 from headrace.apiserver.registry.scale import ScalePaths
+from headrace.apiserver.registry.writes import Asked
 from headrace.store.base import Compacted
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Definitions:
             return {**old, "metadata": meta}
 
         try:
-            await self._writes.modify(ADMIN, served, name, "", let_go)
+            await self._writes.modify(Asked(ADMIN), served, name, "", let_go)
         except NotFound:
             return
 

@@ -49,7 +49,7 @@ from headrace.apiserver.registry.kinds import KindCatalog, builtin, converted
 from headrace.apiserver.registry.reads import Reads
 from headrace.apiserver.registry.scale import ScalePaths, scale_of
 from headrace.apiserver.registry.selectors import selected_name
-from headrace.apiserver.registry.writes import Writes
+from headrace.apiserver.registry.writes import Asked, Writes
 from headrace.apiserver.schema import SchemaCatalog
 from headrace.client.base import PatchType
 
@@ -212,16 +212,8 @@ class Registry:
         """See the protocol."""
         self.core.authorize(user, "create", info, namespace)
         served = self.core.served(info)
-        raw = await self._writes.create(
-            user,
-            served,
-            body,
-            namespace,
-            dry_run=dry_run,
-            field_validation=field_validation,
-            warnings=warnings,
-            field_manager=field_manager,
-        )
+        asked = Asked(user, "", dry_run, field_validation, warnings, field_manager)
+        raw = await self._writes.create(asked, served, body, namespace)
         return await self._in_version(served, raw)
 
     async def update(
@@ -243,18 +235,8 @@ class Registry:
             user, "update", info, namespace or self._self_scope(info, name), name, subresource=subresource
         )
         served = self._served(info, subresource)
-        raw = await self._writes.update(
-            user,
-            served,
-            name,
-            body,
-            namespace,
-            subresource=subresource,
-            dry_run=dry_run,
-            field_validation=field_validation,
-            warnings=warnings,
-            field_manager=field_manager,
-        )
+        asked = Asked(user, subresource, dry_run, field_validation, warnings, field_manager)
+        raw = await self._writes.update(asked, served, name, body, namespace)
         return await self._in_version(served, raw)
 
     async def patch(
@@ -278,18 +260,8 @@ class Registry:
         )
         served = self._served(info, subresource)
         change = patches.bind(patch_type, patch, None if served.custom else self.schemas.node(info))
-        raw = await self._writes.patch(
-            user,
-            served,
-            name,
-            namespace,
-            change,
-            subresource=subresource,
-            dry_run=dry_run,
-            field_validation=field_validation,
-            warnings=warnings,
-            field_manager=field_manager,
-        )
+        asked = Asked(user, subresource, dry_run, field_validation, warnings, field_manager)
+        raw = await self._writes.patch(asked, served, name, namespace, change)
         return await self._in_version(served, raw)
 
     async def apply(
@@ -312,19 +284,8 @@ class Registry:
             user, "patch", info, namespace or self._self_scope(info, name), name, subresource=subresource
         )
         served = self._served(info, subresource)
-        raw, created = await self._applies.apply(
-            user,
-            served,
-            name,
-            config,
-            namespace,
-            field_manager=field_manager,
-            force=force,
-            subresource=subresource,
-            dry_run=dry_run,
-            field_validation=field_validation,
-            warnings=warnings,
-        )
+        asked = Asked(user, subresource, dry_run, field_validation, warnings, field_manager)
+        raw, created = await self._applies.apply(asked, served, name, config, namespace, force=force)
         return await self._in_version(served, raw), created
 
     async def delete(

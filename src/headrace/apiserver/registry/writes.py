@@ -6,7 +6,7 @@ that changes nothing is not written. `status` and the other subresources each re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.api import _wire
 from headrace.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
@@ -33,32 +33,38 @@ _OWNED_AS = {"binding": "status"}
 _WITH_STATUS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
+class Asked(NamedTuple):
+    """Who writes, and what they said besides what is written."""
+
+    user: User
+    subresource: str = ""
+    dry_run: bool = False
+    field_validation: str = "Ignore"
+    warnings: Warnings | None = None
+    """Gets what the server warns of; None where nobody listens."""
+    field_manager: str = ""
+
+    @property
+    def manager(self) -> str:
+        """Whose the fields are that change."""
+        return self.field_manager or manager_of(self.user)
+
+
 class Writes:
     """The writing verbs, after authorization."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def create(
-        self,
-        user: User,
-        served: Served,
-        body: Json,
-        namespace: str,
-        *,
-        dry_run: bool,
-        field_validation: str,
-        warnings: Warnings | None,
-        field_manager: str = "",
-        applied: bool = False,
-    ) -> bytes:
+    async def create(self, asked: Asked, served: Served, body: Json, namespace: str, *, applied: bool = False) -> bytes:
         """Create; what was `applied` has its managedFields already."""
         core, info = self._core, served.info
+        user, warnings = asked.user, asked.warnings
         check_serving(served)
         obj = metadata.normalise(body, info)
         metadata.check_request_names(obj, "", namespace, info)
         namespace = obj["metadata"].get("namespace", "")
-        obj = core.raised(served, obj, field_validation, warnings)
+        obj = core.raised(served, obj, asked.field_validation, warnings)
         shown, served = served, core.hub(served)
         info = served.info
         metadata.prepare_create(
@@ -72,7 +78,7 @@ class Writes:
             if applied:
                 keep_managers(new, obj)
             else:
-                core.fields.created(served, new, field_manager or manager_of(user))
+                core.fields.created(served, new, asked.manager)
 
         own(obj)
         meta = obj["metadata"]
@@ -82,7 +88,7 @@ class Writes:
             if base:
                 candidate["metadata"]["name"] = metadata.generate_name(base)
             if core.gate.active:
-                request = Attempt(user, CREATE, served, candidate, dry_run=dry_run, warnings=warnings)
+                request = Attempt(user, CREATE, served, candidate, dry_run=asked.dry_run, warnings=warnings)
                 candidate = await admit_create(core, request, own)
             else:
                 candidate = core.admission.create(user, served, candidate)
@@ -90,7 +96,7 @@ class Writes:
                 core.admission.advise(info, candidate, None, warnings)
             name = candidate["metadata"]["name"]
             try:
-                if dry_run:
+                if asked.dry_run:
                     core.admission.written(info, candidate)
                     return core.present(shown, self._dry_create(served, candidate, namespace, name))
                 record = await core.put(served, candidate, 0)
@@ -106,29 +112,14 @@ class Writes:
             raise AlreadyExists.of(served.info, name)
         return _wire.encode(obj)
 
-    async def update(
-        self,
-        user: User,
-        served: Served,
-        name: str,
-        body: Json,
-        namespace: str,
-        *,
-        subresource: str,
-        dry_run: bool,
-        field_validation: str,
-        warnings: Warnings | None,
-        field_manager: str = "",
-    ) -> bytes:
+    async def update(self, asked: Asked, served: Served, name: str, body: Json, namespace: str) -> bytes:
         """Replace; with metadata.resourceVersion only if that is the current one."""
-        if subresource == "scale":
-            return await self._scale(
-                user, served, name, namespace, lambda _: _wire.clone(body), dry_run=dry_run, field_manager=field_manager
-            )
+        if asked.subresource == "scale":
+            return await self._scale(asked, served, name, namespace, lambda _: _wire.clone(body))
         info = served.info
         sent = metadata.normalise(body, info)
         metadata.check_request_names(sent, name, namespace, info)
-        sent = self._core.raised(served, sent, field_validation, warnings)
+        sent = self._core.raised(served, sent, asked.field_validation, asked.warnings)
         version = sent["metadata"].get("resourceVersion", "")
         if not version and served.custom:
             why = Cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
@@ -137,43 +128,16 @@ class Writes:
         def change(_old: Json) -> Json:
             return _wire.clone(sent)
 
-        hub = self._core.hub(served)
-        raw = await self.modify(
-            user,
-            hub,
-            name,
-            namespace,
-            change,
-            subresource=subresource,
-            dry_run=dry_run,
-            field_manager=field_manager,
-            warnings=warnings,
-        )
-        return raw if hub is served else self._core.present(served, raw)
+        return await self._modify_as(asked, served, name, namespace, change)
 
     async def patch(
-        self,
-        user: User,
-        served: Served,
-        name: str,
-        namespace: str,
-        change: Callable[[Json], Json],
-        *,
-        subresource: str,
-        dry_run: bool,
-        field_validation: str,
-        warnings: Warnings | None,
-        field_manager: str = "",
+        self, asked: Asked, served: Served, name: str, namespace: str, change: Callable[[Json], Json]
     ) -> bytes:
         """Apply `change` (a patch, bound to its document) to the current object."""
-        if subresource == "scale":
-            return await self._scale(
-                user, served, name, namespace, change, dry_run=dry_run, field_manager=field_manager
-            )
-        if subresource == "binding" and self._core.gate.active:
-            return await self._bound(
-                user, served, name, namespace, change, dry_run=dry_run, warnings=warnings, field_manager=field_manager
-            )
+        if asked.subresource == "scale":
+            return await self._scale(asked, served, name, namespace, change)
+        if asked.subresource == "binding" and self._core.gate.active:
+            return await self._bound(asked, served, name, namespace, change)
         info = served.info
 
         def patched(old: Json) -> Json:
@@ -182,40 +146,27 @@ class Writes:
                 del new["metadata"]["resourceVersion"]
             metadata.check_request_names(new, name, namespace, info)
             if (
-                subresource in {"status", "binding"}
-                and warnings is None
+                asked.subresource in {"status", "binding"}
+                and asked.warnings is None
                 and not served.custom
                 and served.conversion is None
             ):
                 # What the patch has left as it was needs no look again: of all this only the status is written.
                 new = {k: v for k, v in new.items() if k in _WITH_STATUS or v is not old.get(k)}
-            return self._core.raised(served, new, field_validation, warnings)
+            return self._core.raised(served, new, asked.field_validation, asked.warnings)
 
+        return await self._modify_as(asked, served, name, namespace, patched)
+
+    async def _modify_as(
+        self, asked: Asked, served: Served, name: str, namespace: str, change: Callable[[Json], Json]
+    ) -> bytes:
+        """Change the object in the version that it is stored in; it comes back in the one that was asked for."""
         hub = self._core.hub(served)
-        raw = await self.modify(
-            user,
-            hub,
-            name,
-            namespace,
-            patched,
-            subresource=subresource,
-            dry_run=dry_run,
-            field_manager=field_manager,
-            warnings=warnings,
-        )
+        raw = await self.modify(asked, hub, name, namespace, change)
         return raw if hub is served else self._core.present(served, raw)
 
     async def _bound(
-        self,
-        user: User,
-        served: Served,
-        name: str,
-        namespace: str,
-        change: Callable[[Json], Json],
-        *,
-        dry_run: bool,
-        warnings: Warnings | None,
-        field_manager: str,
+        self, asked: Asked, served: Served, name: str, namespace: str, change: Callable[[Json], Json]
     ) -> bytes:
         """A binding with a status as two writes: whoever is asked about pods, or about their status, is asked."""
 
@@ -224,30 +175,12 @@ class Writes:
             return {**new, "metadata": {**new["metadata"], "resourceVersion": old["metadata"]["resourceVersion"]}}
 
         for part, changed in (("", change), ("status", anyway)):
-            raw = await self.patch(
-                user,
-                served,
-                name,
-                namespace,
-                changed,
-                subresource=part,
-                dry_run=dry_run,
-                field_validation="Ignore",
-                warnings=warnings,
-                field_manager=field_manager,
-            )
+            step = asked._replace(subresource=part, field_validation="Ignore")
+            raw = await self.patch(step, served, name, namespace, changed)
         return raw
 
     async def _scale(
-        self,
-        user: User,
-        served: Served,
-        name: str,
-        namespace: str,
-        change: Callable[[Json], Json],
-        *,
-        dry_run: bool,
-        field_manager: str,
+        self, asked: Asked, served: Served, name: str, namespace: str, change: Callable[[Json], Json]
     ) -> bytes:
         """Change an object's Scale; the Scale as it now is comes back."""
         paths = served.scale or ScalePaths()
@@ -262,24 +195,19 @@ class Writes:
             del new["metadata"]["resourceVersion"]
             return new
 
-        raw = await self.modify(
-            user, served, name, namespace, scaled, dry_run=dry_run, field_manager=field_manager, scale=paths
-        )
+        whole = asked._replace(subresource="", warnings=None)
+        raw = await self.modify(whole, served, name, namespace, scaled, scale=paths)
         return _wire.encode(scale_of(_wire.decode_any(raw), paths))
 
     async def modify(
         self,
-        user: User,
+        asked: Asked,
         served: Served,
         name: str,
         namespace: str,
         change: Callable[[Json], Json],
         *,
-        subresource: str = "",
-        dry_run: bool = False,
-        field_manager: str = "",
         applied: bool = False,
-        warnings: Warnings | None = None,
         scale: ScalePaths | None = None,
     ) -> bytes:
         """Change the current object, admit the result, write it; again when somebody else was faster.
@@ -289,7 +217,7 @@ class Writes:
         are when it is they that are written.
         """
         core, info = self._core, served.info
-        manager = field_manager or manager_of(user)
+        user, subresource, warnings, manager = asked.user, asked.subresource, asked.warnings, asked.manager
         while True:
             record = core.record(served, namespace, name)
             old = await core.loaded(served, record)
@@ -311,7 +239,7 @@ class Writes:
             if core.gate.active:
                 new = await admit_update(
                     core,
-                    Attempt(user, UPDATE, served, new, old, subresource, dry_run=dry_run, warnings=warnings),
+                    Attempt(user, UPDATE, served, new, old, subresource, dry_run=asked.dry_run, warnings=warnings),
                     own,
                     scale,
                 )
@@ -323,7 +251,7 @@ class Writes:
                 return core.present(served, record.value)
             if metadata.has_generation(info, custom=served.custom) and wanted_differs(served, new, old):
                 new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
-            if dry_run:
+            if asked.dry_run:
                 core.admission.written(info, new)
                 return _wire.encode(new)
             try:

@@ -102,6 +102,24 @@ class Caller:
             await session.close()
 
 
+def review(api: str, kind: str, request: Json) -> Json:
+    """What is posted."""
+    return {"kind": kind, "apiVersion": api, "request": request}
+
+
+def response_of(answer: Json, api: str, kind: str, uid: str) -> Json:
+    """What stands in the answer to a review. Raises CallFailed when it is no answer to that one."""
+    if answer.get("kind") != kind or answer.get("apiVersion") != api:
+        found = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
+        raise CallFailed(f"expected webhook response of {api}, Kind={kind}, got {found}")
+    response = answer.get("response")
+    if not isinstance(response, dict):
+        raise CallFailed("webhook response was absent")
+    if response.get("uid") != uid:
+        raise CallFailed(f'expected response.uid="{uid}", got "{response.get("uid")}"')
+    return response
+
+
 def address(client: Json) -> str:
     """The URL of a clientConfig; a service by its name in the cluster."""
     service = client.get("service")

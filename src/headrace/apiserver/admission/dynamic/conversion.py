@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from headrace.api.errors import InternalError
-from headrace.apiserver.admission.dynamic.caller import CallFailed
+from headrace.apiserver.admission.dynamic.caller import CallFailed, response_of, review
 
 if TYPE_CHECKING:
     from headrace.api.meta import KindInfo
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_API = "apiextensions.k8s.io/v1"
+_API, _KIND = "apiextensions.k8s.io/v1", "ConversionReview"
 _SECONDS = 30.0
 _CHANGEABLE = ("labels", "annotations")
 
@@ -31,9 +31,9 @@ async def convert(caller: Caller, client: Json, info: KindInfo, objects: list[Js
         return objects
     uid = str(uuid.uuid4())
     request = {"uid": uid, "desiredAPIVersion": wanted, "objects": pending}
-    body = {"kind": "ConversionReview", "apiVersion": _API, "request": request}
     try:
-        made = _objects(await caller.post(client, body, _SECONDS), uid, len(pending))
+        answer = await caller.post(client, review(_API, _KIND, request), _SECONDS)
+        made = _objects(response_of(answer, _API, _KIND, uid), len(pending))
         done = [_checked(old, new, wanted) for old, new in zip(pending, made, strict=True)]
     except CallFailed as error:
         raise InternalError(
@@ -45,15 +45,7 @@ async def convert(caller: Caller, client: Json, info: KindInfo, objects: list[Js
     return [o if o["apiVersion"] == wanted else next(following) for o in objects]
 
 
-def _objects(answer: Json, uid: str, count: int) -> list[Any]:
-    if answer.get("kind") != "ConversionReview" or answer.get("apiVersion") != _API:
-        found = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
-        raise CallFailed(f"expected webhook response of {_API}, Kind=ConversionReview, got {found}")
-    response = answer.get("response")
-    if not isinstance(response, dict):
-        raise CallFailed("expected response to be set")
-    if response.get("uid") != uid:
-        raise CallFailed(f'expected response.uid="{uid}", got "{response.get("uid")}"')
+def _objects(response: Json, count: int) -> list[Any]:
     result = response.get("result") or {}
     if result.get("status") != "Success":
         raise CallFailed(str(result.get("message") or "the webhook gave no reason"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.api import _wire
 from headrace.api.errors import InternalError, StatusError
-from headrace.apiserver.admission.dynamic.caller import CallFailed
+from headrace.apiserver.admission.dynamic.caller import CallFailed, response_of, review
 from headrace.apiserver.admission.dynamic.conversion import convert
 from headrace.apiserver.admission.dynamic.expressions import Budget, conditions_hold, variables_of
 from headrace.apiserver.admission.dynamic.matching import matched
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 _DEFAULT_SECONDS = 10
-_API = "admission.k8s.io/v1"
+_API, _KIND = "admission.k8s.io/v1", "AdmissionReview"
 
 
 class Denied(StatusError):
@@ -163,7 +163,7 @@ class Webhooks:
         request = attempt.request(call.info)
         for key, obj in (("object", attempt.obj), ("oldObject", attempt.old)):
             request[key] = await self._seen(attempt, obj, attempt.kind or call.info) if obj is not None else None
-        body = {"kind": "AdmissionReview", "apiVersion": _API, "request": request}
+        body = review(_API, _KIND, request)
         seconds = webhook.text.get("timeoutSeconds") or _DEFAULT_SECONDS
         try:
             answer = await self._caller.post(webhook.text.get("clientConfig") or {}, body, float(seconds))
@@ -190,17 +190,10 @@ def _steps(patch: str, kind: Any) -> list[Any]:
 
 
 def _response(answer: Json, uid: str) -> Json:
-    if answer.get("kind") != "AdmissionReview" or answer.get("apiVersion") != _API:
-        found = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
-        raise CallFailed(f"received invalid webhook response: expected webhook response of {_API}, got {found}")
-    response = answer.get("response")
-    if not isinstance(response, dict):
-        raise CallFailed("received invalid webhook response: webhook response was absent")
-    if response.get("uid") != uid:
-        raise CallFailed(
-            f'received invalid webhook response: expected response.uid="{uid}", got "{response.get("uid")}"'
-        )
-    return response
+    try:
+        return response_of(answer, _API, _KIND, uid)
+    except CallFailed as error:
+        raise CallFailed(f"received invalid webhook response: {error}") from error
 
 
 def _failed(webhook: Webhook, why: str) -> InternalError:
