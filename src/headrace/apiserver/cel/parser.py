@@ -35,7 +35,7 @@ _BINARY = {
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%"), 5),
 }
-_RESERVED = frozenset(
+RESERVED = frozenset(
     (
         "as",
         "break",
@@ -257,7 +257,7 @@ class _Parser:
                 return Literal(at, 1, {"true": True, "false": False, "null": None}[text])
             if self._peek() == "(":
                 return self._call(text, None)
-            if text in _RESERVED:
+            if text in RESERVED:
                 self._fail(at, f"reserved identifier: {text}")
             return Ident(at, 1, text)
         if text == "." and self._kind() == "name":

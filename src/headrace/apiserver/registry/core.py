@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.api import _wire
 from headrace.api.errors import Forbidden, InsufficientStorage, InternalError, NotFound
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 FULL_ADVICE = "Make room on the disk that holds the platform's home, or make it writable, and try again"
 _HEAD = '{"apiVersion":"'
+
+
+class _Write(Protocol):
+    """A method of the store."""
+
+    async def __call__(self, key: str, encode: Callable[[int], bytes], *, expected: int) -> Record: ...
 
 
 @dataclass(slots=True)
@@ -122,29 +128,23 @@ class Core:
 
     async def put(self, served: Served, obj: Json, expected: int) -> Record:
         """Write durably. Raises RevisionMismatch, InsufficientStorage, InternalError."""
-        meta = obj["metadata"]
-        key = served.key(meta.get("namespace", ""), meta["name"])
         try:
-            stored = obj
-            if served.converter is not None:
-                (stored,) = await in_version(self, served, [obj], served.storage_version)
-            return await self.store.put(key, self.encoder(served, stored), expected=expected)
-        except RevisionMismatch:
-            raise
-        except StoreError as error:
-            raise not_stored(served.info, meta["name"], error) from error
+            return await self._write(self.store.put, served, obj, expected)
         finally:
             self.admission.written(served.info, obj)
 
     async def remove(self, served: Served, obj: Json, expected: int) -> Record:
         """Delete durably. Raises RevisionMismatch, InsufficientStorage, InternalError."""
+        return await self._write(self.store.delete, served, obj, expected)
+
+    async def _write(self, write: _Write, served: Served, obj: Json, expected: int) -> Record:
         meta = obj["metadata"]
         key = served.key(meta.get("namespace", ""), meta["name"])
         try:
             stored = obj
             if served.converter is not None:
                 (stored,) = await in_version(self, served, [obj], served.storage_version)
-            return await self.store.delete(key, self.encoder(served, stored), expected=expected)
+            return await write(key, self.encoder(served, stored), expected=expected)
         except RevisionMismatch:
             raise
         except StoreError as error:

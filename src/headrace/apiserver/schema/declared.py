@@ -11,36 +11,13 @@ import re
 from typing import Any
 
 from headrace.apiserver.cel import types as t
+from headrace.apiserver.cel.parser import RESERVED
 from headrace.apiserver.cel.values import EvalError, MapList, SetList, parse_duration, parse_timestamp
 from headrace.apiserver.schema.structural import EMBEDDED, INT_OR_STRING
 
 Json = dict[str, Any]
 
-_KEYWORDS = frozenset(
-    (
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    )
-)
+_KEYWORDS = RESERVED | {"true", "false", "null", "in"}
 _NAME = re.compile(r"[a-zA-Z_.\-/][a-zA-Z0-9_.\-/]*")
 _ESCAPES = re.compile(r"__|\.|-|/")
 _ESCAPED = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}

@@ -5,93 +5,50 @@ What the latter need is imported when the first of them is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headrace.machinery.late import Late
 from headrace.machinery.pages import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from headrace.api.identity import User
     from headrace.components.identity.api.accounts import Accounts
-    from headrace.components.identity.ui.account import AccountPage
-    from headrace.components.identity.ui.audit import AuditPage
-    from headrace.components.identity.ui.people import PeoplePage
     from headrace.machinery.component import Context
-    from headrace.machinery.offers import Finder, Hit
-    from headrace.machinery.pages import Action, Done, Form, Fragment, PageRequest
+    from headrace.machinery.offers import Finder
 
 
 def pages_of(context: Context, accounts: Accounts) -> tuple[tuple[Page, ...], Finder]:
     """The pages inside the dashboard, and what the search finds."""
-    views = _Views(context, accounts)
 
-    def account(name: str) -> Action:
-        return lambda request, form: views.act(0, name, request, form)
+    def make() -> dict[str, Any]:
+        from headrace.components.identity.ui.account import AccountPage  # noqa: PLC0415
+        from headrace.components.identity.ui.audit import AuditPage  # noqa: PLC0415
+        from headrace.components.identity.ui.people import PeoplePage  # noqa: PLC0415
 
-    def people(name: str) -> Action:
-        return lambda request, form: views.act(1, name, request, form)
+        return {
+            "account": AccountPage(context, accounts),
+            "people": PeoplePage(context, accounts),
+            "audit": AuditPage(accounts),
+        }
 
-    async def listed(user: User) -> bool:
-        return await views.made[1].listed(user)
-
-    async def find(request: PageRequest, text: str) -> list[Hit]:
-        return await views.made[1].find(request, text)
-
+    views = Late(make)
     pages = (
         Page(
             "/people",
             "People",
-            lambda request: views.render(1, request),
-            lambda request, wake: views.follow(1, request, wake),
+            views.call("people"),
+            views.follow("people"),
             section="System",
-            actions={name: people(name) for name in ("add", "password", "change", "remove")},
-            listed=listed,
+            actions=views.calls("people", "add", "password", "change", "remove"),
+            listed=views.call("people", "listed"),
         ),
-        Page(
-            "/audit",
-            "Audit log",
-            lambda request: views.render(2, request),
-            lambda request, wake: views.follow(2, request, wake),
-            section="System",
-        ),
+        Page("/audit", "Audit log", views.call("audit"), views.follow("audit"), section="System"),
         Page(
             "/account",
             "Your account",
-            lambda request: views.render(0, request),
-            lambda request, wake: views.follow(0, request, wake),
-            actions={name: account(name) for name in ("make", "seen", "end", "password")},
+            views.call("account"),
+            views.follow("account"),
+            actions=views.calls("account", "make", "seen", "end", "password"),
             starts=True,
         ),
     )
-    return pages, find
-
-
-class _Views:
-    def __init__(self, context: Context, accounts: Accounts) -> None:
-        self._context, self._accounts = context, accounts
-        self._pages: tuple[AccountPage, PeoplePage, AuditPage] | None = None
-
-    async def render(self, number: int, request: PageRequest) -> Fragment:
-        return await self.made[number].render(request)
-
-    def follow(self, number: int, request: PageRequest, wake: Callable[[], None]) -> Callable[[], None]:
-        return self.made[number].follow(request, wake)
-
-    async def act(self, number: int, name: str, request: PageRequest, form: Form) -> Done:
-        action: Action = getattr(self.made[number], name)
-        return await action(request, form)
-
-    @property
-    def made(self) -> tuple[AccountPage, PeoplePage, AuditPage]:
-        if self._pages is None:
-            from headrace.components.identity.ui.account import AccountPage  # noqa: PLC0415
-            from headrace.components.identity.ui.audit import AuditPage  # noqa: PLC0415
-            from headrace.components.identity.ui.people import PeoplePage  # noqa: PLC0415
-
-            self._pages = (
-                AccountPage(self._context, self._accounts),
-                PeoplePage(self._context, self._accounts),
-                AuditPage(self._accounts),
-            )
-        return self._pages
+    return pages, views.call("people", "find")

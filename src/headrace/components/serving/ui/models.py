@@ -66,9 +66,9 @@ class ModelsPage:
             rows.append(el("div", el("div", link, look.pill(kind, word), class_="row"), why))
         return el("div", rows, class_="served")
 
-    async def find(self, request: PageRequest) -> list[Hit]:
-        """For the search: the models of the namespace."""
-        models = await self._models(request)
+    async def find(self, request: PageRequest, text: str) -> list[Hit]:
+        """For the search: the models of the namespace, once something is searched for."""
+        models = await self._models(request) if text else []
         return [Hit(_("Model"), m.metadata.name, _link(request, m), state(m)[1]) for m in models]
 
     async def render(self, request: PageRequest) -> Fragment:
