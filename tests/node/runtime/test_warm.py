@@ -20,7 +20,7 @@ from headrace.node.runtime.sandboxd import pool
 from headrace.node.runtime.sandboxd.pool import startup_environment, warm_program
 from headrace.testing.eventually import eventually
 
-from .conftest import Node
+from .conftest import Node, processes_of
 
 pytestmark = pytest.mark.node
 
@@ -219,7 +219,8 @@ async def test_variables_that_imports_read_must_be_the_same(warm):
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 async def test_a_server_that_hangs_or_is_killed_is_replaced_by_a_cold_start(warm, number):
     await warm.wait()
-    servers = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_server(p.name)]
+    servers = [pid for pid in processes_of(warm.node.settings) if _is_server(str(pid))]
+    assert servers
     for pid in servers:
         with contextlib.suppress(ProcessLookupError):  # what a server has just forked looks like it for a moment
             os.kill(pid, number)
