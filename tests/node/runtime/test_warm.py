@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import textwrap
 import venv
 from pathlib import Path
 
+import psutil
 import pytest
 
 from headrace.node.runtime.base import Mount, WarmStart
@@ -20,7 +22,7 @@ from headrace.node.runtime.sandboxd import pool
 from headrace.node.runtime.sandboxd.pool import startup_environment, warm_program
 from headrace.testing.eventually import eventually
 
-from .conftest import Node, processes_of
+from .conftest import Node
 
 pytestmark = pytest.mark.node
 
@@ -219,7 +221,8 @@ async def test_variables_that_imports_read_must_be_the_same(warm):
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 async def test_a_server_that_hangs_or_is_killed_is_replaced_by_a_cold_start(warm, number):
     await warm.wait()
-    servers = [pid for pid in processes_of(warm.node.settings) if _is_server(str(pid))]
+    spawner = json.loads((warm.node.settings.run / "spawner.json").read_text())["pid"]
+    servers = [p.pid for p in psutil.Process(spawner).children(recursive=True) if _is_server(str(p.pid))]
     assert servers
     for pid in servers:
         with contextlib.suppress(ProcessLookupError):  # what a server has just forked looks like it for a moment
