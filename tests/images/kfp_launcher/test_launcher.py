@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +20,8 @@ import pytest
 
 from headrace.images.kfp_launcher import outputs, placeholders
 from headrace.images.kfp_launcher.launch import explain
-from headrace.images.kfp_launcher.report import whole_name
-from headrace.images.kfp_launcher.task import StepError, Task, object_of, user_env
+from headrace.images.kfp_launcher.report import exchange, whole_name
+from headrace.images.kfp_launcher.task import StepError, Task, make_parent, object_of, user_env
 
 LAUNCHER = Path(__file__).parents[3] / "src" / "headrace" / "images" / "kfp_launcher"
 SOURCE = """
@@ -239,6 +240,47 @@ def test_the_address_of_the_api_spares_a_question_as_long_as_it_is_right(api, tm
     launch(task(named, api_address=address, command=["true"], args=[], output_types={}, executor_input={}), tmp_path)
 
     assert [r["state"] for r in api.reports] == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "result"),
+    [
+        ([b"HTTP/1.1 200 OK\r\ncontent-le", b"ngth: 2\r\n\r\n"], (200, "")),
+        ([b"HT", b"TP/1.0 204\r\n", b"\r\n"], (204, "")),
+        ([b"HTTP/1.1 403 No\r\n\r\nbecause of", b" that"], (403, "because of that")),
+        ([b"HTTP/1.1 503 Later\r\n\r\n"], (503, "")),
+        ([b"HTTP/1.1 200 OK\r\n"], None),
+        ([b"HTTP/1.1 OK\r\n\r\n"], None),
+        ([b"SSH-2.0\r\n"], None),
+        ([], None),
+    ],
+)
+def test_answers_come_in_pieces_or_not_at_all(pieces, result):
+    ours, theirs = socket.socketpair()
+    with ours:
+        for piece in pieces:
+            theirs.sendall(piece)
+        theirs.shutdown(socket.SHUT_WR)
+        if result is None:
+            with pytest.raises(ConnectionError):
+                exchange(ours, "api", "/path", b"{}", "")
+        else:
+            assert exchange(ours, "api", "/path", b"{}", "secret") == result
+        with theirs, theirs.makefile("rb") as sent:
+            ours.shutdown(socket.SHUT_WR)
+            lines = sent.read().split(b"\r\n")
+    assert (lines[0], lines[-1]) == (b"POST /path HTTP/1.1", b"{}")
+    assert (b"authorization: Bearer secret" in lines) == (result is not None)
+
+
+def test_folders_are_made_as_far_as_they_are_missing(tmp_path):
+    for path in ("a/b/c/file", "a/b/d/file", "a/file", "a/b/c/file"):
+        make_parent(f"{tmp_path}/{path}")
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["a", "a/b", "a/b/c", "a/b/d"]
+    (tmp_path / "a" / "taken").touch()
+    for path in ("a/taken/file", "a/taken/b/file"):
+        with pytest.raises(OSError, match="taken"):
+            make_parent(f"{tmp_path}/{path}")
 
 
 def test_the_report_is_repeated_until_the_api_is_back(api, tmp_path):

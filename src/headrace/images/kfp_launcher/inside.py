@@ -69,15 +69,15 @@ def run_inside(
     ways_out.end(end_program(code), reason)
 
 
-def run_as_main(module: str, path: Path, arguments: list[str]) -> None:
+def run_as_main(module: str, path: str, arguments: list[str]) -> None:
     """`python3 -m MODULE --component_module_path PATH ARGUMENTS`."""
     sys.modules.pop(module, None)  # a warm interpreter may have imported it; it must run anew as __main__
     sys.dont_write_bytecode = True  # nobody will ever import it again
-    here = str(Path.cwd())
+    here = os.getcwd()  # noqa: PTH109
     if sys.path[:1] != [here]:
         sys.path.insert(0, here)
     spec, code = _CODE.get(module) or _find_code(module)
-    sys.argv = [str(spec.origin), "--component_module_path", str(path), *arguments]
+    sys.argv = [str(spec.origin), "--component_module_path", path, *arguments]
     main = type(sys)("__main__")
     vars(main).update(
         __file__=spec.origin,
@@ -186,8 +186,9 @@ def end_program(code: object) -> int:
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as the interpreter does at its end
     atexit._run_exitfuncs()  # noqa: SLF001
+    files = io.IOBase.__base__ or io.IOBase  # asking the abstract class itself would look at every type's ancestors
     for found in gc.get_objects():
-        if issubclass(type(found), io.IOBase):
+        if issubclass(type(found), files):
             with contextlib.suppress(Exception):
                 found.flush()
     for stream in (sys.stdout, sys.stderr):
@@ -200,12 +201,13 @@ def _last_line(text: str) -> str:
     return next(reversed(text.strip().splitlines()), "")[:LONGEST_REASON]
 
 
-def write_down(source: str, where: str) -> Path:
+def write_down(source: str, where: str) -> str:
     """As `mktemp -d` and a file in it."""
-    folder = Path(where) / f"tmp.{os.urandom(5).hex()}"
-    folder.mkdir(0o700)
-    path = folder / f"{COMPONENT}.py"
-    path.write_text(source, encoding="utf-8")
+    folder = f"{where.rstrip('/')}/tmp.{os.urandom(5).hex()}"  # noqa: S108 - its name is nobody's guess
+    os.mkdir(folder, 0o700)  # noqa: PTH102
+    path = f"{folder}/{COMPONENT}.py"
+    with open(path, "wb") as file:  # noqa: PTH123
+        file.write(source.encode())
     return path
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .task import StepError, Task, make_parent
+from .task import StepError, Task, make_parent, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,8 @@ def read_executor_output(path: str) -> dict[str, Json]:
     if not path:
         return {}
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            # NaN and the infinities are no JSON; protobuf's JSON has them as text, and so have we.
-            found: Json = json.load(file, parse_constant=str)
+        # NaN and the infinities are no JSON; protobuf's JSON has them as text, and so have we.
+        found: Json = json.loads(read(path).decode(), parse_constant=str)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:

@@ -51,9 +51,10 @@ def with_defaults(task: Task) -> dict[str, Json]:
     parameters: dict[str, Json] = filled.setdefault("inputs", {}).setdefault("parameterValues", {})
     for name, value in task.defaults.items():
         parameters.setdefault(name, value)
-    before = json.loads(json.dumps(filled))
-    for name, value in parameters.items():
-        if isinstance(value, str) and "{{$." in value:
+    standing = [(name, value) for name, value in parameters.items() if isinstance(value, str) and "{{$." in value]
+    if standing:
+        before = json.loads(json.dumps(filled))
+        for name, value in standing:
             parameters[name] = fill(value, before, task)
     return filled
 

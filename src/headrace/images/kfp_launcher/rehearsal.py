@@ -93,8 +93,8 @@ def _run(task: Task, line: list[str], _env: Mapping[str, str], conclude: Callabl
         move_local_paths(task.scratch)
         run_as_main(task.module, path, line[len(task.command) :])
     finally:
-        path.unlink()
-        path.parent.rmdir()
+        Path(path).unlink()
+        Path(path).parent.rmdir()
     return conclude(0, "")
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .task import say
+from .task import read, say
 
 if TYPE_CHECKING:
     from .task import Task
@@ -139,6 +139,6 @@ def _token(path: str) -> str:
     if not path:
         return ""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return read(path).decode().strip()
     except OSError:
         return ""

@@ -103,9 +103,23 @@ def object_of(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def read(path: str) -> bytes:
+    """A whole file, with as few steps as there can be. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.readall()
+
+
 def make_parent(path: str) -> None:
     """Make the folder that a file of this path will be in."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    folder = os.path.dirname(path)  # noqa: PTH120 - pathlib would ask for each folder twice, from the last one on
+    if os.path.isdir(folder or "."):  # noqa: PTH112
+        return
+    place = folder.find("/", 1)
+    while place > 0:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder[:place])  # noqa: PTH102
+        place = folder.find("/", place + 1)
+    Path(folder).mkdir(exist_ok=True)
 
 
 def say(text: str) -> None:
