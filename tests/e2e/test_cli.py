@@ -40,6 +40,18 @@ def test_status_without_a_platform_says_how_to_start_one(tmp_path: Path) -> None
     assert json.loads(headrace("status", "--json", "--home", str(tmp_path / "none")).stdout)["running"] is False
 
 
+@pytest.mark.parametrize("words", ["runs", "user list", "status --kubeconfig"])
+def test_who_needs_a_platform_hears_how_to_start_that_one(tmp_path: Path, words: str) -> None:
+    home = str(tmp_path / "none")
+    assert f"`headrace up --detach --home {home}`" in headrace(*words.split(), "--home", home).stderr
+
+
+def test_a_program_is_no_pipeline_yet(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("import kfp\n")
+    done = headrace("run", "--home", str(tmp_path / "none"), str(tmp_path / "p.py"))
+    assert f"`kfp dsl compile --py {tmp_path / 'p.py'} --output {tmp_path / 'p.yaml'}`" in done.stderr
+
+
 def test_down_without_a_platform_is_no_error(tmp_path: Path) -> None:
     done = headrace("down", "--home", str(tmp_path / "none"))
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.cli.home import home_option, settings
-from headrace.cli.process import find
+from headrace.cli.process import needed
 from headrace.machinery import logins
 from headrace.machinery.settings import DEFAULT_USER
 
@@ -32,8 +32,7 @@ Examples:
 def command(home: Path | None, user: str, open_: bool) -> None:
     """Print a link that opens the dashboard, logged in for a day. The link works once, within an hour."""
     chosen = settings(home)
-    if find(chosen) is None:
-        raise click.ClickException(f"no platform runs in {chosen.home}: `headrace up --detach` starts it")
+    needed(chosen)
     address = link(chosen, user)
     click.echo(address)
     if open_ and not webbrowser.open(address):

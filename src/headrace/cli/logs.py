@@ -72,7 +72,7 @@ async def _pod_log(
     kubeconfig: Path, namespace: str, name: str, container: str, tail: int, *, follow: bool, previous: bool
 ) -> None:
     from headrace.api.core import Pod
-    from headrace.api.errors import StatusError
+    from headrace.api.errors import NotFound, StatusError
     from headrace.client.http import HttpClient
 
     query = {"tailLines": str(tail)}
@@ -88,5 +88,9 @@ async def _pod_log(
             async with client.open("GET", path, query=query, timeout=None) as response:
                 async for chunk in response.content.iter_any():
                     click.echo(chunk, nl=False)
+        except NotFound as error:
+            raise click.ClickException(
+                f"{error.message} in namespace {namespace!r}: `kubectl get pods -A` lists pods, NAMESPACE/POD names one"
+            ) from error
         except StatusError as error:
             raise click.ClickException(error.message) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.api import _wire
-from headrace.cli.process import find
+from headrace.cli.process import needed
 from headrace.cli.token import request_token
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ async def open_runs(chosen: Settings, namespace: str) -> AsyncIterator[Runs]:
     """The API with a token of the namespace's editor. Raises ClickException when no platform runs."""
     import aiohttp
 
-    if find(chosen) is None:
-        raise click.ClickException(f"no platform runs in {chosen.home}: `headrace up --detach` starts it")
+    needed(chosen)
     token = await request_token(chosen, namespace, "default-editor", TOKEN_SECONDS)
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=60)) as session:

@@ -68,6 +68,15 @@ def find(settings: Settings) -> Running | None:
     return Running(pid, facts.get("pid") == pid, facts)
 
 
+def needed(settings: Settings) -> Running:
+    """The control plane of this home. Raises ClickException when none lives."""
+    running = find(settings)
+    if running is None:
+        start = f"headrace up --detach{settings.home_option}"
+        raise click.ClickException(f"no platform runs in {settings.home}: `{start}` starts it")
+    return running
+
+
 def holder_of_port(host: str, port: int) -> str | None:
     """Who listens there, in words; None when the port is free."""
     with socket.socket() as probe:

@@ -55,6 +55,9 @@ def command(
     from headrace.components.pipelines.api.packages import read_package
     from headrace.components.pipelines.types.rest import RpcError
 
+    if package.suffix == ".py":
+        command = f"kfp dsl compile --py {package} --output {package.with_suffix('.yaml')}"
+        raise click.ClickException(f"{package} is a program: `{command}` compiles it; run what that writes")
     try:
         spec, parsed = read_package(package.read_bytes())
     except RpcError as error:

@@ -37,13 +37,15 @@ def command(home: Path | None, as_json: bool, kubeconfig: bool) -> None:
     chosen = settings(home)
     if kubeconfig:
         click.echo(chosen.kubeconfig)
+        if not chosen.kubeconfig.exists():
+            click.echo(f"`headrace up --detach{chosen.home_option}` writes it: it is not there yet", err=True)
         return
     running = find(chosen)
     if running is None:
         if as_json:
             click.echo(json.dumps({"home": str(chosen.home), "running": False}))
         else:
-            click.echo(f"No platform runs in {chosen.home}. `headrace up` starts one.")
+            click.echo(f"No platform runs in {chosen.home}. `headrace up --detach{chosen.home_option}` starts one.")
         sys.exit(3)
     facts = describe(chosen, running)
     click.echo(json.dumps(facts, indent=2) if as_json else _text(chosen, facts))

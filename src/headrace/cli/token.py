@@ -12,7 +12,7 @@ import click
 
 from headrace.cli import logins
 from headrace.cli.home import home_option, settings
-from headrace.cli.process import find
+from headrace.cli.process import needed
 from headrace.machinery.settings import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def command(home: Path | None, namespace: str, service_account: str, duration: i
         _of_login(login)
         return
     chosen = settings(home)
-    if find(chosen) is None:
-        raise click.ClickException(f"no platform runs in {chosen.home}: `headrace up --detach` starts it")
+    needed(chosen)
     click.echo(asyncio.run(request_token(chosen, namespace, service_account, duration)))
 
 
@@ -66,11 +65,15 @@ def _of_login(name: str) -> None:
 
 async def request_token(chosen: Settings, namespace: str, service_account: str, duration: int) -> str:
     """A token of a service account, for this many seconds. Raises ClickException."""
-    from headrace.api.errors import StatusError
+    from headrace.api.errors import NotFound, StatusError
     from headrace.client.http import HttpClient
 
     async with HttpClient.from_kubeconfig(chosen.kubeconfig) as client:
         try:
             return await client.request_token(namespace, service_account, expiration_seconds=duration)
+        except NotFound as error:
+            raise click.ClickException(
+                f"{error.message} in namespace {namespace!r}: `kubectl get serviceaccounts -A` lists those there are"
+            ) from error
         except StatusError as error:
             raise click.ClickException(error.message) from error

@@ -222,9 +222,10 @@ def where_to_look(chosen: Settings) -> str:
     """The addresses that a person needs next."""
     return "\n".join(
         (
+            f"  Dashboard        {chosen.gateway_url}    `headrace dashboard{chosen.home_option}` prints a link",
             f"  Kubernetes API   https://{chosen.host}:{chosen.ports.api}    export KUBECONFIG={chosen.kubeconfig}",
             f"  Pipelines        {chosen.gateway_url}/pipeline    kfp.Client(host=…, existing_token=…)",
             f"  Served models    {chosen.gateway_url}/serving/NAMESPACE/NAME/…",
-            f"  Object store     http://{chosen.host}:{chosen.ports.objectstore}",
+            f"  Object store     http://{chosen.host}:{chosen.ports.objectstore}    Secret mlpipeline-minio-artifact",
         )
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from headrace.cli.home import home_option, settings
-from headrace.cli.process import find
+from headrace.cli.process import needed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -110,8 +110,7 @@ def _password(*, from_stdin: bool) -> str:
 def _with(home: Path | None, work: Callable[[Directory, Credentials], Awaitable[T]]) -> T:
     """Do something with the directory of the running platform, as its administrator. Raises ClickException."""
     chosen = settings(home)
-    if find(chosen) is None:
-        raise click.ClickException(f"no platform runs in {chosen.home}: `headrace up --detach` starts it")
+    needed(chosen)
     from headrace.api.errors import NotFound, StatusError
     from headrace.client.http import HttpClient
     from headrace.components.identity.api.credentials import Credentials
