@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from headrace.api import _wire, _yaml
+from headrace.api import _wire
 from headrace.components.pipelines.types import argo_steps
 from headrace.components.pipelines.types.argo import (
     KFP,
@@ -26,23 +26,27 @@ from headrace.components.pipelines.types.argo_steps import (
     ARTIFACT,
     CLAIM,
     CONSTANTS,
-    REFERENCE,
     STATUS,
     WORKFLOW_PARAMETER,
     as_text,
     references,
 )
+from headrace.components.pipelines.types.argo_values import (
+    ITEM,
+    DagScope,
+    RootScope,
+    Scope,
+    Source,
+    artifact_of,
+    claim_of,
+    value_of,
+)
 from headrace.components.pipelines.types.ir import KUBERNETES, SpecError
-
-Source = dict[str, Any]
 
 _WHEN = re.compile(
     r"\s*(?P<left>\"[^\"]*\"|'[^']*'|\S+)\s*(?P<operator>==|!=|>=|<=|>|<)\s*(?P<right>\"[^\"]*\"|'[^']*'|\S+)\s*"
 )
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_ITEM = "item"
-_OUTPUT = re.compile(r"tasks\.(?P<task>[^.]+)\.outputs\.(?P<kind>parameters|artifacts)\.(?P<name>.+)")
-_STATUS_WORD = '(parseJson(string_value)["state"] == "COMPLETE") ? "Succeeded" : "Failed"'
 _STRATEGY = "ALL_UPSTREAM_TASKS_SUCCEEDED_OR_NOT_TAKEN"
 """Source: argo-workflows workflow/common/ancestry.go (expandDependency): succeeded, skipped or daemoned."""
 MAX_NAME = 100
@@ -108,7 +112,7 @@ class _Translator:
 
     def _root_tasks(self) -> dict[str, Any]:
         entry = self._template("The workflow's entrypoint", self._spec.entrypoint)
-        scope = _Root({p.name for p in self._spec.arguments.parameters})
+        scope = RootScope({p.name for p in self._spec.arguments.parameters})
         inlined = entry.dag is not None and (not self._spec.on_exit or len(entry.dag.tasks) == 1)
         tasks: dict[str, Any] = {}
         if entry.dag is not None and inlined:
@@ -168,7 +172,7 @@ class _Translator:
             if name not in self._components:
                 self._components[name] = {}  # a template that contains itself ends here, and fails in validation
                 needs = self._needs_of(template.name)
-                scope = _Dag({p.name for p in template.inputs.parameters}, needs)
+                scope = DagScope({p.name for p in template.inputs.parameters}, needs)
                 tasks = self._tasks(template, template.dag, scope)
                 self._components[name] = {
                     "inputDefinitions": self._inputs(template, needs),
@@ -224,7 +228,7 @@ class _Translator:
     def _claim(self, template: Template) -> str:
         """dsl.VolumeOp: a claim, made by the engine itself."""
         name, label = f"comp-{template.name}", f"exec-{template.name}"
-        _claim_of(template)
+        claim_of(template)
         self._executors[label] = {"container": {"image": "argostub/createpvc"}}
         kinds = {
             "pvc_name": "STRING",
@@ -242,7 +246,7 @@ class _Translator:
 
     # Tasks
 
-    def _tasks(self, template: Template, dag: ArgoDag, scope: _Scope) -> dict[str, Any]:
+    def _tasks(self, template: Template, dag: ArgoDag, scope: Scope) -> dict[str, Any]:
         scope.where = f"Template {template.name!r} of the workflow"
         scope.tasks = {
             task.name: self._template(f"{scope.where}, task {task.name!r}", task.template) for task in dag.tasks
@@ -255,10 +259,10 @@ class _Translator:
             looped = task.with_items is not None or bool(task.with_param)
             parameters: dict[str, Source] = {}
             for argument in task.arguments.parameters:
-                parameters[argument.name] = _value(where, argument.name, argument.value, scope, looped=looped)
+                parameters[argument.name] = value_of(where, argument.name, argument.value, scope, looped=looped)
             artifacts = {}
             for artifact in task.arguments.artifacts:
-                artifacts[artifact.name] = _artifact(where, artifact.name, artifact.from_, scope)
+                artifacts[artifact.name] = artifact_of(where, artifact.name, artifact.from_, scope)
             tasks[task.name] = self._task(scope.tasks[task.name], task, scope, (parameters, artifacts))
         return tasks
 
@@ -266,7 +270,7 @@ class _Translator:
         self,
         target: Template,
         task: ArgoTask,
-        scope: _Scope,
+        scope: Scope,
         given: tuple[dict[str, Source], dict[str, Source]],
     ) -> dict[str, Any]:
         where = f"{scope.where}, task {task.name!r}"
@@ -274,7 +278,7 @@ class _Translator:
         for need in sorted(self._needs_of(target.name)):
             parameters[need] = scope.variable(where, need)
         if target.resource is not None:
-            parameters = _claim_of(target)
+            parameters = claim_of(target)
         made: dict[str, Any] = {
             "taskInfo": {"name": target.metadata.annotations.get(f"{KFP}task_display_name") or task.name},
             "dependentTasks": list(task.dependencies),
@@ -296,11 +300,11 @@ class _Translator:
         return made
 
     @staticmethod
-    def _items(where: str, task: ArgoTask, scope: _Scope) -> tuple[dict[str, Any], dict[str, Source]]:
+    def _items(where: str, task: ArgoTask, scope: Scope) -> tuple[dict[str, Any], dict[str, Source]]:
         """What a loop runs over, and the input that this is taken from."""
         if not task.with_param:
             return {"raw": _wire.encode(task.with_items).decode()}, {}
-        source = _value(where, "withParam", task.with_param, scope, looped=False)
+        source = value_of(where, "withParam", task.with_param, scope, looped=False)
         if "runtimeValue" in source:
             return {"raw": str(source["runtimeValue"]["constant"])}, {}
         return {"inputParameter": "items"}, {"items": source}
@@ -317,11 +321,11 @@ class _Translator:
         items, outer = over[0], dict(over[1])
         if target.parallelism > 0:
             made["iteratorPolicy"] = {"parallelismLimit": target.parallelism}
-        whole = [name for name, source in parameters.items() if _ITEM in source]
+        whole = [name for name, source in parameters.items() if ITEM in source]
         if (
             target.dag is not None
             and len(whole) == 1
-            and not parameters[whole[0]][_ITEM]
+            and not parameters[whole[0]][ITEM]
             and not outer.keys() & parameters
         ):
             rest = {name: source for name, source in parameters.items() if name != whole[0]}
@@ -331,10 +335,10 @@ class _Translator:
             return
         inner: dict[str, Source] = {}
         for name, source in parameters.items():
-            if _ITEM in source:
-                inner[name] = {"componentInputParameter": _ITEM}
-                if source[_ITEM]:
-                    inner[name]["parameterExpressionSelector"] = f"parseJson(string_value)[{_quoted(source[_ITEM])}]"
+            if ITEM in source:
+                inner[name] = {"componentInputParameter": ITEM}
+                if source[ITEM]:
+                    inner[name]["parameterExpressionSelector"] = f"parseJson(string_value)[{_quoted(source[ITEM])}]"
             elif "runtimeValue" in source and "{{" not in str(source["runtimeValue"]):
                 inner[name] = source
             else:
@@ -354,7 +358,7 @@ class _Translator:
         }
         if retry is not None:
             task_inside["retryPolicy"] = retry
-        passed = {name: {"parameterType": "STRING"} for name in [_ITEM, *outer]}
+        passed = {name: {"parameterType": "STRING"} for name in [ITEM, *outer]}
         self._components[body] = {
             "inputDefinitions": {
                 "parameters": passed,
@@ -367,10 +371,10 @@ class _Translator:
             "parameters": outer,
             "artifacts": {f"in-{name}": source for name, source in artifacts.items()},
         }
-        made["parameterIterator"] = {"items": items, "itemInput": _ITEM}
+        made["parameterIterator"] = {"items": items, "itemInput": ITEM}
 
     @staticmethod
-    def _condition(where: str, made: dict[str, Any], when: str, scope: _Scope) -> None:
+    def _condition(where: str, made: dict[str, Any], when: str, scope: Scope) -> None:
         found = _WHEN.fullmatch(when)
         if found is None:
             raise SpecError(
@@ -382,7 +386,7 @@ class _Translator:
             text = word[1:-1] if quoted else word
             if references(text):
                 key = f"when-{number + 1}"
-                made["inputs"]["parameters"][key] = _value(where, "when", text, scope, looped=False)
+                made["inputs"]["parameters"][key] = value_of(where, "when", text, scope, looped=False)
                 sides.append((True, f"inputs.parameter_values['{key}']"))
             else:
                 sides.append((False, text))
@@ -392,147 +396,6 @@ class _Translator:
         else:
             words = [text if variable else _quoted(text) for variable, text in sides]
         made["triggerPolicy"]["condition"] = f"{words[0]} {found['operator']} {words[1]}"
-
-
-class _Scope:
-    """Where names mean something: the root, or the inside of a DAG."""
-
-    where = "The workflow"
-
-    def __init__(self, names: set[str], needs: set[str] | None = None) -> None:
-        self.names, self.needs = names, needs or set()
-        self.tasks: dict[str, Template] = {}
-
-    def parameter(self, where: str, name: str) -> Source:
-        """An input parameter of the template."""
-        if name not in self.names:
-            raise SpecError(f"{where} takes {name!r}, which is no input parameter of its template.")
-        return {"componentInputParameter": name}
-
-    def variable(self, where: str, name: str) -> Source:
-        """A variable of the workflow."""
-        raise NotImplementedError
-
-
-class _Dag(_Scope):
-    """Inside a DAG, the workflow's variables are inputs under their own names."""
-
-    def variable(self, where: str, name: str) -> Source:  # noqa: ARG002 - the root has something to say
-        """An input."""
-        return {"componentInputParameter": name}
-
-
-class _Root(_Scope):
-    """At the root they are the pipeline's parameters and the run's constants."""
-
-    main = ""
-
-    def arguments(self, template: Template) -> dict[str, Source]:
-        """What the entrypoint and the onExit get: the workflow's parameters of the same names."""
-        return {p.name: self.parameter("", p.name) for p in template.inputs.parameters if p.name in self.names}
-
-    def variable(self, where: str, name: str) -> Source:
-        """A parameter of the pipeline, a constant of the run, or how the main task ended."""
-        if name in CONSTANTS:
-            return {"runtimeValue": {"constant": CONSTANTS[name]}}
-        if name == STATUS:
-            if not self.main:
-                raise SpecError(f"{where} uses {{{{{STATUS}}}}}, which only the workflow's onExit can know.")
-            return {
-                "taskFinalStatus": {"producerTask": self.main},
-                "parameterExpressionSelector": _STATUS_WORD,
-            }
-        return self.parameter(where, name.removeprefix(WORKFLOW_PARAMETER))
-
-
-def _value(where: str, argument: str, value: Any, scope: _Scope, *, looped: bool) -> Source:
-    """The source of an argument."""
-    text = "" if value is None else as_text(value)
-    used = references(text)
-    if not used:
-        return {"runtimeValue": {"constant": text}}
-    whole = REFERENCE.fullmatch(text.strip())
-    if whole is None:
-        raise SpecError(
-            f"{where} gives {argument!r} the value {text!r}; a value is a constant or one variable, not a mixture."
-        )
-    name = whole["name"].strip()
-    if name == _ITEM or name.startswith(f"{_ITEM}."):
-        if not looped:
-            raise SpecError(f"{where} gives {argument!r} an item, but does not loop.")
-        return {_ITEM: name.removeprefix(_ITEM).removeprefix(".")}
-    if name.startswith("inputs.parameters."):
-        return scope.parameter(where, name.removeprefix("inputs.parameters."))
-    if name.startswith(WORKFLOW_PARAMETER) or name in CONSTANTS or name == STATUS:
-        return scope.variable(where, name)
-    found = _OUTPUT.fullmatch(name)
-    if found is None or found["kind"] != "parameters":
-        raise SpecError(f"{where} gives {argument!r} the value {text!r}, which has no value here.")
-    return _output(where, found["task"], found["name"], scope)
-
-
-def _output(where: str, task: str, name: str, scope: _Scope) -> Source:
-    producer = scope.tasks.get(task)
-    if producer is None:
-        raise SpecError(f"{where} takes an output of the task {task!r}, which its template does not have.")
-    if producer.resource is not None:
-        claim = _claim_of(producer)
-        if name.endswith("-size"):
-            return claim["size"]
-        if not name.endswith("-name"):
-            raise SpecError(f"{where} takes {name!r} of the task {task!r}; of a claim only name and size are known.")
-        name = "name"
-    return {"taskOutputParameter": {"producerTask": task, "outputParameterKey": name}}
-
-
-def _artifact(where: str, argument: str, text: str, scope: _Scope) -> Source:
-    whole = REFERENCE.fullmatch(text.strip())
-    name = whole["name"].strip() if whole else ""
-    if name.startswith("inputs.artifacts."):
-        return {"componentInputArtifact": name.removeprefix("inputs.artifacts.")}
-    found = _OUTPUT.fullmatch(name)
-    if found is None or found["kind"] != "artifacts":
-        raise SpecError(f"{where} gives the artifact {argument!r} from {text!r}, which cannot be translated.")
-    if found["task"] not in scope.tasks:
-        raise SpecError(f"{where} takes an output of the task {found['task']!r}, which its template does not have.")
-    return {"taskOutputArtifact": {"producerTask": found["task"], "outputArtifactKey": found["name"]}}
-
-
-def _claim_of(template: Template) -> dict[str, Source]:
-    """The inputs of the operation that makes a claim. Raises SpecError for any other object."""
-    where, resource = f"Template {template.name!r} of the workflow", template.resource
-    if resource is None or resource.action != "create":
-        action = resource.action if resource else ""
-        raise SpecError(f"{where} has resource.action {action!r}; only create of a PersistentVolumeClaim can run here.")
-    try:
-        documents = _yaml.documents(resource.manifest.encode())
-        manifest = next(iter(documents), None)
-    except (_yaml.YAMLError, ValueError) as error:
-        raise SpecError(f"{where} has a resource.manifest that is not YAML.") from error
-    kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    if not isinstance(manifest, dict) or kind != "PersistentVolumeClaim":
-        raise SpecError(
-            f"{where} has a resource.manifest of the kind {kind}; only a PersistentVolumeClaim can run here."
-        )
-    try:
-        name = str(manifest["metadata"]["name"])
-        spec = manifest["spec"]
-        given: dict[str, Any] = {"access_modes": spec["accessModes"], "size": spec["resources"]["requests"]["storage"]}
-        more = set(spec) - {"accessModes", "resources", "storageClassName"}
-    except (KeyError, TypeError) as error:
-        raise SpecError(f"{where} has a resource.manifest without {error}.") from error
-    if more:
-        raise SpecError(f"{where} has a resource.manifest with the field spec.{min(more)}, which cannot be translated.")
-    if spec.get("storageClassName"):
-        given["storage_class_name"] = spec["storageClassName"]
-    unique = re.fullmatch(r"\{\{workflow\.name\}\}(?P<suffix>-?[-a-z0-9.]*)", name)
-    if unique:
-        given["pvc_name_suffix"] = unique["suffix"] or "-claim"
-    else:
-        given["pvc_name"] = name
-    if (references(name) and not unique) or any(references(str(value)) for value in given.values()):
-        raise SpecError(f"{where} has a variable of Argo in its resource.manifest, which cannot be translated.")
-    return {key: {"runtimeValue": {"constant": value}} for key, value in given.items()}
 
 
 def _cached(template: Template) -> bool:
