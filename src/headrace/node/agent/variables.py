@@ -142,28 +142,23 @@ def _named(pod: Pod, name: str, default: Container) -> Container:
 
 def _config_map_key(ref: KeySelector, namespace: str, lookup: Lookup) -> str | None:
     found = lookup.config_map(namespace, ref.name)
-    if found is None:
-        if ref.optional:
-            return None
-        raise ConfigError(f'configmap "{ref.name}" not found')
-    if ref.key in found.data:
-        return found.data[ref.key]
-    if ref.optional:
-        return None
-    raise ConfigError(f"couldn't find key {ref.key} in ConfigMap {namespace}/{ref.name}")
+    return _of_key("ConfigMap", None if found is None else found.data, ref, namespace)
 
 
 def _secret_key(ref: KeySelector, namespace: str, lookup: Lookup) -> str | None:
     found = lookup.secret(namespace, ref.name)
-    if found is None:
-        if ref.optional:
-            return None
-        raise ConfigError(f'secret "{ref.name}" not found')
-    if ref.key in found.data:
-        return _text(found.data[ref.key], ref.key, namespace, ref.name)
+    value = _of_key("Secret", None if found is None else found.data, ref, namespace)
+    return None if value is None else _text(value, ref.key, namespace, ref.name)
+
+
+def _of_key(kind: str, data: Mapping[str, str] | None, ref: KeySelector, namespace: str) -> str | None:
+    if data is not None and ref.key in data:
+        return data[ref.key]
     if ref.optional:
         return None
-    raise ConfigError(f"couldn't find key {ref.key} in Secret {namespace}/{ref.name}")
+    if data is None:
+        raise ConfigError(f'{kind.lower()} "{ref.name}" not found')
+    raise ConfigError(f"couldn't find key {ref.key} in {kind} {namespace}/{ref.name}")
 
 
 def _all_of(
