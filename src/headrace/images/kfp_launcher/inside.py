@@ -71,7 +71,9 @@ def run_inside(
 
 def run_as_main(module: str, path: str, arguments: list[str]) -> None:
     """`python3 -m MODULE --component_module_path PATH ARGUMENTS`."""
-    sys.modules.pop(module, None)  # a warm interpreter may have imported it; it must run anew as __main__
+    _forgotten.append(
+        sys.modules.pop(module, None)
+    )  # a warm interpreter may have imported it; it must run anew as __main__
     sys.dont_write_bytecode = True  # nobody will ever import it again
     here = os.getcwd()  # noqa: PTH109
     if sys.path[:1] != [here]:
@@ -211,13 +213,16 @@ def write_down(source: str, where: str) -> str:
     return path
 
 
+_forgotten: list[object] = []
+"""Modules that nobody shall find. They stay alive: taking them apart would only take time."""
+
+
 def _forget_the_launcher() -> None:
-    """The author's code must not find the launcher's modules; this function's own globals stay alive."""
+    """The author's code must not find the launcher's modules."""
     root = __name__.rpartition(".")[0]
     above = root.partition(".")[0]
-    for name in [n for n in sys.modules if n in (root, above) or n.startswith(f"{above}.")]:
-        if name != "__main__":
-            del sys.modules[name]
+    found = [name for name in sys.modules if name in (root, above) or name.startswith(f"{above}.")]
+    _forgotten.extend(sys.modules.pop(name) for name in found if name != "__main__")
 
 
 def move_local_paths(scratch: str) -> None:

@@ -95,6 +95,7 @@ def supervise_ahead(like: Message, orders: socket, first_orders: socket) -> Mess
         with _Problems(pipes.ready_w):
             root = _stand_by(like, pipes.ready_w, isolated=False)
             spec, fds = _await(first_orders)
+            first_orders.detach()  # else the interpreter would warn itself of a socket that nobody has closed
             if fds:
                 linux.setns(fds[0], linux.CLONE_NEWNET)
             linux.set_hostname(spec["hostname"])
