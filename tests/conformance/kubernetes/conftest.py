@@ -11,7 +11,7 @@ import pytest
 
 from headrace.testing.http import http_cluster
 
-KUBECTL_SECONDS = 30
+KUBECTL_SECONDS = 120
 
 
 class Background:
@@ -37,7 +37,7 @@ class Background:
         self._thread.start()
         return self._ready.result(30)
 
-    def run(self, coroutine, timeout=10):
+    def run(self, coroutine, timeout=60):
         """Run a coroutine beside the server."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
@@ -130,3 +130,14 @@ def namespace(request, kubectl):
     name = request.node.name.split("[")[0].replace("_", "-")[:60].strip("-")
     kubectl("create", "namespace", name)
     return name
+
+
+@pytest.fixture(scope="module")
+def api_client(background):
+    """The Python client's own connection to the module's server."""
+    from kubernetes import config  # heavy, and kubectl's tests do without
+
+    made = config.new_client_from_config(str(background.http.kubeconfig))
+    yield made
+    made.rest_client.pool_manager.clear()
+    made.close()

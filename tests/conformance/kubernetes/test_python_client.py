@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from kubernetes import client, config, utils, watch
+from kubernetes import client, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
@@ -11,14 +11,6 @@ from kubernetes.leaderelection import electionconfig, leaderelection
 from kubernetes.leaderelection.resourcelock.configmaplock import ConfigMapLock
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-@pytest.fixture(scope="module")
-def api_client(background):
-    made = config.new_client_from_config(str(background.http.kubeconfig))
-    yield made
-    made.rest_client.pool_manager.clear()
-    made.close()
 
 
 @pytest.fixture

@@ -276,14 +276,6 @@ def test_custom_kinds(kubectl, namespace, apply, shown):
     kubectl("delete", "crd/gizmos.ssa.example.com")
 
 
-@pytest.fixture(scope="module")
-def api_client(background):
-    made = config.new_client_from_config(str(background.http.kubeconfig))
-    yield made
-    made.rest_client.pool_manager.clear()
-    made.close()
-
-
 @pytest.fixture
 def applying(background):
     """The typed client, sending its patches as apply patches: every version of it can be told so this way."""
