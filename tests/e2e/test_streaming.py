@@ -233,16 +233,16 @@ def test_cp_both_ways(platform, web, tmp_path: Path):
 
 
 def test_attach_shows_what_is_written_from_now_on(platform):
-    script = "while ! [ -e /tmp/go ]; do sleep 0.05; done; echo out; echo err >&2; sleep 0.2; echo end"
+    script = "while ! [ -e /tmp/go ]; do echo waits; sleep 0.05; done; echo out; echo err >&2; sleep 0.2; echo end"
     platform.kubectl("run", "talker", "--image=busybox", "--restart=Never", "--command", "--", "sh", "-c", script)
     platform.kubectl("wait", "pod/talker", "--for=condition=Ready", "--timeout=30s")
     attached = subprocess.Popen(
         ["kubectl", "attach", "talker"], env=platform.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    time.sleep(0.5)
+    assert attached.stdout.readline() == b"waits\n"
     platform.kubectl("exec", "talker", "--", "touch", "/tmp/go")
-    out, err = attached.communicate(timeout=15)
-    assert (attached.returncode, out) == (0, b"out\nend\n")
+    out, err = attached.communicate(timeout=60)
+    assert (attached.returncode, out.replace(b"waits\n", b"")) == (0, b"out\nend\n")
     assert b"err\n" in err
     platform.kubectl("wait", "pod/talker", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20s")
     assert "completed pod" in platform.kubectl("exec", "talker", "--", "ls", check=False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 
 import pytest
 
 from headrace.machinery import serve
 from headrace.machinery.component import ConfigurationError
-from headrace.machinery.serve import DRAIN_SECONDS, Server, bind
+from headrace.machinery.serve import Server, bind
 
 HOST = "127.0.0.1"
 
@@ -48,7 +47,7 @@ class Talk:
 
     async def closed(self):
         try:
-            return await asyncio.wait_for(self.reader.read(), 5) == b""
+            return await asyncio.wait_for(self.reader.read(), 60) == b""
         except ConnectionResetError:
             return True
 
@@ -142,14 +141,13 @@ async def test_a_port_is_free_again_after_stop_and_stopping_twice_is_fine():
     await Server(hello, HOST, 0).stop()
 
 
-async def test_stop_closes_connections_that_wait_for_nothing_at_once():
+async def test_stop_closes_connections_that_wait_for_nothing_at_once(monkeypatch):
+    monkeypatch.setattr(serve, "DRAIN_SECONDS", 1000)
     async with serving(hello) as server, talking(server) as used, talking(server) as fresh:
         await used.ask()
         await used.answer()
         await asyncio.sleep(0.01)  # the fresh connection is accepted
-        begun = time.monotonic()
-        await server.stop()
-        assert time.monotonic() - begun < DRAIN_SECONDS
+        await asyncio.wait_for(server.stop(), 60)
         assert await used.closed()
         assert await fresh.closed()
 
@@ -216,7 +214,7 @@ async def test_an_answer_that_never_ends_is_cut_off(monkeypatch):
     async with serving(deaf) as server, talking(server) as talk:
         await talk.ask()
         await begun.wait()
-        await asyncio.wait_for(server.stop(), 2)
+        await asyncio.wait_for(server.stop(), 60)
         assert cancelled.is_set()
 
 

@@ -87,7 +87,7 @@ async def test_following_across_rotation(home: Home) -> None:
 async def test_following_ends_with_the_container(home: Home) -> None:
     home.write("0.log", entry(1, "a"))
     home.attempt = 1
-    assert await asyncio.wait_for(home.read(follow=True), 2) == "a\n"
+    assert await asyncio.wait_for(home.read(follow=True), 60) == "a\n"
 
 
 async def test_refusals(home: Home) -> None:

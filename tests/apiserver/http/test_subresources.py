@@ -14,6 +14,7 @@ from headrace.api.identity import ADMIN
 from headrace.api.meta import ObjectMeta
 from headrace.api.rbac import ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject
 from headrace.apiserver.authn.tokens import GATEWAY_AUDIENCE
+from headrace.machinery import serve
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -265,11 +266,12 @@ async def test_proxy_to_a_pod(api, http, dialer, service, pod):
     assert (await api.get(f"{PODS}/p:8080/proxy/x")).body == b"hello"
 
 
-async def test_stopping_ends_streams(http, api, logs, pod):
+async def test_stopping_ends_streams(http, api, logs, pod, monkeypatch):
+    monkeypatch.setattr(serve, "DRAIN_SECONDS", 1000)
     await pod("p")
     async with api.open("GET", f"{PODS}?watch=1") as watch, api.open("GET", f"{PODS}/p/log?follow=1") as log:
         await watch.content.readline()
-        await asyncio.wait_for(http.server.stop(), 3)
+        await asyncio.wait_for(http.server.stop(), 60)
         with contextlib.suppress(aiohttp.ClientError):
-            assert await asyncio.wait_for(log.content.read(), 3) == b""
-            assert await asyncio.wait_for(watch.content.read(), 3) == b""
+            assert await asyncio.wait_for(log.content.read(), 60) == b""
+            assert await asyncio.wait_for(watch.content.read(), 60) == b""

@@ -79,7 +79,7 @@ class Server:
         )
 
     def wait(self) -> Server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 self.ask("GET", "/")

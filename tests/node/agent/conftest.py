@@ -73,7 +73,7 @@ class Node:
     async def pod(self, name: str) -> Pod:
         return await self.client.get(Pod, name, "default")
 
-    async def phase(self, name: str, wanted: str, *, timeout: float = 10.0) -> Pod:
+    async def phase(self, name: str, wanted: str, *, timeout: float = 60.0) -> Pod:
         """The pod, once it is in that phase."""
 
         async def there() -> Pod | None:
@@ -91,11 +91,11 @@ class Node:
             assert any(c.type == type_ and c.status == status for c in found.status.conditions), found.status
             return found
 
-        found = await eventually(there, timeout=10)
+        found = await eventually(there, timeout=60)
         assert found is not None
         return found
 
-    async def gone(self, name: str, *, timeout: float = 10.0) -> None:
+    async def gone(self, name: str, *, timeout: float = 60.0) -> None:
         async def absent() -> bool:
             try:
                 await self.pod(name)

@@ -90,7 +90,7 @@ async def test_an_unknown_image_says_how_to_build_it(node):
     async def told() -> bool:
         return any("headrace image build -t ghcr.io/me/unknown:2 DIR" in e for e in await node.events("unknown"))
 
-    await eventually(told, timeout=20)
+    await eventually(told, timeout=60)
 
 
 async def test_what_a_pod_installs_is_its_own(node, tmp_path):

@@ -61,7 +61,7 @@ async def kill(node: Node, *names: str) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     for pid in pids:
-        await eventually(lambda pid=pid: not _runs(pid), timeout=20)
+        await eventually(lambda pid=pid: not _runs(pid), timeout=60)
 
 
 def _runs(pid: int) -> bool:
@@ -81,7 +81,7 @@ async def say(sock: socket.socket, text: str) -> str:
 async def serve(node: Node) -> None:
     await node.pod("server", "10.199.0.2")
     state = await node.runtime.start_container(node.spec(PYTHON, "-c", ECHO, pod="server"))
-    await eventually(lambda: "ready" in node.output("server", state.id)[0], timeout=20)
+    await eventually(lambda: "ready" in node.output("server", state.id)[0], timeout=60)
 
 
 @pytest.mark.parametrize("victims", [("network",), ("spawner", "network")])
@@ -90,7 +90,7 @@ async def test_connections_outlive_the_network_holder(node, tmp_path, victims):
     await node.pod("client", "10.199.0.3")
     spec = node.spec(PYTHON, "-c", TALK, pod="client", mounts=(Mount("/flag", tmp_path),))
     client = await node.runtime.start_container(spec)
-    await eventually(lambda: "talking" in node.output("client", client.id)[0], timeout=20)
+    await eventually(lambda: "talking" in node.output("client", client.id)[0], timeout=60)
     ours = await node.runtime.dial("10.199.0.2", 7000)
     listener = await node.runtime.listen(node.settings.node_ip, 7001, socket.SOCK_STREAM)
     before = [helper(node, name) for name in victims]

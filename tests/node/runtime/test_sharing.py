@@ -22,7 +22,7 @@ pytestmark = pytest.mark.node
 
 async def running(node, script, **fields):
     state = await node.runtime.start_container(node.spec("sh", "-c", f"{script}; echo ready; sleep 1000", **fields))
-    await eventually(lambda: "ready" in node.output(state.pod_uid, state.id)[0], timeout=20)
+    await eventually(lambda: "ready" in node.output(state.pod_uid, state.id)[0], timeout=60)
     return state
 
 
@@ -46,7 +46,7 @@ async def test_what_a_joining_container_leaves_behind_ends_with_it(node):
     home = {"H": str(node.settings.home) + "/"}
     before = len(processes_of(node.settings))
     await node.sh("setsid sleep 2000 & sleep 2000 & exit 3", joins=target.id, env=home)
-    await eventually(lambda: len(processes_of(node.settings)) <= before, timeout=20)
+    await eventually(lambda: len(processes_of(node.settings)) <= before, timeout=60)
     result = await node.runtime.exec("pod", target.id, ("sh", "-c", LIST))
     assert b"sleep 2000" not in result.output
 

@@ -106,7 +106,7 @@ class Lab:
         run = await self.api.start_run(pipeline_spec=spec, runtime_config={"parameters": parameters})
         return run["run_id"]
 
-    async def ended(self, run_id: str, timeout: float = 20.0) -> Ended:
+    async def ended(self, run_id: str, timeout: float = 60.0) -> Ended:
         async def finished() -> Ended | None:
             row = await self.api.runs.load_run(run_id)
             return Ended(row, self.node.logs) if row.run.state.final else None
