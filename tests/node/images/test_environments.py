@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import subprocess
 import sys
@@ -147,11 +148,14 @@ async def test_a_cancelled_asker_does_not_stop_the_others(tmp_path: Path, wheels
     await made.close()
 
 
-def _runs(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def _of_session(leader: int) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(process.name)
+    return found
 
 
 async def test_nothing_stays_of_a_compiler_that_was_killed(tmp_path: Path) -> None:
@@ -159,13 +163,14 @@ async def test_nothing_stays_of_a_compiler_that_was_killed(tmp_path: Path) -> No
         (tmp_path / f"m{i}.py").write_text(
             "".join(f"def f{n}(a, b=1):\n    return [a for a in b]\n" for n in range(300))
         )
-    main = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", bytecode.PROGRAM, str(tmp_path))
-    children = Path(f"/proc/{main.pid}/task/{main.pid}/children")
-    while not (workers := children.read_text().split()):
-        await asyncio.sleep(0.01)
+    main = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-c", bytecode.PROGRAM, str(tmp_path), start_new_session=True
+    )
+    await eventually(lambda: any(tmp_path.rglob("*.pyc")), timeout=120)
+    assert len(_of_session(main.pid)) > 1
     main.kill()
     await main.wait()
-    await eventually(lambda: not any(_runs(pid) for pid in workers), timeout=120)
+    await eventually(lambda: not _of_session(main.pid), timeout=120)
 
 
 async def test_bytecode_is_compiled_and_taken_over(tmp_path: Path, wheels: Path) -> None:

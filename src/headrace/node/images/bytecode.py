@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 DONE = ".compiled"
 PROGRAM = """
-import compileall, ctypes, os, re, signal, sys
+import compileall, concurrent.futures, ctypes, functools, multiprocessing, os, re, signal, sys
 os.nice(10)
 if sys.platform == "linux":
     # A pool's worker waits for ever when the process that it works for is killed.
@@ -31,7 +31,12 @@ if sys.platform == "linux":
         if os.getppid() != parent:  # it was killed before we could say that
             os._exit(1)
     os.register_at_fork(after_in_child=end_with_parent)
-compileall.compile_dir(sys.argv[1], quiet=2, workers=0, rx=re.compile(r"[/\\\\](tests?|testing/data)[/\\\\]"))
+compile = functools.partial(compileall.compile_file, quiet=2, rx=re.compile(r"/(tests?|testing/data)/"))
+files = [os.path.join(folder, name) for folder, _, names in os.walk(sys.argv[1]) for name in names]
+# Not `compile_dir`: since Python 3.12 its workers come from a server that is not told when we are killed.
+with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+    for _ in pool.map(compile, files, chunksize=8):
+        pass
 """
 
 
