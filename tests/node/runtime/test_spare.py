@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -129,11 +130,95 @@ async def test_it_ends_with_a_spawner_that_is_killed(warm):
     assert (await warm.run("after.py", "print('here')", warm=True)).out == "here\n"
 
 
+def made_ahead(node) -> list[Path]:
+    """What the warm interpreters keep on disk for containers to come."""
+    return sorted((node.settings.run / "ahead").glob("*/*"))
+
+
+async def next_one(node) -> Path:
+    """The folder of the container to come, as soon as there is no other."""
+
+    def only() -> Path | None:
+        found = made_ahead(node)
+        return found[0] if ahead(node) and len(found) == 1 else None
+
+    return await eventually(only, timeout=30)
+
+
 @needs_root
-def test_which_containers_can_be_one():
-    spec = {"root": "/r", "hide": ["/h"], "expose": [], "joins": None, "stdin": False, "tty": False}
-    assert likeness(spec, 2) == likeness({**spec, "hostname": "x"}, 0) is not None
-    assert likeness({**spec, "hide": []}, 2) != likeness(spec, 2)
-    assert likeness(spec, 3) is None, "the pods of an ordinary user"
+async def test_what_it_has_on_disk_becomes_the_containers(warm):
+    environment = warm.node.settings.cache / "environments" / "abc"
+    environment.mkdir(parents=True)
+    (environment / "kept").write_text("original")
+    source = f"""
+    import os
+    print(os.getuid(), open("{environment}/kept").read(), os.listdir("{environment}"), end=" ")
+    print(os.path.exists("/tmp/mine"), flush=True)
+    open("{environment}/kept", "w").write("changed")
+    open("{environment}/added", "w")
+    open("/tmp/mine", "w")
+    import time; time.sleep(1000)
+    """
+    (environment / "kept").chmod(0o666)
+    for uid in (None, 1234):
+        fields = {"writable": (str(environment),), "uid": uid}
+        await warm.wait(**fields)
+        mine = await next_one(warm.node)
+        state = await warm.node.runtime.start_container(
+            warm.spec("layers.py", textwrap.dedent(source), warm=True, **fields)
+        )
+        await eventually(lambda state=state: warm.node.output("pod", state.id)[0], timeout=30)
+        assert warm.node.output("pod", state.id) == (f"{uid or 0} original ['kept'] False\n", "")
+        folder = warm.node.settings.run / "pods/pod/containers" / state.id
+        upper = folder / "layers/1/upper"
+        await eventually(lambda upper=upper: (upper / "added").exists(), timeout=30)
+        assert (upper / "kept").read_text() == "changed"
+        await eventually(lambda folder=folder: (folder / "scratch/mine").exists(), timeout=30)
+        await eventually(lambda mine=mine: mine not in made_ahead(warm.node), timeout=30)
+        assert (environment / "kept").read_text() == "original"
+        await warm.node.runtime.kill("pod", state.id, signal.SIGKILL)
+        await warm.node.ended(state)
+    await warm.node.runtime.stop(pods=True)
+    assert made_ahead(warm.node) == []
+    await warm.node.runtime.start()
+
+
+@needs_root
+async def test_what_nobody_wants_is_put_away(warm):
+    """Containers of two kinds in turn: none can be the other's next."""
+    for environment in (warm.node.settings.cache / name for name in "abab"):
+        environment.mkdir(exist_ok=True)
+        mine = await next_one(warm.node)
+        ended = await warm.run("kinds.py", "print('here')", warm=True, writable=(str(environment),))
+        assert ended.out == "here\n"
+        await eventually(lambda mine=mine: not mine.exists(), timeout=30)
+
+
+@needs_root
+async def test_what_a_killed_interpreter_has_left_goes(warm):
+    mine = await next_one(warm.node)
+    os.kill(int(mine.parent.name), signal.SIGKILL)
+
+    async def gone() -> bool:
+        await warm.node.pod("short", "10.199.0.9")
+        await warm.node.runtime.remove_pod("short")
+        return not mine.exists()
+
+    await eventually(gone, timeout=30)
+
+
+@needs_root
+def test_which_containers_can_be_one(tmp_path):
+    spec = {"root": "/r", "hide": ["/h"], "expose": [], "writable": [], "everywhere": [], "joins": None, "stdin": False}
+    assert likeness(spec, 2, "/a") == likeness({**spec, "hostname": "x"}, 0, "/a") is not None
+    assert likeness({**spec, "hide": []}, 2, "/a") != likeness(spec, 2, "/a")
+    assert likeness(spec, 3, "/a") is None, "the pods of an ordinary user"
     for special in ("bare", "engine", "pause", "joins", "stdin", "tty"):
-        assert likeness({**spec, special: {"pid": 1}}, 2) is None
+        assert likeness({**spec, special: {"pid": 1}}, 2, "/a") is None
+    environment, other = tmp_path / "environment", tmp_path / "other"
+    environment.mkdir()
+    before = likeness({**spec, "writable": [str(environment)]}, 2, "/a")
+    other.mkdir()
+    environment.rmdir()
+    other.rename(environment)
+    assert likeness({**spec, "writable": [str(environment)]}, 2, "/a") != before, "it has been made again"

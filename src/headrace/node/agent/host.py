@@ -202,4 +202,4 @@ class Host:
 
 def programs() -> Mount:
     """The platform's own programs for pods, as every container sees them."""
-    return Mount(PROGRAMS, Path(headrace.__file__).parent / "images", read_only=True)
+    return Mount(PROGRAMS, Path(headrace.__file__).parent / "images", read_only=True, everywhere=True)

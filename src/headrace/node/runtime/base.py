@@ -55,6 +55,8 @@ class Mount:
     kind: Literal["bind", "tmpfs"] = "bind"
     read_only: bool = False
     size_bytes: int | None = None
+    everywhere: bool = False
+    """Whether nearly all containers have it, so that it may be mounted before one is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.node.runtime.base import ContainerPhase, ContainerState, PodSandbox
 from headrace.node.runtime.sandboxd import linux, trash, wire
+from headrace.node.runtime.sandboxd.spawner import TRASH
 from headrace.node.runtime.sandboxd.supervisor import EXIT, STATE
 from headrace.node.runtime.sandboxd.trash import remove_tree
 
@@ -41,7 +42,7 @@ class Records:
     """The folder of all pods."""
 
     def __init__(self, run: Path) -> None:
-        self.pods, self.trash = run / "pods", run / "trash"
+        self.pods, self.trash = run / "pods", run / TRASH
 
     def begin(self, boot: str) -> None:
         """Know since which start of the machine the records are: pods that ran before it have vanished with it, whoever

@@ -81,9 +81,15 @@ def start_request(
         "warm": None
         if spec.warm is None or spec.stdin or spec.tty or joins is not None or spec.capabilities
         else dataclasses.asdict(spec.warm),
+        "everywhere": [_mount(mount) for mount in spec.mounts if mount.everywhere and not _covered(mount, spec)],
         "hide": hidden,
         "expose": [*exposed, *(path for path in visible.interpreters(spec) if path not in exposed)],
     }
+
+
+def _covered(mount: Mount, spec: ContainerSpec) -> bool:
+    """Whether another mount is to be made before it, so that it is seen there."""
+    return any(mount.target.startswith(other.target.rstrip("/") + "/") for other in spec.mounts)
 
 
 def capability_mask(names: tuple[str, ...]) -> int:

@@ -124,10 +124,10 @@ class _Server:
 
 
 class ForkServers:
-    """At most MAX_SERVERS warm interpreters; idle ones end."""
+    """At most MAX_SERVERS warm interpreters; idle ones end. What they make ahead is below the folder `ahead`."""
 
-    def __init__(self, idle_seconds: float) -> None:
-        self._idle = idle_seconds
+    def __init__(self, idle_seconds: float, ahead: str) -> None:
+        self._idle, self._ahead = idle_seconds, ahead
         self._servers: dict[str, _Server] = {}
         self._unfit: dict[str, float] = {}
 
@@ -150,7 +150,7 @@ class ForkServers:
         if not server.suits(spec["env"]):
             return False
         server.used = time.monotonic()
-        like = likeness(spec, len(namespaces))
+        like = likeness(spec, len(namespaces), f"{self._ahead}/{server.pid}")
         fds = [report, *namespaces]
         try:
             spare = _take_spare(server)
@@ -229,6 +229,14 @@ class ForkServers:
             # What still imports cannot have been needed yet: it has as long as importing may take.
             if now - server.used > (self._idle if server.ready else max(self._idle, _WARM_UP_SECONDS)):
                 self._end(key)
+
+    def left_behind(self) -> list[str]:
+        """Folders of servers that have ended, whoever has started them."""
+        living = {str(server.pid) for server in self._servers.values()}
+        try:
+            return [f"{self._ahead}/{name}" for name in os.listdir(self._ahead) if name not in living]
+        except FileNotFoundError:
+            return []
 
     def stop(self) -> None:
         """End all, and wait until they and what they have made ahead have ended."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from . import linux
 from .trash import remove_tree
@@ -35,6 +36,8 @@ _DEVICE_LINKS = (
 )
 _PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 _PROC_HIDDEN = ("kcore", "keys", "timer_list", "sched_debug")
+_ON_DISK = ("scratch", "layers")
+"""What a container has in its folder besides the records of its supervisor."""
 _TMPFS = linux.MS_NOSUID | linux.MS_NODEV
 _MAX_SYMLINKS = 40
 
@@ -50,40 +53,46 @@ class Root:
         self.path = path
         self._user_namespace = user_namespace
         self._layers = 0
+        self._folder = ""
+        """Where on the disk its temporary files and layers are."""
         self._own: list[str] = []
         """Writable mounts that belong to the image, not to a volume."""
         self._volumes: set[str] = set()
         """Where volumes are mounted, perhaps over what is the image's: on /tmp, say."""
 
     def begin(self, like: Message) -> None:
-        """In the container's first process: all that does not depend on which container it is."""
+        """In the container's first process: all that does not depend on which container it is. Where that is not known
+        yet, `dir` is a folder for what it needs on the disk.
+        """
         os.umask(0o022)
         if not self._user_namespace:
             linux.mount(None, "/", None, linux.MS_REC | linux.MS_SLAVE)
         self._host()
         self._devices()
+        self._folder = like["dir"]
+        self._scratch()
         for path in like["hide"]:
             self._hide(path)
         for path in like["expose"]:
-            if not _temporary(path):
-                self._expose(path)
+            self._expose(path)
+        for path in like["writable"]:
+            self._layer(path, like)
+        for mount in like["everywhere"]:
+            self._mount(mount)
         self._proc()
 
     def finish(self, spec: Message) -> None:
-        """The rest: what it was specified to have."""
-        self._scratch(spec)
-        for path in spec["expose"]:
-            if _temporary(path):
-                self._expose(path)
+        """The rest: what it was specified to have. `spec` has what `begin` was told, and more."""
+        if self._folder != spec["dir"]:
+            self._move(spec)
         home = spec["env"].get("HOME", "")
         if home.startswith("/"):
             self._own_folder(home, spec)
-        for path in spec["writable"]:
-            self._layer(path, spec)
         for path, sources in spec.get("layers", ()):
             self._image(path, sources, spec)
         for mount in sorted(spec["mounts"], key=lambda m: m["target"].rstrip("/").count("/")):
-            self._mount(mount)
+            if mount not in spec["everywhere"]:
+                self._mount(mount)
         try:
             self.place(spec["cwd"], folder=True)
         except MountFailed as error:
@@ -129,11 +138,23 @@ class Root:
         os.mkdir(dev + "/shm")
         linux.mount("tmpfs", dev + "/shm", "tmpfs", _TMPFS, "mode=1777")
 
-    def _scratch(self, spec: Message) -> None:
+    def _move(self, spec: Message) -> None:
+        """What was made ahead is this container's now."""
+        _clear(spec["dir"])
+        for name in _ON_DISK:
+            if os.path.isdir(f"{self._folder}/{name}"):
+                os.rename(f"{self._folder}/{name}", f"{spec['dir']}/{name}")
+        os.rmdir(self._folder)
+        self._folder = spec["dir"]
+        if spec["uid"] is not None or spec["gid"] is not None:
+            for path in spec["writable"]:
+                place = self.place(path, folder=True)
+                _give(place, spec, os.stat(place))
+
+    def _scratch(self) -> None:
         """A folder of its own for temporary files, on disk: training data does not belong into memory."""
-        source = spec["dir"] + "/scratch"
-        for left in (source, spec["dir"] + "/layers"):
-            remove_tree(left)  # of a start that came to nothing: one that was too slow and was given up for another
+        _clear(self._folder)
+        source = self._folder + "/scratch"
         os.mkdir(source)
         os.chmod(source, 0o1777)  # noqa: S103 - what /tmp is
         for name in ("tmp", "var/tmp"):
@@ -195,12 +216,11 @@ class Root:
         kind = os.stat(lowers[0])
         self._layers += 1
         errors = []
-        for place in (f"{spec['dir']}/layers/{self._layers}", f"{self.path}/.layers/{self._layers}"):
+        for place in (f"{self._folder}/layers/{self._layers}", f"{self.path}/.layers/{self._layers}"):
             os.makedirs(place + "/upper")
             os.makedirs(place + "/work")
             if not self._user_namespace:
-                owner = kind.st_uid if spec["uid"] is None else spec["uid"]
-                os.chown(place + "/upper", owner, kind.st_gid if spec["gid"] is None else spec["gid"])
+                _give(place + "/upper", spec, kind)
             os.chmod(place + "/upper", stat.S_IMODE(kind.st_mode) | stat.S_IWUSR)
             # Volatile, as it is thrown away: without that, the end of a container would wait until all that anybody has
             # written to that disk is on it.
@@ -335,9 +355,26 @@ class Root:
         linux.pivot_root(self.path)
 
 
-def _temporary(path: str) -> bool:
-    """Whether it lies where every container has a folder of its own."""
-    return path.startswith(("/tmp/", "/var/tmp/"))  # noqa: S108 - these are what it is about
+def folder_in(ahead: str) -> str:
+    """A new folder for a container that is made ahead."""
+    if not os.path.isdir(ahead):
+        os.makedirs(ahead, mode=0o700, exist_ok=True)
+        linux.spread(ahead)
+    folder = f"{ahead}/{time.monotonic_ns():x}"
+    os.mkdir(folder, 0o700)
+    return folder
+
+
+def _clear(folder: str) -> None:
+    """Remove what is left of a start that came to nothing: one that was too slow and was given up for another."""
+    for name in _ON_DISK:
+        remove_tree(f"{folder}/{name}")
+
+
+def _give(path: str, spec: Message, kind: os.stat_result) -> None:
+    """Have it belong to the container's user, if that is said, else to whom the original belongs."""
+    owner = kind.st_uid if spec.get("uid") is None else spec["uid"]
+    os.chown(path, owner, kind.st_gid if spec.get("gid") is None else spec["gid"])
 
 
 def _touch(path: str) -> None:

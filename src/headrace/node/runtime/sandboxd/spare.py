@@ -4,7 +4,8 @@ What a warm start costs is mostly forking a large interpreter twice and mounting
 spare that is done while nobody waits. Invariants:
 - it is of the same make as the last container (`likeness`); a specification that differs in that is started the
   ordinary way;
-- it has no network of its own and nothing on disk, and it ends when its maker ends, or when who has it lets go of it.
+- it has no network of its own, and on disk only what is still empty, in a folder of its maker's: see `Root.begin`;
+- it ends when its maker ends, or when who has it lets go of it; the spawner removes what either leaves there.
 """
 
 from __future__ import annotations
@@ -23,16 +24,32 @@ if TYPE_CHECKING:
     from .wire import Message
 
 _SECONDS = 2
+_ALIKE = ("root", "hide", "expose", "writable", "everywhere")
 
 
-def likeness(spec: Message, namespaces: int) -> Message | None:
+def likeness(spec: Message, namespaces: int, ahead: str) -> Message | None:
     """What a spare for containers such as this one must know; None when there can be none: where pods are an ordinary
-    user's, a first process cannot change its network.
+    user's, a first process cannot change its network. `ahead`: a folder for what it needs on the disk.
     """
     special = any(spec.get(key) for key in ("bare", "engine", "pause", "joins", "stdin", "tty"))
     if special or os.getuid() != 0 or namespaces > 2:
         return None
-    return {"root": spec["root"], "hide": spec["hide"], "expose": spec["expose"], "joins": None}
+    sources = [*spec["writable"], *(mount["source"] for mount in spec["everywhere"])]
+    return {
+        **{name: spec[name] for name in _ALIKE},
+        "sources": [_identity(source) for source in sources],
+        "ahead": ahead,
+        "joins": None,
+    }
+
+
+def _identity(folder: str) -> list[int]:
+    """Which folder this is now: one that was made again at the same place is another."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return []
+    return [found.st_dev, found.st_ino]
 
 
 class Spare:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .wire import Message
 
+AHEAD, TRASH = "ahead", "trash"
 SOCKET, RECORD, LOCK = "spawner.sock", "spawner.json", "spawner.lock"
 ALREADY_RUNNING = 3
 _TICK_MS = 10_000
@@ -93,7 +94,7 @@ class Spawner:
         self._network: network.HolderClient | None = None
         self._node_ns = -1
         """The node's network, held so that it outlives its holder."""
-        self._servers = ForkServers(config.get("idle_seconds", 120.0))
+        self._servers = ForkServers(config.get("idle_seconds", 120.0), f"{folder}/{AHEAD}")
         self._poll = select.poll()
         self._next_cpu = 0
         self._sweeper = 0
@@ -341,6 +342,8 @@ class Spawner:
     def _sweep(self, folders: list[str]) -> None:
         """Removing what many pods have left takes longer than anybody here may wait."""
         self._unswept.update(folders)
+        for left in self._servers.left_behind():
+            trash.discard(left, f"{self._folder}/{TRASH}")
         if self._sweeper or not self._unswept:
             return
         self._sweeper = os.fork()
@@ -378,6 +381,7 @@ class Spawner:
 
     def _shutdown(self, *, network_too: bool) -> None:
         self._servers.stop()
+        trash.remove_tree(f"{self._folder}/{AHEAD}")
         if self._sweeper:  # what it leaves goes with the next sweep
             os.kill(self._sweeper, signal.SIGKILL)
             os.waitpid(self._sweeper, 0)

@@ -27,7 +27,8 @@ from . import engine, limits, linux, redirect, wire
 from .criolog import LogFile, Stream
 from .keyboard import Keyboard, become_terminal, make_input
 from .program import CannotExecute, execute
-from .rootfs import MountFailed, Root
+from .rootfs import MountFailed, Root, folder_in
+from .trash import remove_tree
 
 TYPE_CHECKING = False  # importing typing costs a helper half a megabyte
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def supervise_ahead(like: Message, orders: socket, first_orders: socket) -> Mess
     before. Both processes get specification and descriptors for themselves. Returns in the container's first process.
     """
     try:
+        like = {**like, "dir": folder_in(like["ahead"])}
         pipes = _Pipes()
         linux.unshare(linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
         pid = os.fork()
@@ -94,7 +96,10 @@ def supervise_ahead(like: Message, orders: socket, first_orders: socket) -> Mess
         orders.close()
         with _Problems(pipes.ready_w):
             root = _stand_by(like, pipes.ready_w, isolated=False)
-            spec, fds = _await(first_orders)
+            asked = _await(first_orders)
+            if asked is None:
+                os._exit(0)
+            spec, fds = asked
             first_orders.detach()  # else the interpreter would warn itself of a socket that nobody has closed
             if fds:
                 linux.setns(fds[0], linux.CLONE_NEWNET)
@@ -103,7 +108,12 @@ def supervise_ahead(like: Message, orders: socket, first_orders: socket) -> Mess
             linux.close_all_but([])
             return spec
     first_orders.close()
-    spec, fds = _await(orders)
+    asked = _await(orders)
+    if asked is None:
+        os.waitpid(pid, 0)  # it has mounts there
+        remove_tree(like["dir"])
+        os._exit(0)
+    spec, fds = asked
     try:
         files = _Files(spec, fds[0], fds[1:])
         if files.pod_ns >= 0:
@@ -114,11 +124,12 @@ def supervise_ahead(like: Message, orders: socket, first_orders: socket) -> Mess
     raise AssertionError
 
 
-def _await(orders: socket) -> tuple[Message, list[int]]:
+def _await(orders: socket) -> tuple[Message, list[int]] | None:
+    """A specification and descriptors; None when nobody will ask any more."""
     try:
         message, fds = wire.receive(orders)
     except (EOFError, OSError):
-        os._exit(0)  # nobody will ask any more
+        return None
     return message["spec"], fds
 
 
