@@ -183,6 +183,17 @@ async def test_what_it_has_on_disk_becomes_the_containers(warm):
     await warm.node.runtime.start()
 
 
+async def test_what_an_earlier_start_left_is_in_nobodys_way(warm):
+    if os.getuid() == 0:
+        await next_one(warm.node)
+    spec = warm.spec("left.py", "import os; print('file' in os.listdir('/tmp'))", warm=True)
+    left = warm.node.settings.run / "pods/pod/containers" / spec.id / "scratch"
+    left.mkdir(parents=True)
+    (left / "file").touch()
+    ended = await warm.node.ended(await warm.node.runtime.start_container(spec))
+    assert (ended.out, ended.err) == ("False\n", "")
+
+
 @needs_root
 async def test_what_nobody_wants_is_put_away(warm):
     """Containers of two kinds in turn: none can be the other's next."""

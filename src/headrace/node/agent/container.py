@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from headrace.api.core import ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting
 from headrace.node.agent import prober, probing, status
 from headrace.node.agent.launching import Launcher
-from headrace.node.agent.owner import AT_ONCE, LATER, SOON
+from headrace.node.agent.owner import AT_ONCE, LATER, SHORT, SOON
 from headrace.node.agent.restarts import Backoff, restarts
 from headrace.node.agent.waiting import first
 from headrace.node.runtime.base import ContainerPhase, StartFailed
@@ -202,7 +202,7 @@ class ContainerRunner:
             held.started = True
             held.ready = self.container.readiness_probe is None
             self.started.set()
-        self._owner.changed(within=SOON)
+        self._owner.changed(within=SOON if spec.warm is None else SHORT)
 
     def _start_failed(self, message: str) -> None:
         now = self._host.clock.now()

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from headrace.node.agent.host import Host
     from headrace.node.volumes.pod import PodVolumes
 
-AT_ONCE, SOON, LATER = 0.0, 0.002, 0.5
+AT_ONCE, SOON, SHORT, LATER = 0.0, 0.002, 0.04, 0.5
 """How long a change of the status may wait for others, in seconds: ends, readiness and what is wrong; starts, so that
-of a container that ends as it begins nothing but its end is written; and what comes before a start.
+of a container that ends as it begins nothing but its end is written; warm starts, which most of all are of steps that
+take no longer; and what comes before a start.
 """
 
 

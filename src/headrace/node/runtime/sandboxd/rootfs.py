@@ -140,12 +140,14 @@ class Root:
 
     def _move(self, spec: Message) -> None:
         """What was made ahead is this container's now."""
-        _clear(spec["dir"])
-        for name in _ON_DISK:
-            if os.path.isdir(f"{self._folder}/{name}"):
-                os.rename(f"{self._folder}/{name}", f"{spec['dir']}/{name}")
-        os.rmdir(self._folder)
-        self._folder = spec["dir"]
+        folder, self._folder = self._folder, spec["dir"]
+        try:
+            os.rename(folder, self._folder)  # it is empty
+        except OSError:
+            _clear(self._folder)
+            for name in os.listdir(folder):
+                os.rename(f"{folder}/{name}", f"{self._folder}/{name}")
+            os.rmdir(folder)
         if spec["uid"] is not None or spec["gid"] is not None:
             for path in spec["writable"]:
                 place = self.place(path, folder=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CONTROL, OUTPUT = 3, 4
 _CANARY_SECONDS = 10.0
-_PAUSE = 0.012
+_PAUSE = 0.005
 """Seconds without a request before a spare is made: what has just been started goes first."""
 _EVERYTHING = "*"
 _PROGRAMS = "headrace"
