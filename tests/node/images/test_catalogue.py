@@ -88,8 +88,10 @@ def test_preload_follows_the_packages() -> None:
         "traceback",
         "resource",
         "encodings.idna",
-        "headrace.kfp_launcher.launch",
         "headrace.s3client",
+        "headrace.kfp_launcher.launch",
+        "headrace.kfp_launcher.__main__",
+        "headrace.kfp_launcher.rehearsal",
     )
     assert preload.modules(packages, {}) == ("numpy",), "the whole SDK is slow, and needs more packages than are there"
     assert preload.modules(("something",), {}) == ()
