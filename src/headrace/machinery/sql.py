@@ -45,7 +45,6 @@ class Durable(enum.IntEnum):
 
 _Job = tuple["Callable[[Connection], Any]", "asyncio.Future[Any]", Durable]
 MAX_BATCH = 64
-_FLUSHES = "flushes at each commit"
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ class Database:
         self._undone.append(callback)
 
     def _work(self) -> None:
-        engine = _engine(self.url)
+        session = _Session(_engine(self.url))
         try:
             while (job := self._jobs.get()) is not None:
                 batch = [job]
@@ -149,30 +148,30 @@ class Database:
                         ended = True
                         break
                     batch.append(more)
-                self._transact(engine, batch)
+                self._transact(session, batch)
                 if ended:
                     return
         finally:
-            engine.dispose()
+            session.dispose()
 
-    def _transact(self, engine: sa.Engine, batch: list[_Job]) -> None:
+    def _transact(self, session: _Session, batch: list[_Job]) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         wanted = max(durable for _, _, durable in batch)
         try:
-            with engine.connect() as connection:
-                _flush_at_commit(connection, durable=wanted is Durable.NOW)
-                with connection.begin():
-                    for fn, future, _ in batch:
-                        outcomes.append((future, *_outcome(connection, fn, alone=len(batch) == 1)))
+            connection = session.connection(durable=wanted is Durable.NOW)
+            with connection.begin():
+                for fn, future, _ in batch:
+                    outcomes.append((future, *_outcome(connection, fn, alone=len(batch) == 1)))
         except _Undone as undone:
             outcomes = [(future, None, undone.cause) for _, future, _ in batch]
         except Exception as error:
+            session.leave()
             log.exception("a transaction of the %s database failed", self._name)
             for callback in self._undone:
                 callback()
             outcomes = [(future, None, error) for _, future, _ in batch]
         self._loop.call_soon_threadsafe(_deliver, outcomes)
-        if wanted is Durable.SOON and engine.dialect.name == "sqlite":
+        if wanted is Durable.SOON and session.sqlite:
             self._flush()
 
     def _flush(self) -> None:
@@ -187,6 +186,43 @@ class Database:
             log.exception("the last transactions of the %s database may not be on disk", self._name)
         finally:
             os.close(log_file)
+
+
+class _Session:
+    """The worker's one connection, kept from one transaction to the next: to take it from a pool and to give it back
+    costs as much as a statement.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self.sqlite = engine.dialect.name == "sqlite"
+        self._connection: Connection | None = None
+        self._durable: bool | None = None
+
+    def connection(self, *, durable: bool) -> Connection:
+        """To begin a transaction with. With SQLite, `durable` says whether its commit waits for the disk; other
+        databases do what their server is told to.
+        """
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        if self.sqlite and durable is not self._durable:
+            raw: Any = self._connection.connection.driver_connection
+            raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        return self._connection
+
+    def leave(self) -> None:
+        """Something is wrong: the next transaction begins with another connection."""
+        connection, self._connection, self._durable = self._connection, None, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def dispose(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self._connection.close()
+        self._engine.dispose()
 
 
 class _Undone(Exception):
@@ -210,16 +246,6 @@ def _outcome(
         if alone:
             raise _Undone(error) from error
         return None, error
-
-
-def _flush_at_commit(connection: Connection, *, durable: bool) -> None:
-    """With SQLite, whether the next commits wait for the disk; other databases do what their server is told to."""
-    # What a connection is told stays; `info` is forgotten with it.
-    if connection.dialect.name != "sqlite" or connection.info.get(_FLUSHES, True) == durable:
-        return
-    raw: Any = connection.connection.driver_connection
-    raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-    connection.info[_FLUSHES] = durable
 
 
 def _deliver(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
@@ -251,4 +277,5 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # The right to write from the beginning: a transaction that reads first could not wait for it (BUSY_SNAPSHOT),
     # should another process (a backup, a test) have written in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    raw: Any = connection.connection.driver_connection
+    raw.execute("BEGIN IMMEDIATE")
