@@ -172,20 +172,10 @@ class Database:
             outcomes = [(future, None, error) for _, future, _ in batch]
         self._loop.call_soon_threadsafe(_deliver, outcomes)
         if wanted is Durable.SOON and session.sqlite:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Bring to disk what has been committed."""
-        try:
-            log_file = os.open(f"{self._file}-wal", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return  # it is in the database already
-        try:
-            os.fdatasync(log_file)
-        except OSError:
-            log.exception("the last transactions of the %s database may not be on disk", self._name)
-        finally:
-            os.close(log_file)
+            try:
+                session.flush()
+            except OSError:
+                log.exception("the last transactions of the %s database may not be on disk", self._name)
 
 
 class _Session:
@@ -198,6 +188,8 @@ class _Session:
         self.sqlite = engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
         self._durable: bool | None = None
+        self._log_file = -1
+        """SQLite's write-ahead log, which stays the same file as long as there is a connection."""
 
     def connection(self, *, durable: bool) -> Connection:
         """To begin a transaction with. With SQLite, `durable` says whether its commit waits for the disk; other
@@ -211,8 +203,23 @@ class _Session:
             self._durable = durable
         return self._connection
 
+    def flush(self) -> None:
+        """Bring to disk what has been committed. Raises OSError."""
+        if self._log_file < 0:
+            try:
+                self._log_file = os.open(f"{self._engine.url.database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return  # it is in the database already
+        os.fdatasync(self._log_file)
+
+    def _close_log(self) -> None:
+        if self._log_file >= 0:
+            os.close(self._log_file)
+            self._log_file = -1
+
     def leave(self) -> None:
         """Something is wrong: the next transaction begins with another connection."""
+        self._close_log()
         connection, self._connection, self._durable = self._connection, None, None
         if connection is not None:
             connection.invalidate()
@@ -220,6 +227,7 @@ class _Session:
 
     def dispose(self) -> None:
         """Disconnect."""
+        self._close_log()
         if self._connection is not None:
             self._connection.close()
         self._engine.dispose()

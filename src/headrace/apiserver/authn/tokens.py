@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.utils import base64url_encode
 
 from headrace.api import _wire
 from headrace.api.core import Pod, ServiceAccount
@@ -75,12 +76,12 @@ class TokenIssuer:
         self._key, self._own_key = signing.load(self._path), signing.load_own(self._path)
         keys = [self._key.public_key(), self._own_key.public_key(), *signing.retired(self._path)]
         self._publics = {signing.key_id(key): key for key in keys}
-        self.key_id, self._own_id, *_ = self._publics
+        self.key_id, own_id, *_ = self._publics
+        self._signer = _Signer(self._key, ALGORITHM, self.key_id)
+        self._own_signer = _Signer(self._own_key, OWN_ALGORITHM, own_id)
 
     def _sign(self, claims: Claims) -> str:
-        if claims["aud"] == [GATEWAY_AUDIENCE]:
-            return jwt.encode(claims, self._own_key, OWN_ALGORITHM, headers={"kid": self._own_id})
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.key_id})
+        return (self._own_signer if claims["aud"] == [GATEWAY_AUDIENCE] else self._signer).sign(claims)
 
     async def issue(
         self,
@@ -299,6 +300,19 @@ def _revision(record: Record | None) -> int:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+
+
+class _Signer:
+    """Signs with one key; what is the same for all of its tokens is made once, for each pod gets two of them."""
+
+    def __init__(self, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, algorithm: str, key_id: str) -> None:
+        self._key, self._algorithm = key, jwt.get_algorithm_by_name(algorithm)
+        self._head = base64url_encode(_wire.encode({"alg": algorithm, "kid": key_id, "typ": "JWT"}))
+
+    def sign(self, claims: Claims) -> str:
+        """The token."""
+        signed = self._head + b"." + base64url_encode(_wire.encode(claims))
+        return (signed + b"." + base64url_encode(self._algorithm.sign(signed, self._key))).decode()
 
 
 class _Bound(Struct):

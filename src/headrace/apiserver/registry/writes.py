@@ -151,8 +151,11 @@ class Writes:
                 and not served.custom
                 and served.conversion is None
             ):
-                # What the patch has left as it was needs no look again: of all this only the status is written.
+                # What the patch has left as it was needs no look again: of all this only the status and the node are
+                # written.
                 new = {k: v for k, v in new.items() if k in _WITH_STATUS or v is not old.get(k)}
+                if asked.subresource == "binding" and isinstance(new.get("spec"), dict):
+                    new["spec"] = {"containers": [], "nodeName": new["spec"].get("nodeName", "")}
             return self._core.raised(served, new, asked.field_validation, asked.warnings)
 
         return await self._modify_as(asked, served, name, namespace, patched)

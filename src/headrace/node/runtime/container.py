@@ -140,10 +140,9 @@ class EngineRuntime(SandboxRuntime):
         engine = self._engines.found or engines.untried()
         await engines.run(engine, "rm", "--force", "--ignore", "--time=0", name)
 
-    async def _remove(self, uid: str) -> None:
-        self._rescan(uid)
+    async def _remove_known(self, uid: str) -> None:
         by_engine = [name for pod, name in self._by_engine if pod == uid]
-        await super()._remove(uid)
+        await super()._remove_known(uid)
         if by_engine:
             await asyncio.gather(*(self._discard(container_name(uid, name)) for name in by_engine))
 

@@ -43,6 +43,7 @@ class Records:
 
     def __init__(self, run: Path) -> None:
         self.pods, self.trash = run / "pods", run / TRASH
+        self._pods, self._trash = str(self.pods), str(self.trash)  # joined for every pod
 
     def begin(self, boot: str) -> None:
         """Know since which start of the machine the records are: pods that ran before it have vanished with it, whoever
@@ -66,22 +67,25 @@ class Records:
         """Where a pod's files are."""
         return self.pods / checked(uid)
 
+    def _container(self, pod_uid: str, container_id: str) -> str:
+        return f"{self._pods}/{checked(pod_uid)}/containers/{checked(container_id)}"
+
     def container_folder(self, pod_uid: str, container_id: str) -> Path:
         """Where a container's files are."""
         return self.pod_folder(pod_uid) / "containers" / checked(container_id)
 
     def discard_pod(self, uid: str) -> None:
         """All that was kept of a pod goes into the trash."""
-        trash.discard(str(self.pod_folder(uid)), str(self.trash))
+        trash.discard(f"{self._pods}/{checked(uid)}", self._trash)
 
     def discard_leftovers(self, pod_uid: str, container_id: str) -> bool:
         """Temporary files and thrown-away layers, of no use after the container's end; whether there were any."""
-        folder = str(self.container_folder(pod_uid, container_id))
-        return sum(trash.discard(f"{folder}/{name}", str(self.trash)) for name in _LEFTOVERS) > 0
+        folder = self._container(pod_uid, container_id)
+        return sum(trash.discard(f"{folder}/{name}", self._trash) for name in _LEFTOVERS) > 0
 
     def write_pod(self, pod: PodSandbox, files: dict[str, str]) -> None:
         """Keep the pod and the files that its containers share."""
-        folder = self.pod_folder(pod.uid)
+        folder = f"{self._pods}/{checked(pod.uid)}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
         with contextlib.suppress(FileExistsError):
@@ -111,7 +115,7 @@ class Records:
     def names(self, pod_uid: str) -> list[str]:
         """The ids of the containers of a pod whose start has been tried."""
         try:
-            return sorted(os.listdir(self.pod_folder(pod_uid) / "containers"))
+            return sorted(os.listdir(f"{self._pods}/{checked(pod_uid)}/containers"))
         except FileNotFoundError:
             return []
 
@@ -124,14 +128,14 @@ class Records:
 
     def started_one(self, pod_uid: str, container_id: str) -> dict[str, Any] | None:
         """What the supervisor of a started container wrote then."""
-        return wire.read_file(str(self.container_folder(pod_uid, container_id) / STATE))
+        return wire.read_file(f"{self._container(pod_uid, container_id)}/{STATE}")
 
     def state(self, pod_uid: str, container_id: str, started: dict[str, Any]) -> ContainerState:
         """How a started container stands: by its exit record, else by whether its supervisor lives.
 
         A supervisor that died without a word took its container along; that is recorded as killed.
         """
-        path = str(self.container_folder(pod_uid, container_id) / EXIT)
+        path = f"{self._container(pod_uid, container_id)}/{EXIT}"
         ended = wire.read_file(path)
         if ended is None and linux.start_time(started["supervisor"]) != started["supervisor_start"]:
             ended = wire.read_file(path)  # it may have written it just before it ended

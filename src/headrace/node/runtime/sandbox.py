@@ -219,6 +219,10 @@ class SandboxRuntime:
 
     async def _remove(self, uid: str) -> None:
         self._rescan(uid)
+        await self._remove_known(uid)
+
+    async def _remove_known(self, uid: str) -> None:
+        """Remove a pod all of whose containers are known."""
         mine = [key for key in self._states if key[0] == uid]
         for key in mine:
             self._signal(key, signal.SIGKILL)

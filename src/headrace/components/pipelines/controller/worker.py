@@ -483,6 +483,9 @@ def _attempt(pod: Pod) -> int:
 
 async def _all(*works: Awaitable[Any]) -> None:
     """Wait for all; then raise the first error that there was."""
+    if len(works) == 1:
+        await works[0]
+        return
     results = await asyncio.gather(*works, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def recognise(command: Sequence[str], arguments: Sequence[str]) -> Lightweight |
         found = _installer(rest[2])
         if found is None:
             return None
-        requirements, isolated = found
+        requirements, isolated = list(found[0]), found[1]
         rest = rest[3:]
     if len(rest) != 4 or rest[0] not in _SHELLS or rest[1] != "-ec":
         return None
@@ -95,7 +96,9 @@ def recognise(command: Sequence[str], arguments: Sequence[str]) -> Lightweight |
     return Lightweight(run["module"], rest[3], list(arguments), requirements, isolated)
 
 
-def _installer(script: str) -> tuple[list[str], bool] | None:
+@lru_cache(maxsize=64)
+def _installer(script: str) -> tuple[tuple[str, ...], bool] | None:
+    """Read once, not for each iteration of a loop."""
     head = _ENSURE_PIP.match(script)
     position = head.end() if head else 0
     requirements: list[str] = []
@@ -118,7 +121,7 @@ def _installer(script: str) -> tuple[list[str], bool] | None:
     tail = _CONTINUE.match(script, position)
     if not installs or not tail or tail.end() != len(script):
         return None
-    return requirements, isolated
+    return tuple(requirements), isolated
 
 
 def _pip(arguments: str) -> list[str] | None:

@@ -68,6 +68,7 @@ SHOWN_TASKS = 4096
 """How many tasks stay in memory for those who look at runs."""
 RENDERED_TASKS = 8192
 """And of those who want them as they are answered, which takes a quarter of the memory."""
+REPORTING_RUNS = 64
 _ARTIFACTS_AT_ONCE = 500
 _BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
 _LOCKED = _BY_ID.with_for_update()
@@ -91,6 +92,8 @@ class RunRepository:
         self._rows = self._keep(lambda _c, rows, _children: [from_row(TaskRow, row) for row in rows], SHOWN_TASKS)
         self._specs: dict[str, Spec] = {}
         database.on_undone(self._forget)
+        self._reporting: dict[str, Run] = {}
+        """Runs whose steps report, as they were read first; belongs to the database's thread."""
         self._subscribers: list[Callable[[Change], None]] = []
 
     def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
@@ -365,12 +368,19 @@ class RunRepository:
     ) -> bool:
         """As `record_outputs`, after `check` has seen the run and the task, all in one transaction. What `check`
         raises is raised. On disk milliseconds after it returns: the next step begins without waiting for that.
+
+        The run may be shown as it was earlier: whose it is stays, its state does not.
         """
         now = self._clock.precise()
 
         def work(connection: Connection) -> TaskRow | None:
-            run = _run(connection, run_id)
-            task = task_of(connection, task_id, lock=True) if run is not None else None
+            task = task_of(connection, task_id, lock=True)
+            # A task goes with its run: where there is one, what never changes of the other need not be read again.
+            run = self._reporting.get(run_id) if task is not None and task.run_id == run_id else None
+            if run is None and (run := _run(connection, run_id)) is not None:
+                if len(self._reporting) >= REPORTING_RUNS:
+                    self._reporting.clear()
+                self._reporting[run_id] = run
             check(run, task)
             if run is None or task is None:
                 raise RunNotFound(task_id)
