@@ -80,8 +80,13 @@ async def test_an_image_of_ones_own(node, tmp_path):
     store = ImageStore(node.settings.state / "images")
     tree = store.tree(store.find("mine:1"))
     assert sorted(p.name for p in (tree / "app9").iterdir()) == ["conf.txt", "main.py"], "a pod changes its own copy"
-    events = [e.message for e in (await node.client.list(Event, "default")).items]
-    assert not any("no local environment" in message for message in events)
+
+    async def told() -> list[str]:
+        events = (await node.client.list(Event, "default")).items
+        assert len([e for e in events if e.reason == "Started"]) == 2
+        return [e.message for e in events]
+
+    assert not any("no local environment" in message for message in await eventually(told))
 
 
 async def test_an_unknown_image_says_how_to_build_it(node):

@@ -310,7 +310,11 @@ async def test_python_has_pip_and_our_programs(node: Node) -> None:
     pod = await node.phase("one", "Succeeded")
     assert await node.log("one") == "True True\n"
     assert pod.status.container_statuses[0].image_id.startswith("headrace/python@sha256:")
-    assert any(e.startswith('Pulled: Successfully pulled image "python:3" in ') for e in await node.events("one"))
+
+    async def told() -> bool:
+        return any(e.startswith('Pulled: Successfully pulled image "python:3" in ') for e in await node.events("one"))
+
+    await eventually(told)
 
 
 async def test_what_a_pod_installs_stays_in_the_pod(node: Node) -> None:

@@ -86,8 +86,12 @@ class Records:
     def write_pod(self, pod: PodSandbox, files: dict[str, str]) -> None:
         """Keep the pod and the files that its containers share."""
         folder = f"{self._pods}/{checked(pod.uid)}"
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
+        try:
+            os.mkdir(folder)  # only the first pod ever finds nothing to be put into
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+        except FileExistsError:
+            pass
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{folder}/containers", 0o700)
         for name, text in files.items():
