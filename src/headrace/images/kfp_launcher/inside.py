@@ -71,9 +71,8 @@ def run_inside(
 
 def run_as_main(module: str, path: str, arguments: list[str]) -> None:
     """`python3 -m MODULE --component_module_path PATH ARGUMENTS`."""
-    _forgotten.append(
-        sys.modules.pop(module, None)
-    )  # a warm interpreter may have imported it; it must run anew as __main__
+    # A warm interpreter may have imported it; it must run anew as __main__.
+    _forgotten.append(sys.modules.pop(module, None))
     sys.dont_write_bytecode = True  # nobody will ever import it again
     here = os.getcwd()  # noqa: PTH109
     if sys.path[:1] != [here]:

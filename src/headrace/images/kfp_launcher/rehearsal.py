@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import socket
 import sys
 import warnings
@@ -60,7 +61,7 @@ def rehearse(times: int = TIMES) -> bool:
     except BaseException:  # noqa: BLE001 - steps run as well without
         return False
     finally:
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return code == 0
 
 
@@ -138,13 +139,3 @@ def _undone() -> Iterator[None]:
             for key, value in before.items():
                 if now.get(key) is not value:
                     now[key] = value
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        for place, folders, files in os.walk(folder, topdown=False):
-            for name in files:
-                Path(place, name).unlink()
-            for name in folders:
-                Path(place, name).rmdir()
-        folder.rmdir()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import sqlalchemy as sa
 
 from headrace.components.pipelines.store import schema as t
+from headrace.components.pipelines.store.rows import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Make = Callable[["Connection", Sequence["RowMapping"], Mapping[str, Sequence[str]]], list[T]]
 
-_AT_ONCE = 500
-"""Ids in one question; databases bound their parameters."""
 _ALL = sa.select(t.tasks).where(t.tasks.c.run_id == sa.bindparam("of_run")).order_by(t.tasks.c.seq)
 _SOME = sa.select(t.tasks).where(t.tasks.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(t.tasks.c.seq)
 
@@ -90,6 +89,6 @@ class KeptTasks(Generic[T]):
 
 def _rows(connection: Connection, ids: Sequence[str]) -> list[RowMapping]:
     found: list[RowMapping] = []
-    for start in range(0, len(ids), _AT_ONCE):
-        found += connection.execute(_SOME, {"ids": ids[start : start + _AT_ONCE]}).mappings()
-    return sorted(found, key=lambda row: int(row["seq"])) if len(ids) > _AT_ONCE else found
+    for some in parts(ids):
+        found += connection.execute(_SOME, {"ids": some}).mappings()
+    return sorted(found, key=lambda row: int(row["seq"]))  # each part of them is

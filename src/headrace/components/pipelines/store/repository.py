@@ -38,7 +38,7 @@ from headrace.components.pipelines.store.models import (
     TaskRow,
     TaskUpdate,
 )
-from headrace.components.pipelines.store.rows import from_row, history_entry, to_row
+from headrace.components.pipelines.store.rows import from_row, history_entry, parts, to_row
 from headrace.components.pipelines.store.tasks import (
     begin_again,
     create_tasks,
@@ -69,7 +69,6 @@ SHOWN_TASKS = 4096
 RENDERED_TASKS = 8192
 """And of those who want them as they are answered, which takes a quarter of the memory."""
 REPORTING_RUNS = 64
-_ARTIFACTS_AT_ONCE = 500
 _BY_ID = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
 _LOCKED = _BY_ID.with_for_update()
 _RETRYABLE = frozenset({RuntimeState.FAILED, RuntimeState.CANCELED})
@@ -140,11 +139,7 @@ class RunRepository:
         def make(connection: Connection, rows: Sequence[RowMapping], children: Mapping[str, Sequence[str]]) -> list[R]:
             tasks = [from_row(TaskRow, row) for row in rows]
             sides = (side.artifacts.values() for task in tasks for side in (task.inputs, task.outputs))
-            named = sorted({ident for side in sides for ids in side for ident in ids})
-            found: dict[str, Artifact] = {}
-            for start in range(0, len(named), _ARTIFACTS_AT_ONCE):
-                some = named[start : start + _ARTIFACTS_AT_ONCE]
-                found |= _artifacts(connection, t.artifacts.c.id.in_(some))
+            found = _artifacts_of(connection, {ident for side in sides for ids in side for ident in ids})
             return [render(task, found, children.get(task.id, ())) for task in tasks]
 
         kept = self._keep(make, RENDERED_TASKS)
@@ -412,8 +407,8 @@ class RunRepository:
 
     async def artifacts(self, ids: Iterable[str]) -> dict[str, Artifact]:
         """Artifacts by id; ids that do not exist are absent."""
-        wanted = list(ids)
-        return await self._database.run(lambda connection: _artifacts(connection, t.artifacts.c.id.in_(wanted)))
+        wanted = set(ids)
+        return await self._database.run(lambda connection: _artifacts_of(connection, wanted))
 
 
 def insert_run(connection: Connection, now: dt.datetime, run: Run, spec: Spec) -> None:
@@ -463,9 +458,8 @@ def delete_runs(connection: Connection, run_ids: Sequence[str]) -> int:
     count = connection.execute(t.runs.delete().where(t.runs.c.id.in_(run_ids))).rowcount
     # By caching, an artifact of one run may be named by others: it goes with the last of them.
     needed = sa.or_(sa.exists().where(links.artifact_id == made.id), sa.exists().where(t.runs.c.id == made.run_id))
-    ordered = sorted(candidates)
-    for start in range(0, len(ordered), 1000):
-        connection.execute(t.artifacts.delete().where(made.id.in_(ordered[start : start + 1000]), sa.not_(needed)))
+    for some in parts(sorted(candidates)):
+        connection.execute(t.artifacts.delete().where(made.id.in_(some), sa.not_(needed)))
     drop_unused_specs(connection, digests)
     return int(count)
 
@@ -484,6 +478,13 @@ def _run(connection: Connection, run_id: str, *, lock: bool = False) -> Run | No
 def _artifacts(connection: Connection, condition: sa.ColumnElement[bool]) -> dict[str, Artifact]:
     rows = connection.execute(sa.select(t.artifacts).where(condition)).mappings()
     return {row["id"]: from_row(Artifact, row) for row in rows}
+
+
+def _artifacts_of(connection: Connection, ids: Iterable[str]) -> dict[str, Artifact]:
+    found: dict[str, Artifact] = {}
+    for some in parts(sorted(ids)):
+        found |= _artifacts(connection, t.artifacts.c.id.in_(some))
+    return found
 
 
 def _load_run(

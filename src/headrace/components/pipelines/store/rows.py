@@ -10,11 +10,13 @@ from headrace.components.pipelines.store import models as m
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy.engine import RowMapping
 
 T = TypeVar("T")
 
+_AT_ONCE = 500
 _ENUMS: dict[type, dict[str, Any]] = {
     m.Experiment: {"storage_state": m.StorageState},
     m.Run: {"storage_state": m.StorageState, "state": m.RuntimeState},
@@ -46,6 +48,12 @@ def _names(kind: Any) -> dict[str, None]:
 @functools.cache
 def _fields(kind: Any) -> dict[str, None]:
     return dict.fromkeys(f.name for f in fields(kind))
+
+
+def parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at a time as one statement may name: databases bound their parameters."""
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]
 
 
 def history_entry(now: dt.datetime, state: m.RuntimeState, code: int = 0, message: str = "") -> m.StatusEntry:

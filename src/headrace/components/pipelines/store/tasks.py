@@ -22,7 +22,7 @@ from headrace.components.pipelines.store.models import (
     TaskUpdate,
     Values,
 )
-from headrace.components.pipelines.store.rows import from_row, history_entry, to_row
+from headrace.components.pipelines.store.rows import from_row, history_entry, parts, to_row
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -38,8 +38,6 @@ _OF_RUN = t.tasks.c.run_id == sa.bindparam("of_run")
 _OF_PATHS = sa.select(t.tasks).where(_OF_RUN, t.tasks.c.path.in_(sa.bindparam("paths", expanding=True)))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(t.tasks.c.seq), 0)).where(_OF_RUN)
 _ALL = sa.select(t.tasks).where(_OF_RUN).order_by(t.tasks.c.seq)
-_KEYS_AT_ONCE = 500
-"""In one question; databases bound their parameters."""
 _CACHED = (
     sa.select(t.tasks)
     .join(t.runs, t.runs.c.id == t.tasks.c.run_id)
@@ -59,8 +57,6 @@ _KNOWN_KEYS = (
 _NAMESPACE = sa.select(t.runs.c.namespace).where(t.runs.c.id == sa.bindparam("run_id"))
 _INSERT = t.tasks.insert()
 _UPDATE = t.tasks.update().where(t.tasks.c.id == sa.bindparam("task_id"))
-_AT_ONCE = 500
-"""Ids in one statement; databases bound their parameters."""
 _WAITS = (
     t.tasks.update()
     .where(
@@ -94,9 +90,9 @@ def find_cached(connection: Connection, namespace: str, pipeline: str, keys: Seq
     """By cache key, the newest task of a pipeline that succeeded by running itself under it."""
     scope = {"of_namespace": namespace, "of_pipeline": pipeline}
     result: dict[str, TaskRow] = {}
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
+    for some in parts(keys):
         # Most keys of a wide loop are new: one question tells.
-        for key in connection.scalars(_KNOWN_KEYS, {"keys": keys[start : start + _KEYS_AT_ONCE]}).all():
+        for key in connection.scalars(_KNOWN_KEYS, {"keys": some}).all():
             row = connection.execute(_CACHED, {**scope, "key": key}).mappings().first()
             if row is not None:
                 result[key] = from_row(TaskRow, row)
@@ -167,9 +163,8 @@ def update_task(connection: Connection, now: dt.datetime, update: TaskUpdate) ->
 
 def note_waiting(connection: Connection, run_id: str, attempt: int, ids: Sequence[str], message: str) -> None:
     """What tasks of a run wait for, those of them that are pending at this attempt."""
-    for start in range(0, len(ids), _AT_ONCE):
-        given = {"of_run": run_id, "at": attempt, "ids": ids[start : start + _AT_ONCE], "said": message}
-        connection.execute(_WAITS, given)
+    for some in parts(ids):
+        connection.execute(_WAITS, {"of_run": run_id, "at": attempt, "ids": some, "said": message})
 
 
 def begin_again(connection: Connection, now: dt.datetime, task: TaskRow, how: Again) -> None:

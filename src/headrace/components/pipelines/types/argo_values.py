@@ -5,6 +5,7 @@ argument becomes in the IR.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from headrace.api import _yaml
@@ -27,7 +28,7 @@ _OUTPUT = re.compile(r"tasks\.(?P<task>[^.]+)\.outputs\.(?P<kind>parameters|arti
 _STATUS_WORD = '(parseJson(string_value)["state"] == "COMPLETE") ? "Succeeded" : "Failed"'
 
 
-class Scope:
+class Scope(ABC):
     """Where names mean something: the root, or the inside of a DAG."""
 
     where = "The workflow"
@@ -42,9 +43,9 @@ class Scope:
             raise SpecError(f"{where} takes {name!r}, which is no input parameter of its template.")
         return {"componentInputParameter": name}
 
+    @abstractmethod
     def variable(self, where: str, name: str) -> Source:
         """A variable of the workflow."""
-        raise NotImplementedError
 
 
 class DagScope(Scope):
